@@ -1,0 +1,135 @@
+//! What an architecture crate implements: a stateless factory that recognises a checkpoint and loads it.
+//!
+//! The factory works without a device; the loaded model ([`crate::model::MtpModel`]) is the heavy part.
+
+use std::fmt;
+
+use crate::artifact::expected::{self, Expected};
+use crate::artifact::{Checkpoint, HeadSource, LoadError};
+use crate::model::MtpModel;
+
+/// How far an architecture's evidence reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Tier {
+    /// Checked against independent references and shipped with evidence.
+    Verified,
+    /// Implemented; each artifact needs evidence of its own.
+    Recognized,
+}
+
+/// The constant facts of an architecture.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct Descriptor {
+    /// The contract's `arch_id`, such as `qwen3-next-mtp`.
+    pub id: &'static str,
+    /// A name for people.
+    pub name: &'static str,
+    /// The exact values of `config.json`'s `model_type` that this architecture claims.
+    pub model_types: &'static [&'static str],
+    /// How far the evidence reaches.
+    pub tier: Tier,
+    /// The largest draft depth that the loop may ask for.
+    pub max_depth: usize,
+    /// The crate that implements it.
+    pub crate_name: &'static str,
+    /// That crate's version.
+    pub crate_version: &'static str,
+}
+
+impl Descriptor {
+    /// Whether the checkpoint's `model_type` is one of these.
+    pub fn claims(&self, checkpoint: &Checkpoint) -> bool {
+        self.model_types.contains(&checkpoint.config().model_type())
+    }
+}
+
+/// What [`MtpArchitecture::detect`] says of a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Detection {
+    /// Another architecture's checkpoint.
+    No,
+    /// This architecture's, with the state of its draft head.
+    Claimed {
+        /// Whether the draft head is there.
+        head: Head,
+    },
+}
+
+/// The state of a checkpoint's draft head.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Head {
+    /// Every tensor is there and fits.
+    Complete,
+    /// Neither announced nor present.
+    Absent,
+    /// Announced by the configuration or partly present.
+    Incomplete {
+        /// Tensors that are not there.
+        missing: Vec<String>,
+        /// Tensors whose shape does not fit, each with what was found and what was expected.
+        misshapen: Vec<String>,
+    },
+}
+
+impl Head {
+    /// Judges by the headers: the head must consist of `expected`.
+    pub fn judge(checkpoint: &Checkpoint, expected: &[Expected]) -> Self {
+        let (missing, misshapen) = expected::check(checkpoint, expected);
+        if missing.is_empty() && misshapen.is_empty() {
+            Self::Complete
+        } else {
+            Self::Incomplete { missing, misshapen }
+        }
+    }
+
+    /// For a checkpoint whose configuration cannot be read: whether there is a head at all. Loading it says what is wrong
+    /// with the configuration.
+    pub fn unjudged(checkpoint: &Checkpoint) -> Self {
+        if *checkpoint.head_source() == HeadSource::None { Self::Absent } else { Self::Complete }
+    }
+}
+
+/// The arithmetic that a model is loaded for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Precision {
+    /// f32 on CPU, [`Precision::Native`] on a GPU.
+    #[default]
+    Auto,
+    /// Every weight dequantized to f32, every activation in f32.
+    F32,
+    /// Weights stay quantized; activations in the checkpoint's own floating type.
+    Native,
+}
+
+/// How to load a model.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// The arithmetic.
+    pub precision: Precision,
+    /// Leave the draft head out.
+    pub trunk_only: bool,
+}
+
+/// An architecture: recognises its checkpoints and loads them.
+///
+/// Register an implementation with [`crate::register_architecture!`].
+pub trait MtpArchitecture: Send + Sync + 'static {
+    /// The constant facts.
+    fn descriptor(&self) -> &'static Descriptor;
+
+    /// Looks at configuration and tensor headers only.
+    fn detect(&self, checkpoint: &Checkpoint) -> Detection;
+
+    /// Loads trunk and draft head.
+    ///
+    /// # Errors
+    /// Names the file, the field or tensor, the value found and the one expected.
+    fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError>;
+}
+
+impl fmt::Debug for dyn MtpArchitecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MtpArchitecture({})", self.descriptor().id)
+    }
+}

@@ -1,0 +1,279 @@
+//! A checkpoint, opened: configuration and tensor headers read and checked, weights mapped and untouched.
+//!
+//! Shards and the head's sidecar become one map from name to place. A sidecar that holds `mtp.*` tensors replaces the
+//! shards' `mtp.*` as a whole: a head put together from both could take a weight from one and its scales from the other.
+//! Vision tensors are counted and left out. Which tensors a model needs is the architecture's business.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::config::{Config, MAX_CONFIG};
+use super::error::{ArtifactError, LoadError, shown};
+use super::floats::to_f32;
+use super::header::{self, TensorInfo};
+use super::index;
+use super::sidecar::{self, HeadSource, SIDECARS};
+use super::source::{Bytes, Source};
+
+/// Largest text file beside the weights (tokenizers of large vocabularies take tens of megabytes).
+const MAX_TEXT: usize = 128 << 20;
+
+/// An opened checkpoint.
+#[derive(Debug)]
+pub struct Checkpoint {
+    source: Source,
+    config: Config,
+    files: BTreeMap<Arc<str>, Bytes>,
+    tensors: BTreeMap<String, TensorInfo>,
+    vision_tensors: usize,
+    head_source: HeadSource,
+    missing_head_file: Option<String>,
+}
+
+impl Checkpoint {
+    /// Opens a folder.
+    ///
+    /// # Errors
+    /// A file is missing, damaged, unsafe to read, or asks for code.
+    pub fn open(dir: &Path) -> Result<Self, ArtifactError> {
+        Self::assemble(Source::folder(dir)?)
+    }
+
+    /// Opens files that are compiled in.
+    ///
+    /// # Errors
+    /// As [`Checkpoint::open`].
+    pub fn embedded(label: &str, files: &[(&'static str, &'static [u8])]) -> Result<Self, ArtifactError> {
+        Self::assemble(Source::embedded(label, files))
+    }
+
+    fn assemble(source: Source) -> Result<Self, ArtifactError> {
+        let Some(bytes) = source.read("config.json", MAX_CONFIG)? else {
+            let hint = "give the folder that holds config.json and the weights";
+            return Err(ArtifactError::missing(source.path("config.json"), hint));
+        };
+        let config = Config::parse(&source.path("config.json"), &bytes)?;
+        let announced = sidecar::announced(&config)?;
+        let shards = index::find(&source)?;
+        let mut opening = Opening { source: &source, files: BTreeMap::new(), tensors: BTreeMap::new(), vision: 0 };
+
+        let is_head_file = |file: &str| announced.as_deref() == Some(file) || sidecar::is_sidecar(file);
+        for file in shards.files.iter().filter(|file| !is_head_file(file)) {
+            let opened = opening.open(file)?.ok_or_else(|| shards.missing(&source, file))?;
+            opening.add(opened)?;
+        }
+        let head_source = opening.add_head(announced.as_deref(), &config)?;
+        let mut missing_head_file = announced.clone().filter(|file| !opening.files.contains_key(file.as_str()));
+        // Head files that the index names as well, and that the head was not taken from.
+        for file in &shards.files {
+            match opening.open(file)? {
+                Some(opened) => opening.add(opened)?,
+                None if opening.files.contains_key(file.as_str()) => {}
+                // Without its head's file the trunk still runs: the verdict is "incomplete", not "damaged".
+                None if shards.tensors_of(file).all(sidecar::is_mtp) => missing_head_file = Some(file.clone()),
+                None => return Err(shards.missing(&source, file)),
+            }
+        }
+        shards.check(&source, |tensor, file| {
+            let replaced = || matches!(head_source, HeadSource::File(_)) && sidecar::is_mtp(tensor);
+            let absent = || missing_head_file.as_deref() == Some(file);
+            let here = || opening.tensors.get(tensor).is_some_and(|info| &*info.file == file);
+            // Vision tensors are not in the map; their shards were read all the same.
+            let vision = || sidecar::is_vision(tensor) || sidecar::is_vision_file(file);
+            here() || vision() || replaced() || absent()
+        })?;
+
+        for file in source.names()?.into_iter().filter(|file| sidecar::is_vision_file(file)) {
+            if let Some(opened) = opening.open(&file)? {
+                opening.add(opened)?;
+            }
+        }
+
+        let Opening { files, tensors, vision: vision_tensors, .. } = opening;
+        Ok(Self { source, config, files, tensors, vision_tensors, head_source, missing_head_file })
+    }
+
+    /// The folder's path as the caller gave it, or the embedded label.
+    pub fn label(&self) -> &str {
+        self.source.label()
+    }
+
+    /// The folder, links resolved; `None` for embedded files.
+    pub fn dir(&self) -> Option<&Path> {
+        self.source.root()
+    }
+
+    /// A file's path for messages.
+    pub fn path(&self, file: &str) -> String {
+        self.source.path(file)
+    }
+
+    /// `config.json`.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Every tensor, by name, shards and sidecar together, without vision parts; in the order of their names.
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
+        self.tensors.iter().map(|(name, info)| (name.as_str(), info))
+    }
+
+    /// One tensor.
+    pub fn tensor(&self, name: &str) -> Option<&TensorInfo> {
+        self.tensors.get(name)
+    }
+
+    /// One tensor that must be there.
+    ///
+    /// # Errors
+    /// [`LoadError::MissingTensor`].
+    pub fn require(&self, name: &str) -> Result<&TensorInfo, LoadError> {
+        self.tensor(name)
+            .ok_or_else(|| LoadError::MissingTensor { tensor: shown(name), searched: self.label().to_owned() })
+    }
+
+    /// One tensor that must be there in this shape; `basis` says where the expectation comes from (`hidden_size 64`).
+    ///
+    /// # Errors
+    /// [`LoadError::MissingTensor`], [`LoadError::Misshapen`].
+    pub fn require_shape(&self, name: &str, expected: &[usize], basis: &str) -> Result<&TensorInfo, LoadError> {
+        let info = self.require(name)?;
+        if info.shape == expected {
+            return Ok(info);
+        }
+        Err(LoadError::Misshapen {
+            tensor: shown(name),
+            file: self.path(&info.file),
+            found: info.shape.clone(),
+            expected: expected.to_vec(),
+            basis: basis.to_owned(),
+        })
+    }
+
+    /// A tensor's bytes, little end first, row-major.
+    ///
+    /// # Errors
+    /// No such tensor.
+    pub fn bytes(&self, name: &str) -> Result<&[u8], ArtifactError> {
+        self.tensor(name)
+            .and_then(|info| self.files.get(&info.file)?.get(info.range.clone()))
+            .ok_or_else(|| ArtifactError::damaged(self.label(), format!("{}: tensor not found", shown(name))))
+    }
+
+    /// A small file beside the weights, if it is there: at most `cap` bytes.
+    pub(super) fn read(&self, name: &str, cap: usize) -> Result<Option<Cow<'static, [u8]>>, ArtifactError> {
+        self.source.read(name, cap)
+    }
+
+    /// A floating-point tensor's numbers, widened to f32.
+    ///
+    /// # Errors
+    /// No such tensor; a type other than F32, F16 or BF16.
+    pub fn floats(&self, name: &str) -> Result<Vec<f32>, LoadError> {
+        let info = self.require(name)?;
+        to_f32(self.bytes(name)?, info.dtype).ok_or_else(|| LoadError::WrongDtype {
+            tensor: shown(name),
+            file: self.path(&info.file),
+            found: info.dtype,
+            expected: "F32, F16 or BF16",
+        })
+    }
+
+    /// Where the draft head's tensors come from.
+    pub fn head_source(&self) -> &HeadSource {
+        &self.head_source
+    }
+
+    /// The head's file that `config.json` announces and that is not there.
+    pub fn missing_head_file(&self) -> Option<&str> {
+        self.missing_head_file.as_deref()
+    }
+
+    /// How many tensors belong to vision parts; they are in no other list.
+    pub fn vision_tensors(&self) -> usize {
+        self.vision_tensors
+    }
+
+    /// The weight files that were opened, with their sizes in bytes; in the order of their names.
+    pub fn files(&self) -> impl Iterator<Item = (&str, usize)> {
+        self.files.iter().map(|(name, bytes)| (&**name, bytes.len()))
+    }
+
+    /// A small text file beside the weights (`tokenizer.json`, `generation_config.json` ...), if it is there.
+    ///
+    /// # Errors
+    /// Not UTF-8, too large, not a regular file, a link out of the folder.
+    pub fn text_file(&self, name: &str) -> Result<Option<Cow<'_, str>>, ArtifactError> {
+        let text = |bytes| match bytes {
+            Cow::Borrowed(bytes) => std::str::from_utf8(bytes).map(Cow::Borrowed),
+            Cow::Owned(bytes) => String::from_utf8(bytes).map(Cow::Owned).map_err(|error| error.utf8_error()),
+        };
+        self.source
+            .read(name, MAX_TEXT)?
+            .map(|bytes| text(bytes).map_err(|error| ArtifactError::damaged(self.path(name), error.to_string())))
+            .transpose()
+    }
+}
+
+/// A weight file with its header parsed.
+struct Opened {
+    file: Arc<str>,
+    bytes: Bytes,
+    tensors: Vec<(String, TensorInfo)>,
+}
+
+/// The maps that a checkpoint is put together in.
+struct Opening<'a> {
+    source: &'a Source,
+    files: BTreeMap<Arc<str>, Bytes>,
+    tensors: BTreeMap<String, TensorInfo>,
+    vision: usize,
+}
+
+impl Opening<'_> {
+    /// Opens a weight file; `None` when it is not there or was opened before.
+    fn open(&self, file: &str) -> Result<Option<Opened>, ArtifactError> {
+        if self.files.contains_key(file) {
+            return Ok(None);
+        }
+        let Some(bytes) = self.source.map(file)? else { return Ok(None) };
+        let file: Arc<str> = file.into();
+        let tensors = header::parse(&self.source.path(&file), &file, &bytes)?;
+        Ok(Some(Opened { file, bytes, tensors }))
+    }
+
+    /// Adds a file's tensors.
+    fn add(&mut self, opened: Opened) -> Result<(), ArtifactError> {
+        let Opened { file, bytes, tensors } = opened;
+        for (name, info) in tensors {
+            if sidecar::is_vision(&name) || sidecar::is_vision_file(&file) {
+                self.vision += 1;
+                continue;
+            }
+            if let Some(other) = self.tensors.get(&name) {
+                let what = format!("tensor {}: also in {}", shown(&name), shown(&other.file));
+                return Err(ArtifactError::damaged(self.source.path(&file), what));
+            }
+            self.tensors.insert(name, info);
+        }
+        self.files.insert(file, bytes);
+        Ok(())
+    }
+
+    /// Finds the draft head and adds its file.
+    fn add_head(&mut self, announced: Option<&str>, config: &Config) -> Result<HeadSource, ArtifactError> {
+        for file in announced.into_iter().chain(SIDECARS) {
+            let Some(opened) = self.open(file)? else { continue };
+            if opened.tensors.iter().any(|(name, _)| sidecar::is_mtp(name)) {
+                self.tensors.retain(|name, _| !sidecar::is_mtp(name));
+                self.add(opened)?;
+                return Ok(HeadSource::File(file.to_owned()));
+            }
+        }
+        let layers = config.text().size("num_hidden_layers", usize::MAX).ok();
+        let in_shards = self.tensors.keys().any(|name| sidecar::is_head(name, layers));
+        Ok(if in_shards { HeadSource::Shards } else { HeadSource::None })
+    }
+}

@@ -1,0 +1,294 @@
+//! `config.json`: typed, bounded reads whose errors name file, field, value and expectation.
+//!
+//! Knows no family's keys. Every number has a bound, because sizes come from downloaded data and end up in allocations.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::error::{ArtifactError, ErrorKind, shown, shown_value};
+
+/// Largest `config.json` in bytes (per-module quantization of large models takes megabytes).
+pub(super) const MAX_CONFIG: usize = 16 << 20;
+/// Longest array that is read.
+const MAX_ITEMS: usize = 65_536;
+/// Largest absolute value of a number: what f32 holds with room to spare.
+const MAX_NUMBER: f64 = 1e30;
+/// Keys whose presence means that the checkpoint wants to bring its own code.
+const CODE_KEYS: [&str; 4] = ["auto_map", "custom_pipelines", "model_file", "trust_remote_code"];
+
+/// `config.json`, or an object within it.
+#[derive(Debug, Clone)]
+pub struct Config {
+    file: Arc<str>,
+    /// The object's path in the file, with a dot at its end, or nothing.
+    prefix: String,
+    fields: Arc<Map<String, Value>>,
+    /// `text_config`, where this is the top level.
+    text: Option<Arc<Map<String, Value>>>,
+}
+
+impl Config {
+    /// Parses the file; `path` names it in errors.
+    ///
+    /// # Errors
+    /// Not a JSON object; no `model_type`; keys that ask for code from the repository.
+    pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Self, ArtifactError> {
+        let fields: Map<String, Value> = serde_json::from_slice(bytes)
+            .map_err(|error| ArtifactError::damaged(path, format!("not a JSON object: {error}")))?;
+        let text = match fields.get("text_config") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(text)) => Some(Arc::new(text.clone())),
+            Some(_) => None, // reported below, by name
+        };
+        let config = Self { file: path.into(), prefix: String::new(), fields: Arc::new(fields), text };
+        config.section("text_config")?;
+        config.string("model_type")?;
+        config.refuse_code()?;
+        config.text().refuse_code()?;
+        Ok(config)
+    }
+
+    /// Refuses an object that asks for code from the repository.
+    fn refuse_code(&self) -> Result<(), ArtifactError> {
+        let asks = |value: &Value| match value {
+            Value::Null | Value::Bool(false) => false,
+            Value::Object(fields) => !fields.is_empty(),
+            Value::String(text) => !text.is_empty(),
+            _ => true,
+        };
+        match CODE_KEYS.iter().find(|key| self.fields.get(**key).is_some_and(asks)) {
+            None => Ok(()),
+            Some(key) => Err(self.fault(
+                key,
+                "asks for code from the repository, which is never run".to_owned(),
+                ErrorKind::Incompatible,
+                "if a linked architecture implements this model (`mtplx archs`), remove the key from a copy of config.json",
+            )),
+        }
+    }
+
+    /// The top level's `model_type`.
+    pub fn model_type(&self) -> &str {
+        self.fields.get("model_type").and_then(Value::as_str).unwrap_or_default()
+    }
+
+    /// The object that holds the text model's fields: `text_config` where there is one, else this one.
+    pub fn text(&self) -> Config {
+        match &self.text {
+            Some(text) => Self {
+                file: Arc::clone(&self.file),
+                prefix: format!("{}text_config.", self.prefix),
+                fields: Arc::clone(text),
+                text: None,
+            },
+            None => self.clone(),
+        }
+    }
+
+    /// An object among the fields, such as `rope_parameters`; `None` where absent or null.
+    ///
+    /// # Errors
+    /// The field is something else.
+    pub fn section(&self, field: &str) -> Result<Option<Config>, ArtifactError> {
+        match self.fields.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(fields)) => Ok(Some(Self {
+                file: Arc::clone(&self.file),
+                prefix: format!("{}{field}.", self.prefix),
+                fields: Arc::new(fields.clone()),
+                text: None,
+            })),
+            Some(_) => Err(self.error(field, "expected an object")),
+        }
+    }
+
+    /// A field's raw value.
+    pub fn get(&self, field: &str) -> Option<&Value> {
+        self.fields.get(field)
+    }
+
+    /// Every field, in the file's order.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.fields.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Whether a field is there and not null.
+    pub fn has(&self, field: &str) -> bool {
+        self.fields.get(field).is_some_and(|value| !value.is_null())
+    }
+
+    /// A required positive integer within `1..=max`.
+    ///
+    /// # Errors
+    /// Absent, null, not an integer, or out of bounds.
+    pub fn size(&self, field: &str, max: usize) -> Result<usize, ArtifactError> {
+        self.integer(field, 1..=max)?.ok_or_else(|| self.error(field, &between(1, max)))
+    }
+
+    /// A positive integer within `1..=max`, or the default where the field is absent or null.
+    ///
+    /// # Errors
+    /// Not an integer, or out of bounds.
+    pub fn size_or(&self, field: &str, default: usize, max: usize) -> Result<usize, ArtifactError> {
+        Ok(self.integer(field, 1..=max)?.unwrap_or(default))
+    }
+
+    /// An integer within `0..=max`, or the default where the field is absent or null: for counts that may be zero.
+    ///
+    /// # Errors
+    /// Not an integer, or out of bounds.
+    pub fn count_or(&self, field: &str, default: usize, max: usize) -> Result<usize, ArtifactError> {
+        Ok(self.integer(field, 0..=max)?.unwrap_or(default))
+    }
+
+    /// An integer within `range`; `None` where the field is absent or null.
+    fn integer(&self, field: &str, range: RangeInclusive<usize>) -> Result<Option<usize>, ArtifactError> {
+        match self.fields.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => match whole(value).filter(|value| range.contains(value)) {
+                Some(value) => Ok(Some(value)),
+                None => Err(self.error(field, &between(*range.start(), *range.end()))),
+            },
+        }
+    }
+
+    /// Integers within `0..=max`, empty where the field is absent or null.
+    ///
+    /// # Errors
+    /// Not an array of such integers.
+    pub fn counts(&self, field: &str, max: usize) -> Result<Vec<usize>, ArtifactError> {
+        let what = || format!("expected an array of integers from 0 to {max}");
+        self.items(field, what, |value| whole(value).filter(|&value| value <= max))
+    }
+
+    /// Token ids: one integer or an array of them, each below `vocab`; empty where absent or null.
+    ///
+    /// # Errors
+    /// Anything else.
+    pub fn token_ids(&self, field: &str, vocab: usize) -> Result<Vec<u32>, ArtifactError> {
+        let id = |value: &Value| whole(value).filter(|&id| id < vocab).and_then(|id| u32::try_from(id).ok());
+        let what = || format!("expected a token id below {vocab}, or an array of them");
+        match self.fields.get(field) {
+            Some(value @ Value::Number(_)) => id(value).map(|id| vec![id]).ok_or_else(|| self.error(field, &what())),
+            _ => self.items(field, what, id),
+        }
+    }
+
+    /// Strings, empty where the field is absent or null.
+    ///
+    /// # Errors
+    /// Not an array of strings.
+    pub fn strings(&self, field: &str) -> Result<Vec<&str>, ArtifactError> {
+        self.items(field, || "expected an array of strings".to_owned(), Value::as_str)
+    }
+
+    /// An array's items, each read by `read`.
+    fn items<'a, T>(
+        &'a self,
+        field: &str,
+        what: impl Fn() -> String,
+        read: impl Fn(&'a Value) -> Option<T>,
+    ) -> Result<Vec<T>, ArtifactError> {
+        match self.fields.get(field) {
+            None | Some(Value::Null) => Ok(Vec::new()),
+            Some(Value::Array(items)) if items.len() <= MAX_ITEMS => {
+                items.iter().map(read).collect::<Option<_>>().ok_or_else(|| self.error(field, &what()))
+            }
+            Some(_) => Err(self.error(field, &what())),
+        }
+    }
+
+    /// A finite number, or the default where the field is absent or null.
+    ///
+    /// # Errors
+    /// Not a number, or beyond ±1e30.
+    pub fn number_or(&self, field: &str, default: f64) -> Result<f64, ArtifactError> {
+        self.number_in(field, default, -MAX_NUMBER..=MAX_NUMBER)
+    }
+
+    /// A number within `range`, or the default where the field is absent or null.
+    ///
+    /// # Errors
+    /// Not a number, or out of range.
+    pub fn number_in(&self, field: &str, default: f64, range: RangeInclusive<f64>) -> Result<f64, ArtifactError> {
+        match self.fields.get(field) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => value.as_f64().filter(|value| range.contains(value)).ok_or_else(|| {
+                self.error(field, &format!("expected a number from {:?} to {:?}", range.start(), range.end()))
+            }),
+        }
+    }
+
+    /// A boolean, or the default where absent or null.
+    ///
+    /// # Errors
+    /// Something else.
+    pub fn flag_or(&self, field: &str, default: bool) -> Result<bool, ArtifactError> {
+        match self.fields.get(field) {
+            None | Some(Value::Null) => Ok(default),
+            Some(value) => value.as_bool().ok_or_else(|| self.error(field, "expected true or false")),
+        }
+    }
+
+    /// A required string.
+    ///
+    /// # Errors
+    /// Absent, null or something else.
+    pub fn string(&self, field: &str) -> Result<&str, ArtifactError> {
+        self.fields.get(field).and_then(Value::as_str).ok_or_else(|| self.error(field, "expected a string"))
+    }
+
+    /// A string; `None` where absent or null.
+    ///
+    /// # Errors
+    /// Something else.
+    pub fn string_opt(&self, field: &str) -> Result<Option<&str>, ArtifactError> {
+        match self.fields.get(field) {
+            None | Some(Value::Null) => Ok(None),
+            Some(_) => self.string(field).map(Some),
+        }
+    }
+
+    /// An error about a value that makes no sense: `config.json: text_config.FIELD: VALUE: WHAT`.
+    pub fn error(&self, field: &str, what: &str) -> ArtifactError {
+        let hint = "correct the field, or download the checkpoint again: config.json does not describe a model";
+        self.fault(field, what.to_owned(), ErrorKind::Damaged, hint)
+    }
+
+    /// An error about a value that makes sense and is not supported, in the same words.
+    pub fn unsupported(&self, field: &str, what: &str) -> ArtifactError {
+        self.fault(
+            field,
+            what.to_owned(),
+            ErrorKind::Incompatible,
+            "this program has no code for it: use another checkpoint",
+        )
+    }
+
+    /// [`Config::unsupported`] with a hint of its own.
+    pub(crate) fn unsupported_with(&self, field: &str, what: String, hint: &str) -> ArtifactError {
+        self.fault(field, what, ErrorKind::Incompatible, hint)
+    }
+
+    fn fault(&self, field: &str, what: String, kind: ErrorKind, hint: &str) -> ArtifactError {
+        ArtifactError::Field {
+            file: self.file.as_ref().into(),
+            field: shown(&format!("{}{field}", self.prefix)).into(),
+            value: shown_value(self.fields.get(field)).into(),
+            what: what.into(),
+            kind,
+            hint: hint.into(),
+        }
+    }
+}
+
+/// A non-negative integer. `64.0` is not one: a writer that turns sizes into floats may have rounded them.
+fn whole(value: &Value) -> Option<usize> {
+    value.as_u64().and_then(|value| usize::try_from(value).ok())
+}
+
+fn between(low: usize, high: usize) -> String {
+    format!("expected an integer from {low} to {high}")
+}

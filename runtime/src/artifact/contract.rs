@@ -1,0 +1,245 @@
+//! `mtplx_runtime.json`, the contract: what a forged artifact says of itself.
+//!
+//! Every finding is collected with its field path; nothing stops at the first. A field that is absent or faulty is `None`, so
+//! that nobody acts on it. Unknown keys are kept. What the findings are worth is the verdict's business.
+
+mod reading;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use self::reading::version;
+use super::checkpoint::Checkpoint;
+use super::error::shown;
+use crate::quant::Scheme;
+
+/// The contract's file name.
+pub const CONTRACT: &str = "mtplx_runtime.json";
+/// Largest contract in bytes.
+const MAX_CONTRACT: usize = 4 << 20;
+
+/// How much a finding weighs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth a line; changes nothing.
+    Warning,
+    /// The contract is not valid.
+    Error,
+}
+
+/// Something to say about a field.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Finding {
+    /// How much it weighs.
+    pub severity: Severity,
+    /// The file, relative to the artifact.
+    pub file: &'static str,
+    /// The field's path inside the file; empty for the file as a whole.
+    pub field: String,
+    /// The value found and what was expected.
+    pub what: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = if self.field.is_empty() { "" } else { ": " };
+        write!(f, "{}{separator}{}: {}", self.file, self.field, self.what)
+    }
+}
+
+/// The contract. A field that is absent or faulty is `None`.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct Contract {
+    /// Who wrote it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtplx_version: Option<String>,
+    /// The architecture, such as `qwen3-next-mtp`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arch_id: Option<String>,
+    /// Ceiling of the depth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtp_depth_max: Option<usize>,
+    /// A profile's name or alias.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommended_profile: Option<String>,
+    /// The evidence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exactness_baseline: Option<Map<String, Value>>,
+    /// Where the evidence comes from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified_on: Option<Map<String, Value>>,
+    /// The depth to begin with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtp_depth_default: Option<usize>,
+    /// Whether to draft at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommended_generation_mode: Option<GenerationMode>,
+    /// The sampler for drafts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommended_draft_sampler: Option<DraftSampler>,
+    /// The quantization of the head's own `lm_head`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recommended_draft_lm_head: Option<Scheme>,
+    /// The oldest engine that runs it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_engine_version: Option<String>,
+    /// Conventions of the head that override the family's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtp_contract: Option<MtpContract>,
+    /// Speeds that the writer measured.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speed_evidence: Option<SpeedEvidence>,
+    /// What it was forged from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forge_provenance: Option<Value>,
+    /// Its vision parts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vision: Option<Value>,
+    /// The contract's own version.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub contract_version: Option<usize>,
+    /// SHA-256 in lower-case hexadecimal of each file that the evidence was measured on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<BTreeMap<String, String>>,
+    /// Keys that this program does not know.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// Whether to draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum GenerationMode {
+    /// With the draft head.
+    Mtp,
+    /// The trunk alone.
+    Ar,
+}
+
+/// A sampler for drafts.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct DraftSampler {
+    /// 0 is greedy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+    /// Mass that is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
+    /// Tokens that are kept; 0 keeps all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_k: Option<usize>,
+    /// Keys that this program does not know.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// Which of the trunk's and head's hidden states is passed on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HiddenVariant {
+    /// Before the final norm.
+    PreNorm,
+    /// After it.
+    PostNorm,
+}
+
+/// The order in which `fc` reads its two inputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConcatOrder {
+    /// Embedding first.
+    EmbeddingHidden,
+    /// Hidden state first.
+    HiddenEmbedding,
+}
+
+impl ConcatOrder {
+    /// What the checkpoint's contract states; it overrides the family's own order.
+    pub fn stated(checkpoint: &Checkpoint) -> Option<Self> {
+        let (contract, _) = Contract::read(checkpoint);
+        contract?.mtp_contract?.concat_order
+    }
+}
+
+/// Conventions of the head.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct MtpContract {
+    /// The trunk's hidden state that the head is fed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub base_hidden_variant: Option<HiddenVariant>,
+    /// The head's own that it is fed at the next depth.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hidden_variant: Option<HiddenVariant>,
+    /// The order of `fc`'s inputs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub concat_order: Option<ConcatOrder>,
+    /// How the head counts positions, in the writer's words.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtp_position_mode: Option<String>,
+    /// Quantization of the head and other keys, kept as they are: `mtplx_mtp_quantization` of `config.json` decides.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+/// Speeds that the writer measured.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct SpeedEvidence {
+    /// Acceptance at depth 1, 2 …
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub acceptance_by_depth: Option<Vec<f64>>,
+    /// Tokens a second without the head.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ar_tok_s: Option<f64>,
+    /// Tokens a second with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mtp_tok_s: Option<f64>,
+    /// Their ratio.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speedup: Option<f64>,
+    /// Keys that this program does not know.
+    #[serde(flatten)]
+    pub extra: Map<String, Value>,
+}
+
+impl Contract {
+    /// Reads an artifact's contract, with everything there is to say about it; `None` when there is none that can be read.
+    pub fn read(checkpoint: &Checkpoint) -> (Option<Self>, Vec<Finding>) {
+        let whole = |what: String| {
+            (None, vec![Finding { severity: Severity::Error, file: CONTRACT, field: String::new(), what }])
+        };
+        match checkpoint.read(CONTRACT, MAX_CONTRACT) {
+            Ok(None) => (None, Vec::new()),
+            Ok(Some(bytes)) => match serde_json::from_slice(&bytes) {
+                Ok(fields) => {
+                    let (contract, findings) = Self::parse(fields);
+                    (Some(contract), findings)
+                }
+                Err(error) => whole(format!("not a JSON object: {error}")),
+            },
+            Err(error) => whole(error.to_string()),
+        }
+    }
+
+    /// Why the baseline is no evidence; `None` when it passed.
+    pub fn baseline_fault(&self) -> Option<String> {
+        let Some(baseline) = &self.exactness_baseline else {
+            return Some("exactness_baseline: missing".to_owned());
+        };
+        match baseline.get("status").and_then(Value::as_str) {
+            Some("passed" | "pass" | "ok" | "verified" | "exact") => None,
+            Some(status) if !status.is_empty() => {
+                Some(format!("exactness_baseline.status: \"{}\" is not evidence", shown(status)))
+            }
+            _ => Some("exactness_baseline.status: missing, so it is not evidence".to_owned()),
+        }
+    }
+
+    /// The engine version that it asks for, when `own` is older.
+    pub fn newer_engine(&self, own: &str) -> Option<&str> {
+        let asked = self.min_engine_version.as_deref()?;
+        (version(asked)? > version(own)?).then_some(asked)
+    }
+}

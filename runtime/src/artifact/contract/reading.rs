@@ -1,0 +1,218 @@
+//! Reading a contract: field by field, collecting what is wrong.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::{
+    CONTRACT, ConcatOrder, Contract, DraftSampler, Finding, GenerationMode, HiddenVariant, MtpContract, Severity,
+    SpeedEvidence,
+};
+use crate::artifact::error::{shown, shown_value};
+use crate::artifact::source::check_name;
+use crate::quant::{Mode, Scheme};
+
+/// Largest depth that a contract may speak of.
+const MAX_DEPTH: usize = 64;
+/// The contract's own version, as written here.
+const CONTRACT_VERSION: usize = 1;
+
+impl Contract {
+    /// The contract that an object spells, and everything there is to say about it.
+    pub fn parse(fields: Map<String, Value>) -> (Self, Vec<Finding>) {
+        let mut findings = Vec::new();
+        leaked_paths("", &fields, &mut findings);
+        let mut top = Fields { prefix: String::new(), fields, findings: &mut findings };
+
+        let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let object = |value: &Value| value.as_object().cloned();
+        let depth = |value: &Value| whole(value, 1, MAX_DEPTH);
+        let depth_expected = "expected an integer from 1 to 64";
+        let mtp_depth_max = top.required("mtp_depth_max", depth_expected, depth);
+        let contract = Self {
+            mtplx_version: top.required("mtplx_version", "expected a string", text),
+            arch_id: top.required("arch_id", "expected an architecture's id", text),
+            mtp_depth_max,
+            recommended_profile: top.required("recommended_profile", "expected a profile's name", text),
+            exactness_baseline: top.required("exactness_baseline", "expected an object", object),
+            verified_on: top.required("verified_on", "expected an object", object),
+            mtp_depth_default: top.optional(
+                "mtp_depth_default",
+                "expected an integer from 1 to mtp_depth_max",
+                |value| whole(value, 1, mtp_depth_max.unwrap_or(MAX_DEPTH)),
+            ),
+            recommended_generation_mode: top
+                .one_of("recommended_generation_mode", &[("mtp", GenerationMode::Mtp), ("ar", GenerationMode::Ar)]),
+            recommended_draft_sampler: top.section("recommended_draft_sampler").map(|mut sampler| DraftSampler {
+                temperature: sampler.number("temperature", 0.0, 100.0),
+                top_p: sampler.number("top_p", 0.0, 1.0),
+                top_k: sampler.optional("top_k", "expected an integer from 0 to 1000000", |v| whole(v, 0, 1_000_000)),
+                extra: sampler.fields,
+            }),
+            recommended_draft_lm_head: top.optional(
+                "recommended_draft_lm_head",
+                "expected {bits, group_size, mode} that MLX has",
+                scheme,
+            ),
+            min_engine_version: top.optional("min_engine_version", "expected a version such as 1.2.3", |value| {
+                text(value).filter(|text| version(text).is_some())
+            }),
+            mtp_contract: top.section("mtp_contract").map(|mut conventions| {
+                let variants = [("pre_norm", HiddenVariant::PreNorm), ("post_norm", HiddenVariant::PostNorm)];
+                MtpContract {
+                    base_hidden_variant: conventions.one_of("base_hidden_variant", &variants),
+                    hidden_variant: conventions.one_of("hidden_variant", &variants),
+                    concat_order: conventions.one_of(
+                        "concat_order",
+                        &[
+                            ("embedding_hidden", ConcatOrder::EmbeddingHidden),
+                            ("hidden_embedding", ConcatOrder::HiddenEmbedding),
+                        ],
+                    ),
+                    mtp_position_mode: conventions.optional("mtp_position_mode", "expected a string", text),
+                    extra: conventions.fields,
+                }
+            }),
+            speed_evidence: top.section("speed_evidence").map(|mut speed| SpeedEvidence {
+                acceptance_by_depth: speed.optional("acceptance_by_depth", "expected numbers from 0 to 1", |value| {
+                    value.as_array()?.iter().map(|item| number(item, 0.0, 1.0)).collect()
+                }),
+                ar_tok_s: speed.number("ar_tok_s", 0.0, 1e9),
+                mtp_tok_s: speed.number("mtp_tok_s", 0.0, 1e9),
+                speedup: speed.number("speedup", 0.0, 1e9),
+                extra: speed.fields,
+            }),
+            forge_provenance: top.fields.shift_remove("forge_provenance"),
+            vision: top.fields.shift_remove("vision"),
+            contract_version: top.optional("contract_version", "expected 1: a newer engine wrote this", |v| {
+                whole(v, 1, CONTRACT_VERSION)
+            }),
+            sha256: top.optional("sha256", "expected file names inside the folder with 64 hexadecimal digits", hashes),
+            extra: Map::new(),
+        };
+        let extra = top.fields;
+        (Self { extra, ..contract }, findings)
+    }
+}
+
+/// An object that is being read: what is left of it, and where findings go.
+struct Fields<'a> {
+    prefix: String,
+    fields: Map<String, Value>,
+    findings: &'a mut Vec<Finding>,
+}
+
+impl Fields<'_> {
+    /// Takes a field out; a value that `read` does not take is a finding.
+    fn optional<T>(&mut self, field: &str, expected: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+        let value = self.fields.shift_remove(field).filter(|value| !value.is_null())?;
+        let result = read(&value);
+        if result.is_none() {
+            self.fault(field, format!("{}: {expected}", shown_value(Some(&value))));
+        }
+        result
+    }
+
+    /// [`Fields::optional`] whose absence is a finding as well.
+    fn required<T>(&mut self, field: &str, expected: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+        if self.fields.get(field).is_none_or(Value::is_null) {
+            self.fault(field, format!("missing: {expected}"));
+        }
+        self.optional(field, expected, read)
+    }
+
+    fn number(&mut self, field: &str, low: f64, high: f64) -> Option<f64> {
+        self.optional(field, &format!("expected a number from {low} to {high}"), |value| number(value, low, high))
+    }
+
+    fn one_of<T: Copy>(&mut self, field: &str, choices: &[(&str, T)]) -> Option<T> {
+        let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+        self.optional(field, &format!("expected {}", names.join(" or ")), |value| {
+            let text = value.as_str()?;
+            choices.iter().find(|(name, _)| *name == text).map(|&(_, choice)| choice)
+        })
+    }
+
+    fn section(&mut self, field: &str) -> Option<Fields<'_>> {
+        let fields = self.optional(field, "expected an object", |value| value.as_object().cloned())?;
+        Some(Fields { prefix: format!("{}{field}.", self.prefix), fields, findings: self.findings })
+    }
+
+    fn fault(&mut self, field: &str, what: String) {
+        let field = format!("{}{field}", self.prefix);
+        self.findings.push(Finding { severity: Severity::Error, file: CONTRACT, field, what });
+    }
+}
+
+fn whole(value: &Value, low: usize, high: usize) -> Option<usize> {
+    value.as_u64().and_then(|value| usize::try_from(value).ok()).filter(|value| (low..=high).contains(value))
+}
+
+fn number(value: &Value, low: f64, high: f64) -> Option<f64> {
+    value.as_f64().filter(|value| (low..=high).contains(value))
+}
+
+fn scheme(value: &Value) -> Option<Scheme> {
+    let mode: Mode = match value.get("mode") {
+        None | Some(Value::Null) => Mode::Affine,
+        Some(mode) => mode.as_str()?.parse().ok()?,
+    };
+    let size = |field, default| value.get(field).map_or(Some(default), |value| whole(value, 1, 1 << 20));
+    let default = mode.default_scheme();
+    value.as_object()?;
+    Scheme::new(mode, size("bits", default.bits())?, size("group_size", default.group_size())?).ok()
+}
+
+fn hashes(value: &Value) -> Option<BTreeMap<String, String>> {
+    let hex = |text: &&str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let entry = |(file, hash): (&String, &Value)| {
+        check_name(file).ok()?;
+        Some((file.clone(), hash.as_str().filter(hex)?.to_owned()))
+    };
+    value.as_object()?.iter().map(entry).collect()
+}
+
+/// `1.2.3`, `v1.2` or `1.2.3-preview` as numbers; what follows a dash or plus does not count.
+pub(super) fn version(text: &str) -> Option<[u64; 3]> {
+    let core = text.strip_prefix('v').unwrap_or(text).split(['-', '+']).next()?;
+    let mut numbers = [0; 3];
+    for (i, part) in core.split('.').enumerate() {
+        *numbers.get_mut(i)? = part.parse().ok()?;
+    }
+    Some(numbers)
+}
+
+/// Finds absolute paths anywhere in the values: they name somebody's machine, and mean nothing on another.
+fn leaked_paths(prefix: &str, fields: &Map<String, Value>, findings: &mut Vec<Finding>) {
+    for (name, value) in fields {
+        leaked_path(&format!("{prefix}{}", shown(name)), value, findings);
+    }
+}
+
+fn leaked_path(field: &str, value: &Value, findings: &mut Vec<Finding>) {
+    match value {
+        Value::String(text) if has_absolute_path(text) => {
+            let what = format!("\"{}\": an absolute path: expected a relative one", shown(text));
+            findings.push(Finding { severity: Severity::Error, file: CONTRACT, field: field.to_owned(), what });
+        }
+        Value::Array(items) => {
+            for (i, item) in items.iter().enumerate() {
+                leaked_path(&format!("{field}[{i}]"), item, findings);
+            }
+        }
+        Value::Object(fields) => leaked_paths(&format!("{field}."), fields, findings),
+        _ => {}
+    }
+}
+
+fn has_absolute_path(text: &str) -> bool {
+    text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=' | ',' | ';' | '(' | '`')).any(|word| {
+        let mut bytes = word.bytes();
+        match (bytes.next(), bytes.next(), bytes.next()) {
+            (Some(b'/'), Some(second), _) => second.is_ascii_alphanumeric() && word[1..].contains('/'),
+            (Some(b'~'), Some(b'/'), _) => true,
+            (Some(drive), Some(b':'), Some(b'\\' | b'/')) => drive.is_ascii_alphabetic(),
+            _ => word.starts_with("file://"),
+        }
+    })
+}

@@ -1,0 +1,270 @@
+//! What can be wrong with files, in one line each: file, field or tensor, value, expectation. The next action is in the
+//! hint, and the kind decides the exit code; both are for the program's edge to render.
+
+use std::fmt::Write as _;
+use std::io;
+
+use safetensors::Dtype;
+use serde_json::Value;
+
+use crate::quant::scheme::SchemeError;
+
+/// What an error means for the user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// A file is not there.
+    Missing,
+    /// A file is there and is not what it should be.
+    Damaged,
+    /// The files are sound, and this program does not run what they describe.
+    Incompatible,
+    /// The draft head that the files announce is missing or partial.
+    Incomplete,
+}
+
+impl ErrorKind {
+    /// The program's exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Self::Missing | Self::Damaged => 5,
+            Self::Incompatible => 4,
+            Self::Incomplete => 3,
+        }
+    }
+}
+
+/// Why a checkpoint could not be opened or read.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArtifactError {
+    /// A file or folder is not there.
+    #[error("{file}: not found")]
+    Missing {
+        /// The path.
+        file: Box<str>,
+        /// What to do.
+        hint: Box<str>,
+    },
+    /// The operating system refused.
+    #[error("{file}: {error}")]
+    Io {
+        /// The path.
+        file: Box<str>,
+        /// What it said.
+        error: io::Error,
+    },
+    /// A file breaks its own format, or is not where and what it should be.
+    #[error("{file}: {what}")]
+    Damaged {
+        /// The path.
+        file: Box<str>,
+        /// What was found and what was expected.
+        what: Box<str>,
+        /// What to do.
+        hint: Box<str>,
+    },
+    /// A field of a JSON file has a value that cannot be.
+    #[error("{file}: {field}: {value}: {what}")]
+    Field {
+        /// The path.
+        file: Box<str>,
+        /// The field's path inside the file.
+        field: Box<str>,
+        /// The value found, or `missing`.
+        value: Box<str>,
+        /// What was expected.
+        what: Box<str>,
+        /// [`ErrorKind::Damaged`] for a value that makes no sense, [`ErrorKind::Incompatible`] for one that makes sense and
+        /// is not supported.
+        kind: ErrorKind,
+        /// What to do.
+        hint: Box<str>,
+    },
+    /// Weights in a format that this program never reads.
+    #[error("{file}: {what}")]
+    Refused {
+        /// The path.
+        file: Box<str>,
+        /// Why.
+        what: Box<str>,
+        /// What to do.
+        hint: Box<str>,
+    },
+}
+
+/// The hint of a file that arrived broken.
+const DOWNLOAD_AGAIN: &str = "download the file again; if it stays the same, the published file is broken";
+
+impl ArtifactError {
+    pub(crate) fn missing(file: impl Into<Box<str>>, hint: impl Into<Box<str>>) -> Self {
+        Self::Missing { file: file.into(), hint: hint.into() }
+    }
+
+    pub(crate) fn damaged(file: impl Into<Box<str>>, what: impl Into<Box<str>>) -> Self {
+        Self::damaged_with(file, what, DOWNLOAD_AGAIN)
+    }
+
+    pub(crate) fn damaged_with(
+        file: impl Into<Box<str>>,
+        what: impl Into<Box<str>>,
+        hint: impl Into<Box<str>>,
+    ) -> Self {
+        Self::Damaged { file: file.into(), what: what.into(), hint: hint.into() }
+    }
+
+    pub(crate) fn refused(file: impl Into<Box<str>>, what: impl Into<Box<str>>, hint: impl Into<Box<str>>) -> Self {
+        Self::Refused { file: file.into(), what: what.into(), hint: hint.into() }
+    }
+
+    pub(crate) fn io(file: impl Into<Box<str>>, error: io::Error) -> Self {
+        let file = file.into();
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::missing(file, "check the path"),
+            _ => Self::Io { file, error },
+        }
+    }
+
+    /// What the error means for the user.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Missing { .. } => ErrorKind::Missing,
+            Self::Io { .. } | Self::Damaged { .. } => ErrorKind::Damaged,
+            Self::Field { kind, .. } => *kind,
+            Self::Refused { .. } => ErrorKind::Incompatible,
+        }
+    }
+
+    /// Whether a file is missing or damaged, as against sound and not supported.
+    pub fn is_missing_or_damaged(&self) -> bool {
+        matches!(self.kind(), ErrorKind::Missing | ErrorKind::Damaged)
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Missing { hint, .. }
+            | Self::Damaged { hint, .. }
+            | Self::Field { hint, .. }
+            | Self::Refused { hint, .. } => Some(hint),
+            Self::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
+                Some("make the file readable for this user")
+            }
+            Self::Io { .. } => None,
+        }
+    }
+}
+
+/// Why a model could not be loaded from an opened checkpoint.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The files are at fault.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// MLX failed.
+    #[error(transparent)]
+    Mlx(#[from] mlx_rs::error::Exception),
+    /// A tensor is not there.
+    #[error("{searched}: {tensor}: tensor not found")]
+    MissingTensor {
+        /// Its name.
+        tensor: String,
+        /// The checkpoint that was searched.
+        searched: String,
+    },
+    /// A tensor has another shape than the configuration asks for.
+    #[error("{file}: {tensor}: shape {found:?}: expected {expected:?} ({basis})")]
+    Misshapen {
+        /// Its name.
+        tensor: String,
+        /// The file that holds it.
+        file: String,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape that would fit.
+        expected: Vec<usize>,
+        /// Where the expectation comes from, such as `hidden_size 64`.
+        basis: String,
+    },
+    /// A tensor has a type that its place cannot use.
+    #[error("{file}: {tensor}: type {found}: expected {expected}")]
+    WrongDtype {
+        /// Its name.
+        tensor: String,
+        /// The file that holds it.
+        file: String,
+        /// Its type.
+        found: Dtype,
+        /// The types that would fit.
+        expected: &'static str,
+    },
+    /// A quantized module's tensors do not fit each other.
+    #[error("{file}: {module}: {error}")]
+    Quantized {
+        /// The module's path, without `.weight`.
+        module: String,
+        /// The file that holds it.
+        file: String,
+        /// What does not fit.
+        error: Box<SchemeError>,
+    },
+}
+
+impl LoadError {
+    /// What the error means for the user; `None` when the files are not at fault.
+    pub fn kind(&self) -> Option<ErrorKind> {
+        match self {
+            Self::Artifact(error) => Some(error.kind()),
+            Self::Mlx(_) => None,
+            Self::MissingTensor { .. } | Self::Misshapen { .. } | Self::Quantized { .. } => Some(ErrorKind::Damaged),
+            Self::WrongDtype { .. } => Some(ErrorKind::Incompatible),
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Artifact(error) => error.hint(),
+            Self::Mlx(_) => None,
+            Self::MissingTensor { .. } => {
+                Some("the checkpoint is partial, or its config.json belongs to another model")
+            }
+            Self::Misshapen { .. } => {
+                Some("config.json and weights belong to different models, or the file is damaged")
+            }
+            Self::WrongDtype { .. } => Some("convert the checkpoint to bf16, or to MLX's quantization"),
+            Self::Quantized { .. } => Some("the quantization stated in config.json is not the one the weights have"),
+        }
+    }
+}
+
+/// Longest piece of a file's own text that an error repeats.
+const SHOWN: usize = 120;
+
+/// A file's own text, fit for one line of an error: no control characters, no endless length.
+pub(crate) fn shown(text: &str) -> String {
+    let mut out = String::new();
+    for (count, c) in text.chars().enumerate() {
+        if count == SHOWN {
+            out.push('…');
+            break;
+        }
+        // Control characters could move a terminal's cursor; the bidirectional ones could reorder the line.
+        if c.is_control() || matches!(c, '\u{200e}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            let _ = write!(out, "{}", c.escape_unicode());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// A JSON value as an error repeats it.
+pub(crate) fn shown_value(value: Option<&Value>) -> String {
+    match value {
+        None => "missing".to_owned(),
+        Some(Value::Array(items)) if items.len() > 16 => format!("an array of {}", items.len()),
+        Some(Value::Object(fields)) if fields.len() > 4 => format!("an object of {} fields", fields.len()),
+        Some(value) => shown(&value.to_string()),
+    }
+}

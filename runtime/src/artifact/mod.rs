@@ -1,0 +1,39 @@
+//! Artifacts on disk: configuration, tensor headers, the contract, and what they are worth.
+//!
+//! A checkpoint is downloaded data, so everything here distrusts it: names stay inside the folder, sizes are bounded
+//! before anything is allocated, arithmetic is checked, and no file can make the program panic. Headers are parsed here;
+//! MLX's own file readers are never used. Turning bytes into arrays is left to the architectures, and so is the meaning of
+//! tensor names; nothing here touches a device.
+
+mod checkpoint;
+mod config;
+mod contract;
+mod error;
+pub mod expected;
+mod families;
+mod floats;
+mod header;
+mod index;
+mod norms;
+mod sidecar;
+mod source;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+pub use checkpoint::Checkpoint;
+pub use config::Config;
+pub use contract::{
+    CONTRACT, ConcatOrder, Contract, DraftSampler, Finding, GenerationMode, HiddenVariant, MtpContract, Severity,
+    SpeedEvidence,
+};
+pub use error::{ArtifactError, ErrorKind, LoadError};
+pub use families::known_family;
+pub(crate) use floats::to_f32;
+pub use header::TensorInfo;
+pub use norms::{NormEncoding, NormRule, norm_encoding};
+pub use sidecar::HeadSource;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use sidecar::is_head as is_head_tensor;
+pub use verdict::{Assessment, Verdict, assess};

@@ -1,0 +1,221 @@
+//! Where a checkpoint's files come from: a folder, or slices compiled into the program.
+//!
+//! Decides which paths may be opened. A name may point inside the folder only; a link may leave it only for the `blobs`
+//! folder of the Hugging Face cache that the folder belongs to, because that is how the cache is laid out. Only regular
+//! files are opened, so a pipe cannot hang the program and a device cannot feed it.
+
+use std::borrow::Cow;
+use std::fs::{self, File};
+use std::io::Read as _;
+use std::ops::Deref;
+use std::path::{Component, Path, PathBuf};
+
+use super::error::{ArtifactError, shown};
+use crate::mlx::mapped::{Mapped, map_file};
+
+/// Files that are compiled in.
+pub(super) type Embedded = [(&'static str, &'static [u8])];
+
+/// Where the files are.
+#[derive(Debug)]
+pub(super) enum Source {
+    Folder {
+        /// As the caller gave it, for messages.
+        label: String,
+        /// Links resolved.
+        root: PathBuf,
+        /// `blobs` of the Hugging Face cache that `root` is a snapshot in.
+        blobs: Option<PathBuf>,
+    },
+    Embedded {
+        label: String,
+        files: Vec<(&'static str, &'static [u8])>,
+    },
+}
+
+/// A whole file's bytes.
+#[derive(Debug)]
+pub(super) enum Bytes {
+    Mapped(Mapped),
+    Static(&'static [u8]),
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Mapped(bytes) => bytes,
+            Self::Static(bytes) => bytes,
+        }
+    }
+}
+
+impl Source {
+    /// A folder.
+    pub(super) fn folder(dir: &Path) -> Result<Self, ArtifactError> {
+        let label = dir.display().to_string();
+        let hint = "give the folder that holds config.json and the weights";
+        let root = fs::canonicalize(dir).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => ArtifactError::missing(&*label, hint),
+            _ => ArtifactError::io(&*label, error),
+        })?;
+        if !root.is_dir() {
+            return Err(ArtifactError::damaged_with(label, "not a folder", hint));
+        }
+        let blobs = cache_blobs(&root);
+        Ok(Self::Folder { label, root, blobs })
+    }
+
+    /// Files that are compiled in.
+    pub(super) fn embedded(label: &str, files: &Embedded) -> Self {
+        Self::Embedded { label: label.to_owned(), files: files.to_vec() }
+    }
+
+    /// The folder as the caller gave it, or the label.
+    pub(super) fn label(&self) -> &str {
+        match self {
+            Self::Folder { label, .. } | Self::Embedded { label, .. } => label,
+        }
+    }
+
+    /// The folder, links resolved.
+    pub(super) fn root(&self) -> Option<&Path> {
+        match self {
+            Self::Folder { root, .. } => Some(root),
+            Self::Embedded { .. } => None,
+        }
+    }
+
+    /// A file's path for messages.
+    pub(super) fn path(&self, name: &str) -> String {
+        let label = self.label();
+        format!("{label}{}{}", if label.ends_with('/') { "" } else { "/" }, shown(name))
+    }
+
+    /// The names at the folder's top, sorted. Not checked yet: opening does that.
+    pub(super) fn names(&self) -> Result<Vec<String>, ArtifactError> {
+        let mut names: Vec<String> = match self {
+            Self::Embedded { files, .. } => files.iter().map(|(name, _)| (*name).to_owned()).collect(),
+            Self::Folder { label, root, .. } => fs::read_dir(root)
+                .and_then(|entries| {
+                    // A name that is not UTF-8 is nobody's: no file here has one.
+                    entries.filter_map(|entry| entry.map(|e| e.file_name().into_string().ok()).transpose()).collect()
+                })
+                .map_err(|error| ArtifactError::io(label.as_str(), error))?,
+        };
+        names.sort_unstable();
+        Ok(names)
+    }
+
+    /// The whole of a small file, if it is there: at most `cap` bytes.
+    pub(super) fn read(&self, name: &str, cap: usize) -> Result<Option<Cow<'static, [u8]>>, ArtifactError> {
+        let too_large = || ArtifactError::damaged(self.path(name), format!("more than {cap} bytes"));
+        match self {
+            Self::Embedded { .. } => match self.slice(name) {
+                Some(bytes) if bytes.len() > cap => Err(too_large()),
+                bytes => Ok(bytes.map(Cow::Borrowed)),
+            },
+            Self::Folder { .. } => {
+                let Some(file) = self.file(name)? else { return Ok(None) };
+                let mut bytes = Vec::new();
+                // One byte more than allowed, so that a file of just `cap` bytes passes.
+                file.take(cap as u64 + 1)
+                    .read_to_end(&mut bytes)
+                    .map_err(|error| ArtifactError::io(self.path(name), error))?;
+                if bytes.len() > cap { Err(too_large()) } else { Ok(Some(Cow::Owned(bytes))) }
+            }
+        }
+    }
+
+    /// The whole of a large file, mapped, if it is there.
+    pub(super) fn map(&self, name: &str) -> Result<Option<Bytes>, ArtifactError> {
+        match self {
+            Self::Embedded { .. } => Ok(self.slice(name).map(Bytes::Static)),
+            Self::Folder { .. } => {
+                let Some(file) = self.file(name)? else { return Ok(None) };
+                let io = |error| ArtifactError::io(self.path(name), error);
+                // An empty file cannot be mapped everywhere.
+                if file.metadata().map_err(io)?.len() == 0 {
+                    return Ok(Some(Bytes::Static(&[])));
+                }
+                map_file(&file).map(|bytes| Some(Bytes::Mapped(bytes))).map_err(io)
+            }
+        }
+    }
+
+    fn slice(&self, name: &str) -> Option<&'static [u8]> {
+        match self {
+            Self::Embedded { files, .. } => files.iter().find(|(n, _)| *n == name).map(|&(_, bytes)| bytes),
+            Self::Folder { .. } => None,
+        }
+    }
+
+    /// Opens a regular file inside the folder; `None` when nothing has that name.
+    fn file(&self, name: &str) -> Result<Option<File>, ArtifactError> {
+        let Self::Folder { root, blobs, .. } = self else { return Ok(None) };
+        let path = || self.path(name);
+        if let Err(what) = check_name(name) {
+            return Err(ArtifactError::damaged(path(), what));
+        }
+        let joined = root.join(name);
+        let target = match fs::canonicalize(&joined) {
+            Ok(target) => target,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                if fs::symlink_metadata(&joined).is_ok() {
+                    return Err(ArtifactError::missing(
+                        format!("{}: the link's target", path()),
+                        "the download is incomplete: download the checkpoint again",
+                    ));
+                }
+                return Ok(None);
+            }
+            // A file where the name has a folder.
+            Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
+            Err(error) => return Err(ArtifactError::io(path(), error)),
+        };
+        if !target.starts_with(root) && !blobs.as_ref().is_some_and(|blobs| target.starts_with(blobs)) {
+            return Err(ArtifactError::damaged_with(
+                path(),
+                format!("a link out of the folder, to {}", shown(&target.display().to_string())),
+                "copy the file into the folder; links may lead only to the blobs of the folder's own Hugging Face cache",
+            ));
+        }
+        let metadata = fs::metadata(&target).map_err(|error| ArtifactError::io(path(), error))?;
+        if !metadata.is_file() {
+            return Err(ArtifactError::damaged_with(
+                path(),
+                "not a regular file",
+                "replace it with the file it stands for",
+            ));
+        }
+        File::open(&target).map(Some).map_err(|error| ArtifactError::io(path(), error))
+    }
+}
+
+/// `blobs` of a folder that is `models--OWNER--NAME/snapshots/REVISION` of a Hugging Face cache.
+fn cache_blobs(root: &Path) -> Option<PathBuf> {
+    let snapshots = root.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
+    let repository = snapshots.parent().filter(|dir| {
+        dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("models--"))
+    })?;
+    fs::canonicalize(repository.join("blobs")).ok()
+}
+
+/// Whether a name from a file may be joined to the folder.
+pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
+    if name.is_empty() {
+        return Err("an empty file name");
+    }
+    if name.len() > 512 {
+        return Err("a file name of more than 512 bytes");
+    }
+    if name.contains(['\0', '\\']) || name.chars().any(char::is_control) {
+        return Err("a file name with a backslash or a control character");
+    }
+    let plain = |component| matches!(component, Component::Normal(_));
+    if name.split('/').any(|part| matches!(part, "" | "." | "..")) || !Path::new(name).components().all(plain) {
+        return Err("a file name that does not stay inside the folder");
+    }
+    Ok(())
+}

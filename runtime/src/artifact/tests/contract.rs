@@ -1,0 +1,213 @@
+//! The contract: all findings at once, each with its field.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::Folder;
+use crate::artifact::{ConcatOrder, Contract, GenerationMode, HiddenVariant};
+use crate::quant::{Mode, Scheme};
+
+/// The production file of the Qwen3.6-27B artifact.
+fn production() -> Value {
+    json!({"mtplx_version":"0.1.0-preview","arch_id":"qwen3-next-mtp","mtp_depth_max":3,"recommended_profile":"stable",
+        "exactness_baseline":{"gate":"Phase 0H paged-verifier smoke","context":2048,"attention_impl":"mlx_vector_paged","max_abs_diff":0.0},
+        "verified_on":{"timestamp":"2026-05-02T02:23:23+0100","hardware":"Apple M5 Max, 128 GB unified memory",
+            "model":"Qwen3.6-27B-MTPLX-GDN8-Speed4-CyanKiwiMTP","sampler":{"temperature":0.6,"top_p":0.95,"top_k":20}}})
+}
+
+fn parse(contract: Value) -> (Contract, Vec<String>) {
+    let Value::Object(fields) = contract else { panic!("not an object") };
+    let (contract, findings) = Contract::parse(fields);
+    (contract, findings.iter().map(ToString::to_string).collect())
+}
+
+/// The production file with these fields on top.
+fn with(fields: Value) -> (Contract, Vec<String>) {
+    let mut contract = production();
+    contract.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    parse(contract)
+}
+
+#[test]
+fn the_production_file_is_valid_and_no_evidence() {
+    let (contract, findings) = parse(production());
+    assert_eq!(findings, [""; 0]);
+    assert_eq!((contract.arch_id.as_deref(), contract.mtp_depth_max), (Some("qwen3-next-mtp"), Some(3)));
+    assert_eq!(contract.baseline_fault().unwrap(), "exactness_baseline.status: missing, so it is not evidence");
+    assert_eq!(serde_json::to_value(&contract).unwrap(), production());
+}
+
+#[test]
+fn everything_optional_is_read_and_written_back() {
+    let full = json!({"mtp_depth_default": 2, "recommended_generation_mode": "ar",
+        "recommended_draft_sampler": {"temperature": 0.5, "top_p": 0.9, "top_k": 40, "mine": 1},
+        "recommended_draft_lm_head": {"mode": "affine", "bits": 4, "group_size": 64}, "min_engine_version": "0.1",
+        "mtp_contract": {"base_hidden_variant": "post_norm", "hidden_variant": "pre_norm", "concat_order": "hidden_embedding",
+            "mtp_position_mode": "trunk", "mtp_quant_bits": 4},
+        "speed_evidence": {"acceptance_by_depth": [0.9, 0.8], "ar_tok_s": 20.0, "mtp_tok_s": 44.0, "speedup": 2.2},
+        "forge_provenance": {"source": "Qwen/Qwen3.6-27B"}, "vision": {"tensors": 3}, "contract_version": 1,
+        "sha256": {"config.json": "0".repeat(64)}, "somebody_elses": [1, 2]});
+    let (contract, findings) = with(full.clone());
+    assert_eq!(findings, [""; 0]);
+    assert_eq!(contract.recommended_generation_mode, Some(GenerationMode::Ar));
+    assert_eq!(contract.recommended_draft_lm_head, Scheme::new(Mode::Affine, 4, 64).ok());
+    let head = contract.mtp_contract.as_ref().unwrap();
+    assert_eq!(
+        (head.base_hidden_variant, head.hidden_variant),
+        (Some(HiddenVariant::PostNorm), Some(HiddenVariant::PreNorm))
+    );
+    assert_eq!(
+        (head.concat_order, head.extra["mtp_quant_bits"].as_u64()),
+        (Some(ConcatOrder::HiddenEmbedding), Some(4))
+    );
+    let written = serde_json::to_value(&contract).unwrap();
+    for (field, value) in full.as_object().unwrap() {
+        assert_eq!(&written[field], value, "{field}");
+    }
+}
+
+#[test]
+fn all_findings_come_at_once() {
+    let (contract, findings) = parse(json!({
+        "mtplx_version": 3, "mtp_depth_max": 0, "recommended_profile": "", "exactness_baseline": "ok", "verified_on": null,
+        "recommended_generation_mode": "fast", "recommended_draft_sampler": {"temperature": -1, "top_p": 2, "top_k": 0.5},
+        "recommended_draft_lm_head": {"bits": 7}, "min_engine_version": "new", "mtp_contract": {"hidden_variant": "post"},
+        "speed_evidence": {"acceptance_by_depth": [0.5, 1.5], "speedup": "2x"}, "contract_version": 2,
+        "sha256": {"../config.json": "0".repeat(64)}, "mtp_depth_default": 65,
+    }));
+    let mut findings: Vec<&str> =
+        findings.iter().map(|finding| finding.strip_prefix("mtplx_runtime.json: ").unwrap()).collect();
+    findings.sort_unstable();
+    assert_eq!(
+        findings,
+        [
+            "arch_id: missing: expected an architecture's id",
+            "contract_version: 2: expected 1: a newer engine wrote this",
+            "exactness_baseline: \"ok\": expected an object",
+            "min_engine_version: \"new\": expected a version such as 1.2.3",
+            "mtp_contract.hidden_variant: \"post\": expected pre_norm or post_norm",
+            "mtp_depth_default: 65: expected an integer from 1 to mtp_depth_max",
+            "mtp_depth_max: 0: expected an integer from 1 to 64",
+            "mtplx_version: 3: expected a string",
+            "recommended_draft_lm_head: {\"bits\":7}: expected {bits, group_size, mode} that MLX has",
+            "recommended_draft_sampler.temperature: -1: expected a number from 0 to 100",
+            "recommended_draft_sampler.top_k: 0.5: expected an integer from 0 to 1000000",
+            "recommended_draft_sampler.top_p: 2: expected a number from 0 to 1",
+            "recommended_generation_mode: \"fast\": expected mtp or ar",
+            "recommended_profile: \"\": expected a profile's name",
+            &format!(
+                "sha256: {{\"../config.json\":\"{}\"}}: expected file names inside the folder with 64 hexadecimal digits",
+                "0".repeat(64)
+            ),
+            "speed_evidence.acceptance_by_depth: [0.5,1.5]: expected numbers from 0 to 1",
+            "speed_evidence.speedup: \"2x\": expected a number from 0 to 1000000000",
+            "verified_on: missing: expected an object",
+        ]
+    );
+    assert_eq!(contract.mtp_depth_max, None);
+}
+
+#[test]
+fn a_default_beyond_the_ceiling() {
+    let (contract, findings) = with(json!({"mtp_depth_default": 4}));
+    assert_eq!(findings, ["mtplx_runtime.json: mtp_depth_default: 4: expected an integer from 1 to mtp_depth_max"]);
+    assert_eq!(contract.mtp_depth_default, None);
+}
+
+#[test]
+fn absolute_paths_anywhere() {
+    let (_, findings) = with(
+        json!({"forge_provenance": {"source": "/Users/me/model", "command": ["mtplx forge --in=/home/a/b"],
+        "win": "C:\\models", "home": "~/x", "url": "file:///x", "fine": "models/x", "rate": "40 tok/s", "slash": "and / or", "web": "https://a/b"}}),
+    );
+    let fields: Vec<&str> = findings.iter().map(|finding| finding.split(": ").nth(1).unwrap()).collect();
+    let expected = ["source", "command[0]", "win", "home", "url"].map(|field| format!("forge_provenance.{field}"));
+    assert_eq!(fields, expected);
+    assert!(findings[0].ends_with("\"/Users/me/model\": an absolute path: expected a relative one"));
+}
+
+#[test]
+fn evidence_is_what_passed() {
+    let fault = |status: Value| with(json!({"exactness_baseline": {"status": status}})).0.baseline_fault();
+    assert_eq!(fault(json!("passed")), None);
+    for status in ["pending", "candidate", "failed", "whatever"] {
+        assert_eq!(fault(json!(status)).unwrap(), format!("exactness_baseline.status: \"{status}\" is not evidence"));
+    }
+    assert!(fault(json!("")).unwrap().contains("missing"));
+    assert!(fault(json!(true)).unwrap().contains("missing"));
+}
+
+#[test]
+fn engine_versions_compare_by_number() {
+    let newer = |asked: &str| with(json!({"min_engine_version": asked})).0.newer_engine("0.9.2").is_some();
+    assert_eq!(
+        ["0.9.2", "0.9.1", "0.10", "1", "v0.9.3-beta", "0.9.2-rc1"].map(newer),
+        [false, false, true, true, true, false]
+    );
+}
+
+#[test]
+fn files() {
+    let read = |folder: Folder| {
+        let (contract, findings) = Contract::read(&folder.tensors("model.safetensors", &["x"], 1).open().unwrap());
+        (contract.is_some(), findings.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    assert_eq!(read(Folder::new()), (false, vec![]));
+    assert_eq!(read(Folder::new().file("mtplx_runtime.json", production().to_string())), (true, vec![]));
+    let (there, findings) = read(Folder::new().file("mtplx_runtime.json", "[1]"));
+    assert!(!there && findings[0].starts_with("mtplx_runtime.json: not a JSON object: "), "{findings:?}");
+}
+
+/// JSON of any form, with this program's own field names among the keys.
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        "[/~a-z:\\\\ .é0-9]{0,6}".prop_map(Value::from),
+    ];
+    let key = prop_oneof![
+        prop::sample::select(vec![
+            "mtplx_version",
+            "mtp_depth_max",
+            "mtp_depth_default",
+            "exactness_baseline",
+            "status",
+            "min_engine_version",
+            "recommended_draft_sampler",
+            "top_k",
+            "recommended_draft_lm_head",
+            "bits",
+            "mode",
+            "mtp_contract",
+            "concat_order",
+            "speed_evidence",
+            "acceptance_by_depth",
+            "sha256",
+            "contract_version",
+        ])
+        .prop_map(str::to_owned),
+        "[a-z./]{0,3}",
+    ];
+    leaf.prop_recursive(3, 32, 6, move |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::hash_map(key.clone(), inner, 0..6)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+proptest! {
+    /// Any object: an answer, never a panic; and what was read is valid when written back.
+    #[test]
+    fn any_object_is_answered(value in any_json()) {
+        let Value::Object(fields) = value else { return Ok(()) };
+        let (contract, _) = Contract::parse(fields);
+        let _ = (contract.baseline_fault(), contract.newer_engine("1.0.0"));
+        let (again, findings) = parse(serde_json::to_value(&contract).unwrap());
+        prop_assert_eq!(&again, &contract);
+        prop_assert!(findings.iter().all(|finding| finding.contains("missing") || finding.contains("absolute path")), "{:?}", findings);
+    }
+}

@@ -1,0 +1,330 @@
+//! Which files make up a checkpoint, and which are refused.
+
+use std::borrow::Cow;
+use std::fs;
+use std::path::Path;
+
+use serde_json::json;
+
+use super::{Folder, safetensors};
+use crate::artifact::{Checkpoint, HeadSource, LoadError};
+
+fn names(checkpoint: &Checkpoint) -> Vec<&str> {
+    checkpoint.tensors().map(|(name, _)| name).collect()
+}
+
+#[test]
+fn one_file() {
+    let folder = Folder::new()
+        .file("model.safetensors", safetensors(&[("w", "F32", vec![2], vec![0, 0, 128, 63, 0, 0, 0, 64])]));
+    let checkpoint = folder.open().unwrap();
+    assert_eq!(checkpoint.tensor("w").unwrap().shape, [2]);
+    assert_eq!(checkpoint.bytes("w").unwrap(), [0, 0, 128, 63, 0, 0, 0, 64]);
+    assert_eq!(checkpoint.floats("w").unwrap(), [1.0, 2.0]);
+    assert_eq!(checkpoint.label(), folder.path().to_str().unwrap());
+    assert_eq!(checkpoint.head_source(), &HeadSource::None);
+}
+
+#[test]
+fn shards_with_an_index_leave_other_files_alone() {
+    let folder = Folder::new()
+        .tensors("a.safetensors", &["x"], 1)
+        .tensors("sub/b.safetensors", &["y"], 2)
+        .tensors("consolidated.safetensors", &["x"], 3)
+        .index(json!({"x": "a.safetensors", "y": "sub/b.safetensors"}));
+    let checkpoint = folder.open().unwrap();
+    assert_eq!(names(&checkpoint), ["x", "y"]);
+    assert_eq!((checkpoint.bytes("x").unwrap(), checkpoint.bytes("y").unwrap()), (&[1][..], &[2][..]));
+}
+
+#[test]
+fn shards_without_an_index() {
+    let folder = Folder::new().tensors("w-1.safetensors", &["x"], 1).tensors("w-2.safetensors", &["y"], 2);
+    assert_eq!(names(&folder.open().unwrap()), ["x", "y"]);
+}
+
+#[test]
+fn compiled_in() {
+    let weights: &'static [u8] = safetensors(&[("x", "U8", vec![1], vec![5])]).leak();
+    let files: [(&'static str, &'static [u8]); 3] =
+        [("config.json", br#"{"model_type":"toy"}"#), ("model.safetensors", weights), ("tokenizer.json", b"{}")];
+    let checkpoint = Checkpoint::embedded("builtin", &files).unwrap();
+    assert_eq!((checkpoint.label(), checkpoint.bytes("x").unwrap()), ("builtin", &[5][..]));
+    assert!(matches!(checkpoint.text_file("tokenizer.json"), Ok(Some(Cow::Borrowed("{}")))));
+    let error = Checkpoint::embedded("builtin", &files[..1]).unwrap_err();
+    assert_eq!(error.to_string(), "builtin/model.safetensors: not found");
+}
+
+#[test]
+fn missing_things() {
+    let nowhere = Checkpoint::open(Path::new("/no/such/folder")).unwrap_err();
+    assert_eq!(nowhere.to_string(), "/no/such/folder: not found");
+    assert!(nowhere.is_missing_or_damaged());
+    let config_hint = "(give the folder that holds config.json and the weights)";
+    assert_eq!(Folder::empty().fault(), format!("5: DIR/config.json: not found {config_hint}"));
+    assert_eq!(
+        Folder::new().fault(),
+        "5: DIR/model.safetensors: not found (the folder has no weights (model.safetensors, or shards with model.safetensors.index.json))"
+    );
+    let folder =
+        Folder::new().tensors("a.safetensors", &["x"], 1).index(json!({"x": "a.safetensors", "y": "b.safetensors"}));
+    assert_eq!(
+        folder.fault(),
+        "5: DIR/b.safetensors: not found (model.safetensors.index.json places 1 tensors there: the download is incomplete)"
+    );
+    let file = Folder::new();
+    let error = Checkpoint::open(&file.path().join("config.json")).unwrap_err();
+    assert_eq!(file.describe(&error), format!("5: DIR/config.json: not a folder {config_hint}"));
+}
+
+#[test]
+fn a_truncated_file() {
+    let whole = safetensors(&[("x", "F32", vec![2], vec![0; 8])]);
+    let fault = Folder::new().file("model.safetensors", &whole[..whole.len() - 1]).fault();
+    assert_eq!(
+        fault,
+        "5: DIR/model.safetensors: tensor x: data_offsets [0, 8]: the file has 7 bytes of data (truncated?) \
+         (download the file again; if it stays the same, the published file is broken)"
+    );
+    assert!(Folder::new().file("model.safetensors", "").fault().starts_with("5: DIR/model.safetensors: empty file"));
+}
+
+#[test]
+fn a_name_in_two_shards() {
+    let folder = Folder::new().tensors("a.safetensors", &["x"], 1).tensors("b.safetensors", &["x", "y"], 2);
+    assert!(folder.fault().starts_with("5: DIR/b.safetensors: tensor x: also in a.safetensors"));
+}
+
+#[test]
+fn an_index_that_lies() {
+    let with = |index: serde_json::Value| Folder::new().tensors("a.safetensors", &["x"], 1).index(index).fault();
+    assert!(with(json!({"x": "a.safetensors", "y": "a.safetensors"})).starts_with(
+        "5: DIR/model.safetensors.index.json: weight_map.y: \"a.safetensors\": that shard has no such tensor"
+    ));
+    let outside = "a file name that does not stay inside the folder";
+    for (name, what) in [
+        ("../a.safetensors", outside),
+        ("/etc/a.safetensors", outside),
+        ("sub/../../a.safetensors", outside),
+        ("./a.safetensors", outside),
+        ("a//b.safetensors", outside),
+        ("..\\a.safetensors", "a file name with a backslash or a control character"),
+        ("a\0.safetensors", "a file name with a backslash or a control character"),
+        ("", "an empty file name"),
+        ("pytorch_model.bin", "a shard that is not safetensors"),
+    ] {
+        let fault = with(json!({"x": name}));
+        assert!(fault.starts_with("5: DIR/model.safetensors.index.json: weight_map: \""), "{fault}");
+        assert!(fault.contains(what), "{name}: {fault}");
+    }
+    assert!(with(json!({})).contains("weight_map: 0 shards: expected 1 to 4096"));
+    let twice = r#"{"weight_map": {"x": "a.safetensors", "x": "b.safetensors"}}"#;
+    let twice = Folder::new().file("model.safetensors.index.json", twice).fault();
+    assert!(twice.contains("index.json: not an index: x occurs twice"), "{twice}");
+}
+
+#[test]
+fn pickle_and_other_formats_only() {
+    let fault = Folder::new().file("pytorch_model.bin", "x").fault();
+    assert_eq!(
+        fault,
+        "4: DIR/pytorch_model.bin: the only weights are pickled, and pickle can run code when read \
+         (convert the checkpoint to safetensors with the tools of whoever published it)"
+    );
+    assert!(
+        Folder::new().file("q4.gguf", "x").fault().starts_with("4: DIR/q4.gguf: the only weights are not safetensors")
+    );
+    // Beside safetensors, a pickle is nobody's business.
+    Folder::new().file("training_args.bin", "x").tensors("model.safetensors", &["x"], 1).open().unwrap();
+}
+
+#[cfg(unix)]
+mod links {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn out_of_the_folder_are_refused() {
+        let other = Folder::new().tensors("secret.safetensors", &["x"], 1);
+        let folder = Folder::new();
+        symlink(other.path().join("secret.safetensors"), folder.path().join("model.safetensors")).unwrap();
+        let fault = folder.fault();
+        assert!(fault.starts_with("5: DIR/model.safetensors: a link out of the folder, to /"), "{fault}");
+        // A folder on the way is a link as good as any.
+        let folder = Folder::new().index(json!({"x": "sub/secret.safetensors"}));
+        symlink(other.path(), folder.path().join("sub")).unwrap();
+        assert!(folder.fault().starts_with("5: DIR/sub/secret.safetensors: a link out of the folder"));
+        let folder = Folder::empty();
+        symlink("/etc/passwd", folder.path().join("config.json")).unwrap();
+        assert!(folder.fault().starts_with("5: DIR/config.json: a link out of the folder"));
+    }
+
+    #[test]
+    fn inside_the_folder_are_followed() {
+        let folder = Folder::new().tensors("real.safetensors", &["x"], 1);
+        symlink("real.safetensors", folder.path().join("model.safetensors")).unwrap();
+        folder.open().unwrap();
+    }
+
+    #[test]
+    fn into_the_blobs_of_the_same_cache_are_followed() {
+        let cache = Folder::empty()
+            .file("models--o--n/blobs/c0", r#"{"model_type":"toy"}"#)
+            .file("models--o--n/blobs/w0", safetensors(&[("x", "U8", vec![1], vec![1])]))
+            .file("models--o--other/blobs/w1", safetensors(&[("x", "U8", vec![1], vec![2])]));
+        let snapshot = cache.path().join("models--o--n/snapshots/abc");
+        fs::create_dir_all(&snapshot).unwrap();
+        symlink("../../blobs/c0", snapshot.join("config.json")).unwrap();
+        symlink("../../blobs/w0", snapshot.join("model.safetensors")).unwrap();
+        assert_eq!(Checkpoint::open(&snapshot).unwrap().bytes("x").unwrap(), [1]);
+        // Through a link to the snapshot as well.
+        symlink(&snapshot, cache.path().join("model")).unwrap();
+        Checkpoint::open(&cache.path().join("model")).unwrap();
+
+        fs::remove_file(snapshot.join("model.safetensors")).unwrap();
+        symlink("../../../models--o--other/blobs/w1", snapshot.join("model.safetensors")).unwrap();
+        assert!(Checkpoint::open(&snapshot).unwrap_err().to_string().contains("a link out of the folder"));
+        fs::remove_file(cache.path().join("models--o--n/blobs/c0")).unwrap();
+        let error = Checkpoint::open(&snapshot).unwrap_err();
+        assert!(error.to_string().ends_with("config.json: the link's target: not found"), "{error}");
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let folder = Folder::new();
+        fs::create_dir(folder.path().join("model.safetensors")).unwrap();
+        assert!(folder.fault().starts_with("5: DIR/model.safetensors: not a regular file"));
+        let folder = Folder::new();
+        // A socket: like a pipe, it would block or fail in ways of its own.
+        let _listener = std::os::unix::net::UnixListener::bind(folder.path().join("model.safetensors")).unwrap();
+        assert!(folder.fault().starts_with("5: DIR/model.safetensors: not a regular file"));
+    }
+}
+
+/// The head's source, and the element that `mtp.x` was read from.
+fn head(folder: &Folder) -> (HeadSource, u8) {
+    let checkpoint = folder.open().unwrap();
+    (checkpoint.head_source().clone(), checkpoint.bytes("mtp.x").unwrap()[0])
+}
+
+#[test]
+fn the_head_is_looked_for_in_order() {
+    let file = |name: &str| HeadSource::File(name.to_owned());
+    let announce = json!({"model_type": "toy", "mlx_lm_extra_tensors": {"mtp_file": "heads/h.safetensors"}});
+    let folder = Folder::new().tensors("model.safetensors", &["mtp.x", "mtp.old", "x"], 0);
+    assert_eq!(head(&folder), (HeadSource::Shards, 0));
+    let folder = folder.tensors("model-mtp.safetensors", &["mtp.x"], 1);
+    assert_eq!(head(&folder), (file("model-mtp.safetensors"), 1));
+    let folder = folder.tensors("mtp/weights.safetensors", &["mtp.x"], 2);
+    assert_eq!(head(&folder), (file("mtp/weights.safetensors"), 2));
+    let folder = folder.tensors("mtp.safetensors", &["mtp.x"], 3);
+    assert_eq!(head(&folder), (file("mtp.safetensors"), 3));
+    let folder = folder.tensors("heads/h.safetensors", &["mtp.x"], 4).config(announce);
+    assert_eq!(head(&folder), (file("heads/h.safetensors"), 4));
+    // The file replaces the shards' head as a whole.
+    assert_eq!(names(&folder.open().unwrap()), ["mtp.x", "x"]);
+}
+
+#[test]
+fn the_index_may_name_the_heads_file_too() {
+    let map = json!({"x": "model-1.safetensors", "mtp.x": "mtp.safetensors"});
+    let folder = Folder::new().tensors("model-1.safetensors", &["x", "mtp.x"], 1).index(map);
+    // Lost: the shards' copy is still there, and the index's word is not.
+    let lost = folder.open().unwrap();
+    assert_eq!((lost.head_source(), lost.missing_head_file()), (&HeadSource::Shards, Some("mtp.safetensors")));
+    let folder = folder.tensors("mtp.safetensors", &["mtp.x"], 2);
+    assert_eq!(head(&folder), (HeadSource::File("mtp.safetensors".into()), 2));
+    assert_eq!(folder.open().unwrap().files().count(), 2);
+    // An index from before the head moved out: its word for the shard's copy is not held against it.
+    let map = json!({"x": "model-1.safetensors", "mtp.x": "model-1.safetensors"});
+    assert_eq!(head(&folder.index(map)), (HeadSource::File("mtp.safetensors".into()), 2));
+}
+
+#[test]
+fn an_announced_head_that_is_not_there() {
+    let announce = |file: &str| {
+        let config = json!({"model_type": "toy", "mlx_lm_extra_tensors": {"mtp_file": file}});
+        Folder::new().config(config).tensors("model.safetensors", &["x"], 1)
+    };
+    let checkpoint = announce("mtp.safetensors");
+    let checkpoint = checkpoint.open().unwrap();
+    assert_eq!(
+        (checkpoint.head_source(), checkpoint.missing_head_file()),
+        (&HeadSource::None, Some("mtp.safetensors"))
+    );
+    let fault = announce("../mtp.safetensors").fault();
+    assert!(
+        fault.starts_with(
+            "5: DIR/config.json: mlx_lm_extra_tensors.mtp_file: \"../mtp.safetensors\": a file name that does not stay"
+        ),
+        "{fault}"
+    );
+}
+
+#[test]
+fn a_sidecar_may_not_replace_the_trunk() {
+    let folder = Folder::new().tensors("model.safetensors", &["x"], 1).tensors("mtp.safetensors", &["mtp.x", "x"], 2);
+    assert!(folder.fault().starts_with("5: DIR/mtp.safetensors: tensor x: also in model.safetensors"));
+}
+
+#[test]
+fn heads_under_other_families_names() {
+    let of = |tensor: &str| {
+        let config = json!({"model_type": "toy", "num_hidden_layers": 3});
+        let folder = Folder::new().config(config).tensors("model.safetensors", &["model.layers.2.x", tensor], 1);
+        folder.open().unwrap().head_source().clone()
+    };
+    assert_eq!(of("model.layers.3.eh_proj.weight"), HeadSource::Shards);
+    assert_eq!(of("model.mtp_layers.0.x"), HeadSource::Shards);
+    assert_eq!(of("language_model.mtp.fc.weight"), HeadSource::Shards);
+    assert_eq!(of("model.layers.1.x"), HeadSource::None);
+}
+
+#[test]
+fn vision_is_counted_and_left_alone() {
+    let folder = Folder::new()
+        .tensors("model.safetensors", &["x", "vision_tower.a", "model.visual.b", "visual.c"], 1)
+        .tensors("model-vision-00001.safetensors", &["vision_tower.d", "projector.e"], 1);
+    let checkpoint = folder.open().unwrap();
+    assert_eq!((names(&checkpoint), checkpoint.vision_tensors()), (vec!["x"], 5));
+    // The same where an index names them.
+    let folder = folder.index(json!({"x": "model.safetensors", "visual.c": "model.safetensors",
+        "vision_tower.d": "model-vision-00001.safetensors", "projector.e": "model-vision-00001.safetensors"}));
+    let checkpoint = folder.open().unwrap();
+    assert_eq!((names(&checkpoint), checkpoint.vision_tensors()), (vec!["x"], 5));
+}
+
+#[test]
+fn text_files() {
+    let folder = Folder::new().tensors("model.safetensors", &["x"], 1).file("t.json", "\u{e9}").file("bad", [0xff]);
+    let checkpoint = folder.open().unwrap();
+    assert_eq!(checkpoint.text_file("t.json").unwrap().as_deref(), Some("\u{e9}"));
+    assert_eq!(checkpoint.text_file("none.json").unwrap(), None);
+    assert!(folder.describe(&checkpoint.text_file("bad").unwrap_err()).starts_with("5: DIR/bad: invalid utf-8"));
+    let outside = checkpoint.text_file("../x").unwrap_err();
+    assert!(folder.describe(&outside).starts_with("5: DIR/../x: a file name that does not stay inside the folder"));
+}
+
+#[test]
+fn what_an_architecture_asks_for() {
+    let folder = Folder::new().file("model.safetensors", safetensors(&[("x", "I32", vec![2, 1], vec![0; 8])]));
+    let checkpoint = folder.open().unwrap();
+    let said = |error: LoadError| {
+        format!("{error} ({})", error.hint().unwrap()).replace(folder.path().to_str().unwrap(), "DIR")
+    };
+    assert!(checkpoint.require_shape("x", &[2, 1], "").is_ok());
+    assert_eq!(
+        said(checkpoint.require("y").unwrap_err()),
+        "DIR: y: tensor not found (the checkpoint is partial, or its config.json belongs to another model)"
+    );
+    assert_eq!(
+        said(checkpoint.require_shape("x", &[1, 2], "hidden_size 2").unwrap_err()),
+        "DIR/model.safetensors: x: shape [2, 1]: expected [1, 2] (hidden_size 2) \
+         (config.json and weights belong to different models, or the file is damaged)"
+    );
+    assert_eq!(
+        said(checkpoint.floats("x").unwrap_err()),
+        "DIR/model.safetensors: x: type I32: expected F32, F16 or BF16 (convert the checkpoint to bf16, or to MLX's quantization)"
+    );
+}

@@ -1,0 +1,91 @@
+//! Folders on disk, written by the tests, and what is said of them.
+
+mod config;
+mod contract;
+mod folder;
+mod header;
+mod norms;
+mod verdict;
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{ArtifactError, Checkpoint};
+
+/// A checkpoint's folder.
+struct Folder(TempDir);
+
+impl Folder {
+    /// With nothing in it.
+    fn empty() -> Self {
+        Self(TempDir::new().unwrap())
+    }
+
+    /// With a minimal `config.json`.
+    fn new() -> Self {
+        Self::empty().config(json!({"model_type": "toy"}))
+    }
+
+    fn config(self, config: Value) -> Self {
+        self.file("config.json", config.to_string())
+    }
+
+    fn file(self, name: &str, bytes: impl AsRef<[u8]>) -> Self {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+        self
+    }
+
+    /// With one-element u8 tensors of these names; the element tells the files apart.
+    fn tensors(self, file: &str, names: &[&str], element: u8) -> Self {
+        let tensors: Vec<_> = names.iter().map(|name| (*name, "U8", vec![1], vec![element])).collect();
+        self.file(file, safetensors(&tensors))
+    }
+
+    fn index(self, map: Value) -> Self {
+        self.file("model.safetensors.index.json", json!({"weight_map": map}).to_string())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn open(&self) -> Result<Checkpoint, ArtifactError> {
+        Checkpoint::open(self.path())
+    }
+
+    /// The error of opening it, as [`Folder::describe`] puts it.
+    #[track_caller]
+    fn fault(&self) -> String {
+        self.describe(&self.open().expect_err("opened"))
+    }
+
+    /// `exit code: message (hint)`, with the folder's path as `DIR`.
+    fn describe(&self, error: &ArtifactError) -> String {
+        let hint = error.hint().unwrap_or("-");
+        let text = format!("{}: {error} ({hint})", error.kind().exit_code());
+        assert!(!text.contains('\n'), "more than one line: {text}");
+        text.replace(self.path().to_str().unwrap(), "DIR")
+    }
+}
+
+/// A well-formed safetensors file.
+fn safetensors(tensors: &[(&str, &str, Vec<usize>, Vec<u8>)]) -> Vec<u8> {
+    let mut header = serde_json::Map::new();
+    let mut data = Vec::new();
+    for (name, dtype, shape, bytes) in tensors {
+        let start = data.len();
+        data.extend(bytes);
+        header.insert((*name).into(), json!({"dtype": dtype, "shape": shape, "data_offsets": [start, data.len()]}));
+    }
+    raw(&Value::Object(header).to_string(), &data)
+}
+
+/// A file of this header and this data, whatever they are.
+fn raw(header: &str, data: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+}

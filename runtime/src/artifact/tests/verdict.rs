@@ -1,0 +1,144 @@
+//! Verdicts of toy architectures on tiny folders.
+
+use serde_json::{Value, json};
+
+use super::Folder;
+use crate::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
+use crate::artifact::{Assessment, Checkpoint, LoadError, Verdict, assess};
+use crate::model::MtpModel;
+use crate::registry::Registry;
+
+/// Claims `toy`; the head is `mtp.x` and `mtp.y`.
+struct Toy(Descriptor);
+
+const fn toy(id: &'static str) -> Toy {
+    Toy(Descriptor {
+        id,
+        name: "Toy",
+        model_types: &["toy"],
+        tier: Tier::Recognized,
+        max_depth: 2,
+        crate_name: "toy",
+        crate_version: "0.0.0",
+    })
+}
+
+static ONE: Toy = toy("toy-mtp");
+static TWO: Toy = toy("other-mtp");
+
+impl MtpArchitecture for Toy {
+    fn descriptor(&self) -> &'static Descriptor {
+        if self.0.id == ONE.0.id { &ONE.0 } else { &TWO.0 }
+    }
+
+    fn detect(&self, checkpoint: &Checkpoint) -> Detection {
+        if !self.0.model_types.contains(&checkpoint.config().model_type()) {
+            return Detection::No;
+        }
+        let missing: Vec<_> = ["mtp.x", "mtp.y"].into_iter().filter(|name| checkpoint.tensor(name).is_none()).collect();
+        let head = match missing.len() {
+            0 => Head::Complete,
+            2 => Head::Absent,
+            _ => Head::Incomplete { missing: missing.into_iter().map(str::to_owned).collect(), misshapen: vec![] },
+        };
+        Detection::Claimed { head }
+    }
+
+    fn load(&self, checkpoint: &Checkpoint, _: &LoadOptions) -> Result<MtpModel, LoadError> {
+        checkpoint.require("nothing is loaded here").and_then(|_| unreachable!())
+    }
+}
+
+fn assessed(folder: &Folder, registry: Registry) -> Assessment {
+    assess(&folder.open().unwrap(), &registry)
+}
+
+/// The verdict's line and exit code, with the folder as `DIR`.
+#[track_caller]
+fn check(folder: Folder, exit: u8, line: &str) {
+    let verdict = assessed(&folder, Registry::new([&ONE as _])).verdict;
+    assert_eq!(verdict.to_string().replace(folder.path().to_str().unwrap(), "DIR"), line);
+    assert_eq!(verdict.exit_code(), exit);
+}
+
+fn with_head(names: &[&str]) -> Folder {
+    Folder::new().tensors("model.safetensors", names, 1)
+}
+
+fn contract(fields: Value) -> Folder {
+    let mut contract = json!({"mtplx_version": "0.1.0", "arch_id": "toy-mtp", "mtp_depth_max": 2, "recommended_profile": "stable",
+        "exactness_baseline": {"status": "passed"}, "verified_on": {}});
+    contract.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+    with_head(&["mtp.x", "mtp.y"]).file("mtplx_runtime.json", contract.to_string())
+}
+
+#[test]
+fn heads() {
+    check(with_head(&["mtp.x", "mtp.y"]), 3, "unverified: no mtplx_runtime.json");
+    check(with_head(&["x"]), 3, "no MTP: the trunk is supported and has no draft head");
+    check(with_head(&["mtp.x"]), 3, "incomplete: the draft head is announced but missing mtp.y");
+    let announced = json!({"model_type": "toy", "mlx_lm_extra_tensors": {"mtp_file": "mtp.safetensors"}});
+    let folder = with_head(&["x"]).config(announced);
+    check(folder, 3, "incomplete: the draft head is announced but missing DIR/mtp.safetensors");
+    let verdict = Verdict::Incomplete { missing: vec!["a".into(), "b".into()], misshapen: vec!["c".into()] };
+    assert_eq!(verdict.to_string(), "incomplete: the draft head is announced but missing a, b; misshapen c");
+}
+
+#[test]
+fn contracts() {
+    check(contract(json!({})), 3, "unverified: the evidence carries no hashes of the files it was measured on");
+    check(
+        contract(json!({"exactness_baseline": {"status": "pending"}, "sha256": {}})),
+        3,
+        "unverified: exactness_baseline.status: \"pending\" is not evidence; the hashes of the evidence are not compared with these files",
+    );
+    let folder = contract(json!({"arch_id": "else-mtp", "mtp_depth_max": 3}));
+    let assessment = assessed(&folder, Registry::new([&ONE as _]));
+    let findings: Vec<_> = assessment.findings.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        findings,
+        [
+            "mtplx_runtime.json: arch_id: \"else-mtp\": config.json's model_type belongs to toy-mtp",
+            "mtplx_runtime.json: mtp_depth_max: 3: toy-mtp drafts at most 2",
+        ]
+    );
+    assert!(assessment.verdict.to_string().starts_with("unverified: mtplx_runtime.json has 1 errors; "));
+    assert_eq!(assessment.claim, Some("toy-mtp"));
+    let folder = with_head(&["mtp.x", "mtp.y"]).file("mtplx_runtime.json", "[");
+    check(folder, 3, "unverified: mtplx_runtime.json cannot be read");
+    let own = env!("CARGO_PKG_VERSION");
+    let line = format!("incompatible: mtplx_runtime.json: min_engine_version: 99.0.0: this engine is {own}");
+    check(contract(json!({"min_engine_version": "99.0.0"})), 4, &line);
+}
+
+#[test]
+fn claims() {
+    let of = |model_type: &str| with_head(&["x"]).config(json!({"model_type": model_type}));
+    check(
+        of("llama"),
+        4,
+        "incompatible: config.json: model_type: no linked architecture claims \"llama\" (linked: toy-mtp: toy)",
+    );
+    check(
+        of("deepseek_v4_flash"),
+        4,
+        "incompatible: config.json: model_type: \"deepseek_v4_flash\" is DeepSeek V4, known but not implemented (linked: toy-mtp: toy)",
+    );
+    let both = assessed(&of("toy"), Registry::new([&ONE as _, &TWO as _]));
+    assert_eq!(
+        both.verdict.to_string(),
+        "incompatible: config.json: model_type: \"toy\" is claimed by 2 architectures: other-mtp (toy 0.0.0), toy-mtp (toy 0.0.0)"
+    );
+    assert_eq!((both.verdict.exit_code(), both.claim), (4, None));
+}
+
+#[test]
+fn quantization_of_another_kind() {
+    let config = json!({"model_type": "toy", "quantization_config": {"quant_method": "fp8"}});
+    let folder = with_head(&["mtp.x", "mtp.y"]).config(config);
+    check(
+        folder,
+        4,
+        "incompatible: DIR/config.json: quantization_config.quant_method: \"fp8\": not supported: expected bf16 weights or MLX's quantization",
+    );
+}

@@ -1,0 +1,201 @@
+//! What a checkpoint is worth: the verdict, with everything that led to it.
+//!
+//! Decides from configuration, headers and contract; loads nothing and measures nothing. Evidence that the contract claims is
+//! not believed yet: comparing its hashes with the files is `mtplx verify`'s part, so a complete head is unverified here.
+
+use std::fmt;
+
+use super::checkpoint::Checkpoint;
+use super::contract::{CONTRACT, Contract, Finding, Severity};
+use super::error::shown;
+use super::families::known_family;
+use crate::architecture::Head;
+use crate::quant::{HeadQuantization, Quantization};
+use crate::registry::{Registry, ResolveError};
+
+/// What runs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase", tag = "name")]
+pub enum Verdict {
+    /// Complete, and its evidence covers these very files.
+    Verified,
+    /// Complete, without evidence that covers these files.
+    Unverified {
+        /// What the evidence lacks.
+        why: Vec<String>,
+    },
+    /// A draft head is announced and is missing, partial or misshapen.
+    Incomplete {
+        /// Tensors or files that are not there.
+        missing: Vec<String>,
+        /// Tensors that do not fit.
+        misshapen: Vec<String>,
+    },
+    /// A trunk without a draft head.
+    #[serde(rename = "no_mtp")]
+    NoMtp,
+    /// Not for this program.
+    Incompatible {
+        /// Why.
+        why: String,
+    },
+}
+
+impl Verdict {
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Unverified { .. } => "unverified",
+            Self::Incomplete { .. } => "incomplete",
+            Self::NoMtp => "no MTP",
+            Self::Incompatible { .. } => "incompatible",
+        }
+    }
+
+    /// The program's exit code where the verdict keeps a command from running.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Verified => 0,
+            Self::Unverified { .. } | Self::Incomplete { .. } | Self::NoMtp => 3,
+            Self::Incompatible { .. } => 4,
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Verified => None,
+            Self::Unverified { .. } => Some("run it with --allow-unverified"),
+            Self::Incomplete { .. } => Some("--no-mtp runs the trunk alone"),
+            Self::NoMtp => Some("--no-mtp runs it without drafting"),
+            Self::Incompatible { .. } => Some("`mtplx archs` lists what is linked"),
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())?;
+        match self {
+            Self::Verified => Ok(()),
+            Self::NoMtp => f.write_str(": the trunk is supported and has no draft head"),
+            Self::Unverified { why } => write!(f, ": {}", why.join("; ")),
+            Self::Incompatible { why } => write!(f, ": {why}"),
+            Self::Incomplete { missing, misshapen } => {
+                let lists = [("missing", missing), ("misshapen", misshapen)];
+                let lists = lists.iter().filter(|(_, names)| !names.is_empty());
+                let lists: Vec<_> = lists.map(|(what, names)| format!("{what} {}", names.join(", "))).collect();
+                write!(f, ": the draft head is announced but {}", lists.join("; "))
+            }
+        }
+    }
+}
+
+/// A verdict and what led to it.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Assessment {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The architecture that claims the checkpoint.
+    pub claim: Option<&'static str>,
+    /// The contract, as far as it could be read.
+    pub contract: Option<Contract>,
+    /// Everything there is to say about the contract.
+    pub findings: Vec<Finding>,
+}
+
+/// Assesses a checkpoint against the architectures of `registry`.
+pub fn assess(checkpoint: &Checkpoint, registry: &Registry) -> Assessment {
+    let (contract, mut findings) = Contract::read(checkpoint);
+    let (claim, verdict) = match registry.resolve(checkpoint) {
+        Err(error) => (None, Verdict::Incompatible { why: unclaimed(&error) }),
+        Ok(claim) => {
+            let descriptor = claim.architecture.descriptor();
+            if let Some(contract) = &contract {
+                compare(contract, descriptor.id, descriptor.max_depth, &mut findings);
+            }
+            let verdict = obstacle(checkpoint, contract.as_ref())
+                .map(|why| Verdict::Incompatible { why })
+                .unwrap_or_else(|| of_head(checkpoint, claim.head, contract.as_ref(), &findings));
+            (Some(descriptor.id), verdict)
+        }
+    };
+    Assessment { verdict, claim, contract, findings }
+}
+
+/// What a resolution error says, with the family's name where it is a known one.
+fn unclaimed(error: &ResolveError) -> String {
+    if let ResolveError::Unclaimed { model_type, linked } = error
+        && let Some(family) = known_family(model_type)
+    {
+        let linked = if linked.is_empty() { "none".to_owned() } else { linked.join("; ") };
+        let model_type = shown(model_type);
+        return format!(
+            "config.json: model_type: \"{model_type}\" is {family}, known but not implemented (linked: {linked})"
+        );
+    }
+    shown_line(&error.to_string())
+}
+
+/// A line that may repeat a file's own text.
+fn shown_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Compares the contract with the architecture that claims the checkpoint.
+fn compare(contract: &Contract, id: &str, max_depth: usize, findings: &mut Vec<Finding>) {
+    let mut add = |severity, field: &str, what| {
+        findings.push(Finding { severity, file: CONTRACT, field: field.to_owned(), what });
+    };
+    if let Some(stated) = contract.arch_id.as_deref().filter(|stated| *stated != id) {
+        add(Severity::Error, "arch_id", format!("\"{}\": config.json's model_type belongs to {id}", shown(stated)));
+    }
+    if let Some(depth) = contract.mtp_depth_max.filter(|&depth| depth > max_depth) {
+        add(Severity::Warning, "mtp_depth_max", format!("{depth}: {id} drafts at most {max_depth}"));
+    }
+}
+
+/// What keeps a claimed checkpoint from running at all.
+fn obstacle(checkpoint: &Checkpoint, contract: Option<&Contract>) -> Option<String> {
+    if let Some(asked) = contract.and_then(|contract| contract.newer_engine(env!("CARGO_PKG_VERSION"))) {
+        let own = env!("CARGO_PKG_VERSION");
+        return Some(format!("{CONTRACT}: min_engine_version: {}: this engine is {own}", shown(asked)));
+    }
+    let config = checkpoint.config();
+    let stated = Quantization::from_config(config).err().or_else(|| HeadQuantization::from_config(config).err());
+    stated.map(|error| error.to_string())
+}
+
+/// The verdict on a checkpoint that a linked architecture claims.
+fn of_head(checkpoint: &Checkpoint, head: Head, contract: Option<&Contract>, findings: &[Finding]) -> Verdict {
+    let absent_file = || checkpoint.missing_head_file().map(|file| checkpoint.path(file));
+    match head {
+        Head::Complete => {
+            let mut why = Vec::new();
+            match contract {
+                None if findings.is_empty() => why.push(format!("no {CONTRACT}")),
+                None => why.push(format!("{CONTRACT} cannot be read")),
+                Some(contract) => {
+                    let faults = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+                    if faults > 0 {
+                        why.push(format!("{CONTRACT} has {faults} errors"));
+                    }
+                    why.extend(contract.baseline_fault());
+                    why.push(match contract.sha256 {
+                        Some(_) => "the hashes of the evidence are not compared with these files".to_owned(),
+                        None => "the evidence carries no hashes of the files it was measured on".to_owned(),
+                    });
+                }
+            }
+            Verdict::Unverified { why }
+        }
+        Head::Absent => match absent_file() {
+            Some(file) => Verdict::Incomplete { missing: vec![file], misshapen: Vec::new() },
+            None => Verdict::NoMtp,
+        },
+        Head::Incomplete { missing, misshapen } => {
+            Verdict::Incomplete { missing: absent_file().into_iter().chain(missing).collect(), misshapen }
+        }
+    }
+}

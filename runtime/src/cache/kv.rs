@@ -1,0 +1,89 @@
+//! Keys and values of one attention layer, in buffers that grow by blocks and are written in place.
+//!
+//! Keys and values may differ in heads and width (MLA keeps a latent and a rotated key). MLX writes in place only while
+//! nothing else holds or still reads the buffer: the views handed out must be gone, and the work that reads them
+//! evaluated, before the next append; else MLX copies the whole buffer (slower, never wrong).
+
+use crate::mlx::{slice_axis, update_axis};
+use crate::{Array, Result};
+use mlx_rs::error::Exception;
+use mlx_rs::ops;
+
+/// Rows that a buffer grows by.
+const BLOCK: usize = 256;
+/// The axis of rows in `[1, heads, rows, width]`.
+const ROWS: usize = 2;
+
+/// Keys `[1, heads, rows, width]` and values of one layer.
+#[derive(Debug, Clone, Default)]
+pub struct KvCache {
+    buffers: Option<(Array, Array)>,
+    len: usize,
+    pending: usize,
+}
+
+impl KvCache {
+    /// Committed rows.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether no row was committed yet.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Appends rows `[1, heads, n, width]` as pending and returns views of all rows, the pending ones included.
+    pub fn append(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+        if self.pending != 0 {
+            return Err(Exception::custom("a layer appended twice before its rows were committed"));
+        }
+        let rows = keys.dim(ROWS as i32) as usize;
+        let end = self.len + rows;
+        let (k, v) = match self.buffers.take() {
+            Some((k, v)) if k.dim(ROWS as i32) as usize >= end => (k, v),
+            Some((k, v)) => (grow(k, self.len, end)?, grow(v, self.len, end)?),
+            None => (empty_like(keys, end)?, empty_like(values, end)?),
+        };
+        let k = update_axis(&k, keys, ROWS, self.len as i32)?;
+        let v = update_axis(&v, values, ROWS, self.len as i32)?;
+        let views = (slice_axis(&k, ROWS, 0, end as i32)?, slice_axis(&v, ROWS, 0, end as i32)?);
+        self.buffers = Some((k, v));
+        self.pending = rows;
+        Ok(views)
+    }
+
+    /// Views of the committed rows, or `None` while there are none.
+    pub fn committed(&self) -> Result<Option<(Array, Array)>> {
+        let Some((k, v)) = self.buffers.as_ref().filter(|_| self.len > 0) else { return Ok(None) };
+        let len = self.len as i32;
+        Ok(Some((slice_axis(k, ROWS, 0, len)?, slice_axis(v, ROWS, 0, len)?)))
+    }
+
+    /// Keeps the pending rows but the last `dropped`. A layer may have fewer pending rows than the cache (a deeper MTP
+    /// layer lags behind at first).
+    pub(super) fn commit(&mut self, dropped: usize) {
+        self.len += self.pending.saturating_sub(dropped);
+        self.pending = 0;
+    }
+
+    pub(super) fn arrays(&self) -> impl Iterator<Item = &Array> {
+        self.buffers.iter().flat_map(|(k, v)| [k, v])
+    }
+}
+
+fn capacity(rows: usize) -> i32 {
+    (rows.div_ceil(BLOCK) * BLOCK) as i32
+}
+
+fn empty_like(rows: &Array, needed: usize) -> Result<Array> {
+    let mut shape = rows.shape().to_vec();
+    shape[ROWS] = capacity(needed);
+    ops::zeros_dtype(&shape, rows.dtype())
+}
+
+/// A larger buffer with the first `len` rows of `old`. Growth is geometric, so a long text is copied a few times only.
+fn grow(old: Array, len: usize, needed: usize) -> Result<Array> {
+    let larger = empty_like(&old, needed.max(len + len / 2))?;
+    if len == 0 { Ok(larger) } else { update_axis(&larger, &slice_axis(&old, ROWS, 0, len as i32)?, ROWS, 0) }
+}

@@ -1,0 +1,11 @@
+//! The only unsafe code: what mlx-rs does not wrap (yet), behind safe functions.
+//!
+//! Everything else in the project goes through mlx-rs or through this module. MLX never parses a file: [`from_bytes`]
+//! copies buffers whose type, shape and length were checked before.
+
+mod backend;
+pub mod mapped;
+mod ops;
+
+pub use backend::{Device, default_device, forbid_tf32, gpu_available, set_default_device, version};
+pub use ops::{QuantizedWeight, dequantize, from_bytes, gather_qmm, quantized_matmul, slice_axis, update_axis};

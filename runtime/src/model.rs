@@ -1,0 +1,94 @@
+//! The seam between the loop and the architectures: trunk, draft head, and nothing else.
+//!
+//! A model owns weights only. A session owns caches, history, randomness and settings, so several sessions share a
+//! model. Arrays that cross this seam are lazy: the loop evaluates once a round.
+//!
+//! One sequence at a time: there is no batch axis, because the program serves one user at batch one and a verification
+//! already is a batch of rows. Serving several sequences would add a method, not an axis to every one.
+
+use crate::cache::Cache;
+use crate::{Array, Result};
+
+/// A loaded model.
+pub struct MtpModel {
+    /// The language model proper.
+    pub trunk: Box<dyn Trunk>,
+    /// Its own draft head, where the checkpoint has one.
+    pub draft_head: Option<Box<dyn DraftHead>>,
+    /// Facts that the loop needs.
+    pub info: ModelInfo,
+}
+
+/// Facts about a loaded model.
+#[derive(Debug, Clone)]
+pub struct ModelInfo {
+    /// Vocabulary size: the width of a row of logits.
+    pub vocab_size: usize,
+    /// Width of a hidden state.
+    pub hidden_size: usize,
+    /// Tokens of context that the model was made for (`max_position_embeddings`).
+    pub context: usize,
+    /// Bytes of weights as loaded.
+    pub weight_bytes: usize,
+}
+
+/// The language model proper: tokens in, hidden states and logits out.
+pub trait Trunk: Send {
+    /// An empty cache for one sequence.
+    fn new_cache(&self) -> Cache;
+
+    /// Appends `tokens` to the cache and returns the hidden state of every row, after the final norm.
+    ///
+    /// `tokens`: `[n]` int32, n > 0. Returns `[n, hidden]`.
+    ///
+    /// The rows stay pending: the cache's length does not grow until [`Cache::commit`] says how many of them to keep.
+    /// This is the whole rollback protocol; `commit(0)` aborts.
+    fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array>;
+
+    /// [`Trunk::verify`] with every row committed: the way to feed a prompt.
+    fn forward(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+        let hidden = self.verify(tokens, cache)?;
+        cache.commit(tokens.dim(0) as usize)?;
+        Ok(hidden)
+    }
+
+    /// `[n, hidden]` -> `[n, vocab]`, f32. Pass only the rows that are needed.
+    fn logits(&mut self, hidden: &Array) -> Result<Array>;
+}
+
+/// A draft in progress: what [`DraftHead::ingest`] leaves for [`DraftHead::step`].
+#[derive(Debug, Clone)]
+pub struct DraftState {
+    /// For each MTP layer, its outputs (after its norm) for the rows it saw last, `[rows, hidden]`: those of the last
+    /// ingest, and, in heads of several layers, the rows that drafts added.
+    pub rows: Vec<Array>,
+    /// The output that the next logits are read from, `[1, hidden]`.
+    pub last: Array,
+    /// The drafts that were fed back so far, `[1]` int32 each.
+    pub drafts: Vec<Array>,
+    /// Keys and values of the drafts' own rows: never part of the history.
+    pub side: Vec<(Array, Array)>,
+}
+
+/// The model's own draft head (multi-token prediction).
+///
+/// Row t of the head is fed the trunk's hidden state of row t and token t+1; its logits predict token t+2.
+pub trait DraftHead: Send {
+    /// The largest depth that this head can draft.
+    fn max_depth(&self) -> usize;
+
+    /// An empty history, one for each session, like the trunk's cache.
+    fn new_history(&self) -> Cache;
+
+    /// Feeds committed rows: `hidden` `[n, hidden]` from the trunk and the token that follows each, `[n]` int32.
+    ///
+    /// The only way the history grows. Returns the state that drafts start from.
+    fn ingest(&mut self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState>;
+
+    /// Logits `[1, vocab]` of the next draft: of the first with `previous = None`, after that with the draft that was
+    /// drawn before, `[1]` int32. The history is read, never changed.
+    fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array>;
+
+    /// Logits `[n, vocab]` of rows of [`DraftState::rows`].
+    fn logits(&mut self, hidden: &Array) -> Result<Array>;
+}

@@ -1,0 +1,163 @@
+//! Grouped-query attention (Ainslie et al. 2023, arXiv 2305.13245) with the options that families add: query and key
+//! norms, a head at a time or over all of them, partial rotary positions, an output gate.
+
+use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
+use mlx_rs::ops;
+
+use super::{Mixer, RmsNorm, Rope, Rows};
+use crate::cache::KvCache;
+use crate::mlx::slice_axis;
+use crate::quant::{Fused, Linear};
+use crate::{Array, Result};
+
+/// The widths of an attention layer.
+#[derive(Debug, Clone, Copy)]
+pub struct AttentionShape {
+    /// Query heads.
+    pub heads: i32,
+    /// Key and value heads; divides `heads`.
+    pub kv_heads: i32,
+    /// Features a head.
+    pub head_dim: i32,
+    /// Whether the query projection carries an output gate, interleaved head by head as `[query | gate]`
+    /// (Qwen3-Next; Qiu et al. 2025, arXiv 2505.06708): the output is multiplied by its sigmoid.
+    pub gated: bool,
+}
+
+/// Norms of queries and keys, in this order, before they are rotated.
+#[derive(Debug, Clone)]
+pub enum QkNorm {
+    /// Over the features of each head: weights `[head_dim]`.
+    PerHead([RmsNorm; 2]),
+    /// Over the features of all heads at once (MiniMax-M2): weights `[heads * head_dim]`, `[kv_heads * head_dim]`.
+    Joined([RmsNorm; 2]),
+}
+
+/// An attention layer.
+#[derive(Debug, Clone)]
+pub struct Attention {
+    shape: AttentionShape,
+    qkv: Fused,
+    output: Linear,
+    norms: Option<QkNorm>,
+    rope: Rope,
+}
+
+/// Queries, keys and values `[1, heads, n, head_dim]`, and the gate `[n, heads * head_dim]`.
+struct Projected {
+    q: Array,
+    k: Array,
+    v: Array,
+    gate: Option<Array>,
+}
+
+impl Attention {
+    /// From the projections of queries (and gates), keys and values, and of the output.
+    pub fn new(
+        shape: AttentionShape,
+        qkv: [Linear; 3],
+        output: Linear,
+        norms: Option<QkNorm>,
+        rope: Rope,
+    ) -> Result<Self> {
+        Ok(Self { shape, qkv: Fused::new(qkv.into())?, output, norms, rope })
+    }
+
+    fn project(&self, x: &Array, position: usize) -> Result<Projected> {
+        let AttentionShape { heads, kv_heads, head_dim, gated } = self.shape;
+        let n = x.dim(0);
+        let [q, k, v] = <[Array; 3]>::try_from(self.qkv.forward(x)?).map_err(|_| "three projections were joined")?;
+        let (q, gate) = if gated {
+            let both = q.reshape(&[n, heads, 2 * head_dim])?;
+            let gate = slice_axis(&both, 2, head_dim, 2 * head_dim)?.reshape(&[n, heads * head_dim])?;
+            (slice_axis(&both, 2, 0, head_dim)?, Some(gate))
+        } else {
+            (q, None)
+        };
+        let split = |a: &Array, heads: i32| a.reshape(&[1, n, heads, head_dim]);
+        let (q, k) = match &self.norms {
+            None => (split(&q, heads)?, split(&k, kv_heads)?),
+            Some(QkNorm::PerHead([q_norm, k_norm])) => {
+                (q_norm.forward(&split(&q, heads)?)?, k_norm.forward(&split(&k, kv_heads)?)?)
+            }
+            Some(QkNorm::Joined([q_norm, k_norm])) => {
+                let q = q_norm.forward(&q.reshape(&[n, heads * head_dim])?)?;
+                (split(&q, heads)?, split(&k_norm.forward(&k)?, kv_heads)?)
+            }
+        };
+        Ok(Projected {
+            q: self.rope.forward(&q.swap_axes(1, 2)?, position)?,
+            k: self.rope.forward(&k.swap_axes(1, 2)?, position)?,
+            v: split(&v, kv_heads)?.swap_axes(1, 2)?,
+            gate,
+        })
+    }
+
+    fn scale(&self) -> f32 {
+        (self.shape.head_dim as f32).powf(-0.5)
+    }
+
+    fn attend_cached(&self, p: &Projected, cache: &mut KvCache) -> Result<Array> {
+        let (k, v) = cache.append(&p.k, &p.v)?;
+        let mask = (p.q.dim(2) > 1).then_some(ScaledDotProductAttentionMask::Causal);
+        scaled_dot_product_attention(&p.q, &k, &v, self.scale(), mask, None)
+    }
+
+    /// Attention over the history, which is only read, and the drafts' own rows beside it.
+    ///
+    /// Done in parts, because joining the two would copy the whole history for every draft.
+    fn attend_beside(&self, p: &Projected, history: &KvCache, side: &mut Vec<(Array, Array)>) -> Result<Array> {
+        let AttentionShape { heads, kv_heads, head_dim, .. } = self.shape;
+        let (n, group) = (p.q.dim(2), heads / kv_heads);
+        side.push((p.k.clone(), p.v.clone()));
+        let kept = history.committed()?;
+        let parts: Vec<&(Array, Array)> = kept.iter().chain(side.iter()).collect();
+        // Query heads of one key head are rows of one product: [1, kv_heads, group * n, head_dim].
+        let scaled = p.q.multiply(Array::from_f32(self.scale()).as_dtype(p.q.dtype())?)?;
+        let q = scaled.reshape(&[1, kv_heads, group * n, head_dim])?;
+        let scores = parts.iter().map(|(k, _)| q.matmul(k.swap_axes(2, 3)?)).collect::<Result<Vec<_>>>()?;
+        let values: Vec<&Array> = parts.iter().map(|(_, v)| v).collect();
+        attend_in_parts(scores, &values, n)?.reshape(&[1, heads, n, head_dim])
+    }
+}
+
+impl Mixer for Attention {
+    fn forward(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array> {
+        let p = self.project(x, rows.position())?;
+        let attended = match rows {
+            Rows::Kept(cache) => self.attend_cached(&p, cache)?,
+            Rows::Beside { history, side } => self.attend_beside(&p, history, side)?,
+        };
+        let n = x.dim(0);
+        let joined = attended.swap_axes(1, 2)?.reshape(&[n, self.shape.heads * self.shape.head_dim])?;
+        self.output.forward(&match p.gate {
+            Some(gate) => joined.multiply(ops::sigmoid(gate)?)?,
+            None => joined,
+        })
+    }
+}
+
+/// Attention over keys and values that lie in several buffers.
+///
+/// `scores`, one for each of `values` (`[1, kv_heads, rows, width]`): `[1, kv_heads, group * n, rows]`, scaled. The last `n`
+/// rows are the queries' own and attend causally. Returns `[1, kv_heads, group * n, width]`.
+pub fn attend_in_parts(mut scores: Vec<Array>, values: &[&Array], n: i32) -> Result<Array> {
+    if let (true, Some(own)) = (n > 1, scores.last_mut()) {
+        let [_, kv_heads, grouped, rows] = own.shape()[..] else { return Err("scores of four axes".into()) };
+        let mask = ops::full::<f32>(&[n, rows], Array::from_f32(f32::NEG_INFINITY))?;
+        let mask = ops::triu(mask, rows - n + 1)?.as_dtype(own.dtype())?;
+        let masked = own.reshape(&[1, kv_heads, grouped / n, n, rows])?.add(mask)?;
+        *own = masked.reshape(&[1, kv_heads, grouped, rows])?;
+    }
+    let joined = if let [only] = &scores[..] { only.clone() } else { ops::concatenate(&scores, 3)? };
+    let weights = ops::softmax_axis(joined, -1, true)?;
+    let mut start = 0;
+    let mut sum: Option<Array> = None;
+    for v in values {
+        let rows = v.dim(2);
+        let part = slice_axis(&weights, 3, start, start + rows)?.matmul(v)?;
+        start += rows;
+        sum = Some(sum.map_or(Ok(part.clone()), |sum| sum.add(&part))?);
+    }
+    sum.ok_or_else(|| "attention over no rows".into())
+}

@@ -1,0 +1,59 @@
+//! Token embeddings, and the head that reads logits off a hidden state, tied to them or not.
+
+use mlx_rs::ops::indexing::TryIndexOp;
+use mlx_rs::{Array, Dtype};
+
+use crate::Result;
+use crate::mlx::{QuantizedWeight, dequantize};
+use crate::quant::{Linear, Weight};
+
+/// Rows `[vocab, hidden]`, packed or not.
+#[derive(Debug, Clone)]
+pub struct Embedding {
+    weight: Weight,
+    dtype: Dtype,
+}
+
+impl Embedding {
+    /// Looks rows up in `weight` and returns them in `dtype`.
+    pub fn new(weight: Weight, dtype: Dtype) -> Self {
+        Self { weight, dtype }
+    }
+
+    /// `[n]` int32 -> `[n, hidden]`.
+    pub fn forward(&self, tokens: &Array) -> Result<Array> {
+        match &self.weight {
+            Weight::Dense(w) => w.try_index(tokens)?.as_dtype(self.dtype),
+            Weight::Quantized(w) => dequantize(
+                &QuantizedWeight {
+                    packed: w.packed.try_index(tokens)?,
+                    scales: w.scales.try_index(tokens)?,
+                    biases: w.biases.as_ref().map(|biases| biases.try_index(tokens)).transpose()?,
+                    scheme: w.scheme,
+                },
+                self.dtype,
+            ),
+        }
+    }
+
+    /// The head that is tied to these rows.
+    pub fn tied_head(&self) -> Result<LmHead> {
+        Ok(LmHead(Linear::new(self.weight.clone(), None)?))
+    }
+
+    /// The rows.
+    pub fn weight(&self) -> &Weight {
+        &self.weight
+    }
+}
+
+/// Hidden states to logits.
+#[derive(Debug, Clone)]
+pub struct LmHead(pub Linear);
+
+impl LmHead {
+    /// `[n, hidden]` -> `[n, vocab]`, f32.
+    pub fn forward(&self, hidden: &Array) -> Result<Array> {
+        self.0.forward(hidden)?.as_dtype(Dtype::Float32)
+    }
+}

@@ -1,0 +1,31 @@
+//! The gated feed-forward block (Shazeer 2020, arXiv 2002.05202): `down(silu(gate x) * up x)`.
+
+use mlx_rs::ops;
+
+use crate::quant::{Fused, Linear};
+use crate::{Array, Result};
+
+/// `x sigmoid(x)`. Not mlx-rs's own, which is compiled: on CPU that would call a C++ compiler at run time.
+pub fn silu(x: &Array) -> Result<Array> {
+    ops::sigmoid(x)?.multiply(x)
+}
+
+/// `down(silu(gate x) * up x)`, gate and up in one product where they can be.
+#[derive(Debug, Clone)]
+pub struct SwiGlu {
+    gate_up: Fused,
+    down: Linear,
+}
+
+impl SwiGlu {
+    /// From the three projections.
+    pub fn new(gate: Linear, up: Linear, down: Linear) -> Result<Self> {
+        Ok(Self { gate_up: Fused::new(vec![gate, up])?, down })
+    }
+
+    /// `[n, hidden]` -> `[n, hidden]`.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        let parts = self.gate_up.forward(x)?;
+        self.down.forward(&silu(&parts[0])?.multiply(&parts[1])?)
+    }
+}

@@ -1,0 +1,212 @@
+//! Sparse mixtures of experts: a router picks a few experts for every row; a shared expert may serve all of them.
+
+use mlx_rs::ops::indexing::topk_axis;
+use mlx_rs::{Dtype, ops};
+
+use super::mlp::{SwiGlu, silu};
+use crate::mlx::slice_axis;
+use crate::quant::{Experts, Linear};
+use crate::{Array, Result};
+
+/// How a router turns its logits into choices.
+#[derive(Debug, Clone)]
+pub enum Scoring {
+    /// The softmax over all experts; the largest are chosen.
+    Softmax,
+    /// A sigmoid of each logit. A correction decides who is chosen and takes no part in the weights (DeepSeek-V3, arXiv
+    /// 2412.19437, section 2.1.2: balancing without an auxiliary loss).
+    Sigmoid {
+        /// `e_score_correction_bias`, `[experts]` f32: in fewer bits it would change choices.
+        correction: Array,
+        /// Experts are chosen within the best groups only.
+        groups: Option<Groups>,
+        /// A factor on the weights, applied last.
+        scale: f32,
+    },
+}
+
+/// Group-limited routing: experts form `count` groups in order; a group is worth the sum of its two best.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Groups {
+    /// Groups of as many experts each.
+    pub count: usize,
+    /// Groups a row may use.
+    pub kept: usize,
+}
+
+/// Scores of experts and the choice among them, in f32.
+#[derive(Debug, Clone)]
+pub struct Router {
+    /// `[experts, hidden]`.
+    pub gate: Linear,
+    /// Scores and choices.
+    pub scoring: Scoring,
+    /// Experts a row.
+    pub top_k: usize,
+    /// Whether the chosen weights are made to sum to one.
+    pub normalize: bool,
+}
+
+impl Router {
+    /// `[n, hidden]` -> chosen experts `[n, k]` uint32, in no order, and their weights `[n, k]` f32.
+    pub fn forward(&self, x: &Array) -> Result<(Array, Array)> {
+        match &self.scoring {
+            Scoring::Softmax => {
+                let logits = self.gate.forward(x)?.as_dtype(Dtype::Float32)?;
+                let scores = ops::softmax_axis(&logits, -1, true)?;
+                let chosen = largest(&scores, self.top_k)?;
+                let weights = scores.take_along_axis(&chosen, -1)?;
+                let weights = if self.normalize { weights.divide(weights.sum_axis(-1, true)?)? } else { weights };
+                Ok((chosen, weights))
+            }
+            Scoring::Sigmoid { correction, groups, scale } => {
+                let scores = ops::sigmoid(self.gate.forward(&x.as_dtype(Dtype::Float32)?)?)?;
+                let corrected = scores.add(correction)?;
+                let corrected = groups.map_or(Ok(corrected.clone()), |groups| groups.limit(&corrected))?;
+                let chosen = largest(&corrected, self.top_k)?;
+                let weights = scores.take_along_axis(&chosen, -1)?;
+                let weights = if self.normalize {
+                    // The sum of sigmoids may be nothing; the references add the same.
+                    weights.divide(weights.sum_axis(-1, true)?.add(Array::from_f32(1e-20))?)?
+                } else {
+                    weights
+                };
+                let weights = if *scale == 1.0 { weights } else { weights.multiply(Array::from_f32(*scale))? };
+                Ok((chosen, weights))
+            }
+        }
+    }
+}
+
+/// The indices of the `k` largest along the last axis, in no order.
+fn largest(scores: &Array, k: usize) -> Result<Array> {
+    let chosen = ops::argpartition_axis(scores.negative()?, k as i32 - 1, -1)?;
+    slice_axis(&chosen, scores.ndim() - 1, 0, k as i32)
+}
+
+impl Groups {
+    /// `[n, experts]` -> the same, with -inf outside the best groups: a corrected score may well be below zero.
+    fn limit(self, scores: &Array) -> Result<Array> {
+        if self.kept >= self.count {
+            return Ok(scores.clone());
+        }
+        let shape = scores.shape();
+        let grouped = scores.reshape(&[shape[0], self.count as i32, -1])?;
+        let best = topk_axis(&grouped, grouped.dim(2).min(2), -1)?.sum_axis(-1, false)?; // [n, groups]
+        let dropped = largest(&best.negative()?, self.count - self.kept)?.expand_dims(-1)?;
+        grouped.put_along_axis(dropped, Array::from_f32(f32::NEG_INFINITY), 1)?.reshape(shape)
+    }
+}
+
+/// SwiGLU experts, stacked: `[experts, out, in]` each.
+#[derive(Debug, Clone)]
+pub struct SwitchGlu {
+    /// Gate projections.
+    pub gate: Experts,
+    /// Up projections.
+    pub up: Experts,
+    /// Down projections.
+    pub down: Experts,
+}
+
+impl SwitchGlu {
+    /// `x` `[n, hidden]`, `chosen` `[n, k]` -> `[n, k, hidden]`.
+    pub fn forward(&self, x: &Array, chosen: &Array) -> Result<Array> {
+        let x = x.expand_dims_axes(&[1, 2])?; // [n, 1, 1, hidden]
+        let gate = self.gate.forward(&x, chosen)?; // [n, k, 1, intermediate]
+        let up = self.up.forward(&x, chosen)?;
+        self.down.forward(&silu(&gate)?.multiply(&up)?, chosen)?.squeeze_axes(&[2])
+    }
+}
+
+/// A routed block with an optional shared expert, itself gated or not.
+#[derive(Debug, Clone)]
+pub struct SparseMoe {
+    /// Chooses.
+    pub router: Router,
+    /// The experts.
+    pub experts: SwitchGlu,
+    /// Serves every row.
+    pub shared: Option<SwiGlu>,
+    /// `[1, hidden]`: a sigmoid gate on the shared expert.
+    pub shared_gate: Option<Linear>,
+}
+
+impl SparseMoe {
+    /// `[n, hidden]` -> `[n, hidden]`.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        let (chosen, weights) = self.router.forward(x)?;
+        let outputs = self.experts.forward(x, &chosen)?;
+        let weights = weights.as_dtype(outputs.dtype())?.expand_dims(-1)?;
+        let routed = outputs.multiply(weights)?.sum_axis(1, false)?;
+        let Some(shared) = &self.shared else { return Ok(routed) };
+        let shared = shared.forward(x)?;
+        let shared = match &self.shared_gate {
+            Some(gate) => ops::sigmoid(gate.forward(x)?)?.multiply(shared)?,
+            None => shared,
+        };
+        routed.add(shared)
+    }
+}
+
+/// The feed-forward part of a layer.
+#[derive(Debug, Clone)]
+pub enum FeedForward {
+    /// One block for every row.
+    Dense(SwiGlu),
+    /// Routed.
+    Sparse(Box<SparseMoe>),
+}
+
+impl FeedForward {
+    /// `[n, hidden]` -> `[n, hidden]`.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        match self {
+            Self::Dense(mlp) => mlp.forward(x),
+            Self::Sparse(moe) => moe.forward(x),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::quant::Weight;
+
+    /// Six experts in three groups; the gate is the identity, so a row is its own logits.
+    fn chosen(correction: [f32; 6], groups: Option<Groups>, logits: [f32; 6]) -> (Vec<u32>, f32) {
+        let identity = ops::eye::<f32>(6, None, None).unwrap();
+        let correction = Array::from_slice(&correction, &[6]);
+        let scoring = Scoring::Sigmoid { correction, groups, scale: 2.5 };
+        let gate = Linear::new(Weight::Dense(identity), None).unwrap();
+        let router = Router { gate, scoring, top_k: 2, normalize: true };
+        let (chosen, weights) = router.forward(&Array::from_slice(&logits, &[1, 6])).unwrap();
+        let mut chosen = chosen.as_slice::<u32>().to_vec();
+        chosen.sort_unstable();
+        (chosen, weights.sum(None).unwrap().item_exact::<f32>())
+    }
+
+    #[test]
+    fn a_group_is_worth_its_two_best() {
+        let logits = [3.0, -3.0, 1.0, 1.0, 2.0, -3.0];
+        let one = Groups { count: 3, kept: 1 };
+        assert_eq!(chosen([0.0; 6], None, logits).0, [0, 4]);
+        assert_eq!(chosen([0.0; 6], Some(one), logits).0, [2, 3]);
+        assert_eq!(chosen([0.0; 6], Some(Groups { count: 3, kept: 2 }), logits).0, [0, 2]);
+    }
+
+    #[test]
+    fn corrections_choose_and_do_not_weigh() {
+        let logits = [0.0; 6];
+        let (chosen, sum) = chosen([0.0, 0.0, 0.0, 0.2, 0.0, 0.1], None, logits);
+        assert_eq!(chosen, [3, 5]);
+        assert!((sum - 2.5).abs() < 1e-6, "weights add up to the scale: {sum}");
+    }
+
+    /// A group that is out stays out where every corrected score is below zero.
+    #[test]
+    fn dropped_groups_lose_against_negative_scores() {
+        let one = Some(Groups { count: 3, kept: 1 });
+        assert_eq!(chosen([-9.0, -9.0, -8.0, -8.0, -9.0, -9.0], one, [0.0; 6]).0, [2, 3]);
+    }
+}

@@ -1,0 +1,214 @@
+//! The draft head that DeepSeek-style families share (DeepSeek-V3, arXiv 2412.19437, section 2.2): MTP layers that fuse
+//! the hidden state before them with the embedding of the next token.
+//!
+//! Row t of layer j is fed the output of layer j-1 (the trunk's hidden state for j = 0) at row t and token t+j+1, and
+//! predicts token t+j+2. With a single layer, deeper drafts feed it its own output (after its norm) and the draft.
+//! A family supplies [`NextNModule`]; what is here is the book-keeping: which rows are committed history, which only
+//! belong to drafts, and the rows that deeper layers lag behind.
+
+use mlx_rs::error::Exception;
+use mlx_rs::ops;
+
+use super::{Block, Embedding, LmHead, Mixer, RmsNorm};
+use crate::artifact::ConcatOrder;
+use crate::cache::{Cache, KvCache, LayerCache, RecurrentCache, Tape};
+use crate::mlx::slice_axis;
+use crate::model::{DraftHead, DraftState};
+use crate::quant::Linear;
+use crate::{Array, Result};
+
+/// Where a block's new keys and values go, and what it attends to.
+pub enum Rows<'a> {
+    /// Into the cache, over everything in it.
+    Kept(&'a mut KvCache),
+    /// Beside a history that is only read.
+    Beside {
+        /// Committed rows.
+        history: &'a KvCache,
+        /// The drafts' own rows so far; the new ones are added.
+        side: &'a mut Vec<(Array, Array)>,
+    },
+}
+
+impl Rows<'_> {
+    /// The position of the first new row.
+    pub fn position(&self) -> usize {
+        match self {
+            Self::Kept(cache) => cache.len(),
+            Self::Beside { history, side } => {
+                history.len() + side.iter().map(|(k, _)| k.dim(2) as usize).sum::<usize>()
+            }
+        }
+    }
+}
+
+/// One MTP layer of a family.
+pub trait NextNModule: Send {
+    /// Norms, joins and projects a hidden state and an embedding, both `[n, hidden]` -> `[n, hidden]`.
+    fn fuse(&self, hidden: &Array, embedding: &Array) -> Result<Array>;
+    /// The decoder block. `[n, hidden]` -> `[n, hidden]`.
+    fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array>;
+    /// The norm before the head; its output is also what the next layer, or the next depth, is fed.
+    fn norm(&self, x: &Array) -> Result<Array>;
+}
+
+/// The usual layer: `norm(block(projection([norm_e(embedding), norm_h(hidden)])))`.
+pub struct NextNLayer<M> {
+    /// Of the embedding.
+    pub embedding_norm: RmsNorm,
+    /// Of the hidden state.
+    pub hidden_norm: RmsNorm,
+    /// `[hidden, 2 * hidden]`.
+    pub projection: Linear,
+    /// The order of its inputs.
+    pub order: ConcatOrder,
+    /// The decoder layer.
+    pub block: Block<M>,
+    /// Before the head.
+    pub norm: RmsNorm,
+}
+
+impl<M: Mixer> NextNModule for NextNLayer<M> {
+    fn fuse(&self, hidden: &Array, embedding: &Array) -> Result<Array> {
+        let (embedding, hidden) = (self.embedding_norm.forward(embedding)?, self.hidden_norm.forward(hidden)?);
+        let inputs = match self.order {
+            ConcatOrder::EmbeddingHidden => [embedding, hidden],
+            ConcatOrder::HiddenEmbedding => [hidden, embedding],
+        };
+        self.projection.forward(&ops::concatenate(&inputs, 1)?)
+    }
+
+    fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array> {
+        self.block.forward(x, rows)
+    }
+
+    fn norm(&self, x: &Array) -> Result<Array> {
+        self.norm.forward(x)
+    }
+}
+
+/// A draft head of one or more MTP layers.
+pub struct NextNHead<M> {
+    modules: Vec<M>,
+    embedding: Embedding,
+    lm_head: LmHead,
+    max_depth: usize,
+}
+
+impl<M: NextNModule> NextNHead<M> {
+    /// A head of `modules` that shares the trunk's embedding and head, or brings its own. A single layer drafts up to
+    /// `max_depth` tokens by recursion; several draft one each.
+    pub fn new(modules: Vec<M>, embedding: Embedding, lm_head: LmHead, max_depth: usize) -> Self {
+        let max_depth = if modules.len() == 1 { max_depth } else { modules.len() };
+        Self { modules, embedding, lm_head, max_depth }
+    }
+
+    fn run(&self, layer: usize, hidden: &Array, tokens: &Array, rows: &mut Rows<'_>) -> Result<Array> {
+        let module = &self.modules[layer];
+        let fused = module.fuse(hidden, &self.embedding.forward(tokens)?)?;
+        module.norm(&module.block(&fused, rows)?)
+    }
+}
+
+/// The newest output of the layer before, for which the next token is not known yet; none while that layer lags too.
+struct Lagging(Option<Array>);
+
+impl Tape for Lagging {
+    fn states_after(&self, _keep: usize) -> Result<Vec<Array>> {
+        Ok(self.0.iter().cloned().collect())
+    }
+}
+
+fn rows_of(a: &Array, start: i32, stop: i32) -> Result<Array> {
+    slice_axis(a, 0, start, stop)
+}
+
+fn last_row(a: &Array) -> Result<Array> {
+    rows_of(a, a.dim(0) - 1, a.dim(0))
+}
+
+impl<M: NextNModule> DraftHead for NextNHead<M> {
+    fn max_depth(&self) -> usize {
+        self.max_depth
+    }
+
+    /// Keys and values of each layer, then for each layer but the first the one row that it lags behind.
+    fn new_history(&self) -> Cache {
+        let kv = self.modules.iter().map(|_| LayerCache::Kv(KvCache::default()));
+        let lagging = self.modules.iter().skip(1).map(|_| LayerCache::Recurrent(RecurrentCache::default()));
+        Cache::new(kv.chain(lagging).collect())
+    }
+
+    fn ingest(&mut self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
+        let n = hidden.dim(0);
+        let layers = history.append(n as usize)?;
+        let (kv, lagging) = layers.split_at_mut(self.modules.len());
+        let mut rows = vec![self.run(0, hidden, next_tokens, &mut Rows::Kept(kv[0].kv()?))?];
+        for layer in 1..self.modules.len() {
+            let before = &rows[layer - 1];
+            let carried = lagging[layer - 1].recurrent()?;
+            // Everything the layer before put out, one row late: what it carried over, without its newest row.
+            let known = match carried.states() {
+                [row] => ops::concatenate(&[row, before], 0)?,
+                _ => before.clone(),
+            };
+            let ready = (known.dim(0) - 1).max(0);
+            carried.record(Lagging((known.dim(0) > 0).then(|| last_row(&known)).transpose()?));
+            rows.push(if ready == 0 {
+                rows_of(&known, 0, 0)?
+            } else {
+                let tokens = rows_of(next_tokens, n - ready, n)?;
+                self.run(layer, &rows_of(&known, 0, ready)?, &tokens, &mut Rows::Kept(kv[layer].kv()?))?
+            });
+        }
+        history.commit(n as usize)?;
+        let last = last_row(&rows[0])?;
+        Ok(DraftState { rows, last, drafts: Vec::new(), side: Vec::new() })
+    }
+
+    fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array> {
+        let Some(previous) = previous else { return self.lm_head.forward(&state.last) };
+        state.drafts.push(previous.clone());
+        let depth = state.drafts.len();
+        let kv = |layer: usize| match &history.layers()[layer] {
+            LayerCache::Kv(kv) => Ok(kv),
+            LayerCache::Recurrent(_) => Err("the history's first layers hold keys and values"),
+        };
+        if self.modules.len() == 1 {
+            let mut rows = Rows::Beside { history: kv(0)?, side: &mut state.side };
+            state.last = self.run(0, &state.last, previous, &mut rows)?;
+        } else {
+            if depth >= self.modules.len() {
+                let what = format!("a head of {} layers drafts no deeper", self.modules.len());
+                return Err(Exception::custom(what));
+            }
+            // Layer `depth` lags `depth` rows; the drafts so far are the tokens those rows waited for.
+            let LayerCache::Recurrent(carried) = &history.layers()[self.modules.len() + depth - 1] else {
+                return Err("the history's last layers hold lagging rows".into());
+            };
+            let [row] = carried.states() else {
+                let what = format!("depth {} needs a prompt of more than {depth} tokens", depth + 1);
+                return Err(Exception::custom(what));
+            };
+            let tentative = match state.rows[depth - 1].dim(0) {
+                rows if depth > 1 => rows_of(&state.rows[depth - 1], rows - (depth as i32 - 1), rows)?,
+                _ => rows_of(&state.rows[0], 0, 0)?,
+            };
+            let inputs = ops::concatenate(&[row, &tentative], 0)?;
+            let tokens = ops::concatenate(&state.drafts, 0)?;
+            let mut side = Vec::new();
+            let outputs =
+                self.run(depth, &inputs, &tokens, &mut Rows::Beside { history: kv(depth)?, side: &mut side })?;
+            state.last = last_row(&outputs)?;
+            match state.rows.get_mut(depth) {
+                Some(rows) => *rows = ops::concatenate(&[&*rows, &outputs], 0)?,
+                None => state.rows.push(outputs),
+            }
+        }
+        self.lm_head.forward(&state.last)
+    }
+
+    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+        self.lm_head.forward(hidden)
+    }
+}

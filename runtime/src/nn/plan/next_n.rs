@@ -1,0 +1,158 @@
+//! The plan of a draft head whose MTP layers are whole decoder layers (DeepSeek-V3 and those after it), and its names.
+//!
+//! Published checkpoints keep a layer's own parts and its decoder layer under one prefix; the sidecars that are made for
+//! MLX have `mtp.layers.I.` and `mtp.layers.I.mtp_block.` instead. Copies of the trunk's embedding and head, which some
+//! publish with the layer, are not read: they are copies.
+
+use super::config::MAX_MTP_LAYERS;
+use super::{LayerPlan, MixerPlan};
+use crate::architecture::Head;
+use crate::artifact::expected::Expected;
+use crate::artifact::{ArtifactError, Checkpoint, ConcatOrder, LoadError};
+use crate::model::DraftHead;
+use crate::nn::{Embedding, LmHead, NextNHead, NextNLayer, Weights};
+
+/// What a family calls the parts of an MTP layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeadNames {
+    /// The layers' list in a published checkpoint: `model.layers`, say.
+    pub list: &'static str,
+    /// The norm of the embedding.
+    pub embedding_norm: &'static str,
+    /// The norm of the hidden state.
+    pub hidden_norm: &'static str,
+    /// The projection of both, `[hidden, 2 * hidden]`.
+    pub projection: &'static str,
+    /// The norm before the head, as published and in a sidecar.
+    pub norm: [&'static str; 2],
+}
+
+impl HeadNames {
+    /// DeepSeek-V3's, which GLM-4.5 and others took over: layers after the trunk's last.
+    pub const DEEPSEEK: Self = Self {
+        list: "model.layers",
+        embedding_norm: "enorm",
+        hidden_norm: "hnorm",
+        projection: "eh_proj",
+        norm: ["shared_head.norm", "shared_head_norm"],
+    };
+
+    /// How many MTP layers the configuration states (`num_nextn_predict_layers`); the tensors decide where it is silent.
+    ///
+    /// # Errors
+    /// Not a number, or too many.
+    pub fn layers(&self, checkpoint: &Checkpoint, first: usize) -> Result<usize, ArtifactError> {
+        let text = checkpoint.config().text();
+        let counted = self.count(checkpoint, first).min(MAX_MTP_LAYERS);
+        text.count_or("num_nextn_predict_layers", counted, MAX_MTP_LAYERS)
+    }
+
+    /// MTP layers by the tensors; the published list starts at `first`.
+    fn count(&self, checkpoint: &Checkpoint, first: usize) -> usize {
+        let numbers = |list: &'static str| {
+            checkpoint.tensors().filter_map(move |(name, _)| {
+                name.strip_prefix(list)?.strip_prefix('.')?.split_once('.')?.0.parse::<usize>().ok()
+            })
+        };
+        let published = numbers(self.list).filter_map(|number| number.checked_sub(first));
+        published.chain(numbers(SIDECAR)).max().map_or(0, |last| last.saturating_add(1))
+    }
+}
+
+/// The list in a sidecar.
+const SIDECAR: &str = "mtp.layers";
+
+/// A draft head.
+#[derive(Debug, Clone)]
+pub struct HeadPlan<P> {
+    /// What its parts are called.
+    pub names: HeadNames,
+    /// The number of the first MTP layer in the published list.
+    pub first: usize,
+    /// The family's order of the projection's inputs; a contract may state another.
+    pub order: ConcatOrder,
+    /// The layers; none where the configuration announces no head.
+    pub layers: Vec<LayerPlan<P>>,
+}
+
+/// The prefixes of one MTP layer, with their dots.
+struct Place {
+    own: String,
+    block: String,
+    norm: &'static str,
+}
+
+impl<P: MixerPlan> HeadPlan<P>
+where
+    P::Mixer: 'static,
+{
+    fn places(&self, checkpoint: &Checkpoint) -> Vec<Place> {
+        let under = |prefix: &str| checkpoint.tensors().any(|(name, _)| name.starts_with(prefix));
+        let published = |index: usize| format!("{}.{}.", self.names.list, self.first + index);
+        // Where there is nothing at all, what the trunk looks like tells what is missing.
+        let converted = || checkpoint.tensors().any(|(name, _)| name.contains(".switch_mlp."));
+        let nowhere = !(0..self.layers.len()).any(|index| under(&published(index)));
+        let sidecar = under(SIDECAR) || (nowhere && (checkpoint.missing_head_file().is_some() || converted()));
+        (0..self.layers.len())
+            .map(|index| {
+                if sidecar {
+                    let own = format!("{SIDECAR}.{index}.");
+                    Place { block: format!("{own}mtp_block."), own, norm: self.names.norm[1] }
+                } else {
+                    let own = published(index);
+                    Place { block: own.clone(), own, norm: self.names.norm[0] }
+                }
+            })
+            .collect()
+    }
+
+    /// Everything that the head consists of.
+    pub fn expected(&self, checkpoint: &Checkpoint) -> Vec<Expected> {
+        let mut list = Vec::new();
+        for (layer, Place { own, block, norm }) in self.layers.iter().zip(self.places(checkpoint)) {
+            let hidden = layer.hidden;
+            for name in [self.names.embedding_norm, self.names.hidden_norm, norm] {
+                list.push(Expected::tensor(format!("{own}{name}.weight"), [hidden]));
+            }
+            list.push(Expected::module(format!("{own}{}", self.names.projection), [hidden, 2 * hidden]));
+            layer.expected(checkpoint, &block, &mut list);
+        }
+        list
+    }
+
+    /// Judges the checkpoint's head by its headers.
+    pub fn detect(&self, checkpoint: &Checkpoint) -> Head {
+        if self.layers.is_empty() { Head::Absent } else { Head::judge(checkpoint, &self.expected(checkpoint)) }
+    }
+
+    /// Reads it; it shares the trunk's embedding and head. `None` where there is no layer.
+    ///
+    /// # Errors
+    /// A tensor is missing or does not fit.
+    pub fn load(
+        &self,
+        weights: &Weights<'_>,
+        embedding: &Embedding,
+        lm_head: &LmHead,
+        max_depth: usize,
+    ) -> Result<Option<Box<dyn DraftHead>>, LoadError> {
+        let order = ConcatOrder::stated(weights.checkpoint()).unwrap_or(self.order);
+        let mut layers = Vec::with_capacity(self.layers.len());
+        for (layer, Place { own, block, norm }) in self.layers.iter().zip(self.places(weights.checkpoint())) {
+            let hidden = layer.hidden;
+            let read = |name: &str| weights.norm(&format!("{own}{name}.weight"), hidden, layer.eps, false);
+            layers.push(NextNLayer {
+                embedding_norm: read(self.names.embedding_norm)?,
+                hidden_norm: read(self.names.hidden_norm)?,
+                projection: weights.linear(&format!("{own}{}", self.names.projection), hidden, 2 * hidden, false)?,
+                order,
+                block: layer.load(weights, &block)?,
+                norm: read(norm)?,
+            });
+        }
+        if layers.is_empty() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(NextNHead::new(layers, embedding.clone(), lm_head.clone(), max_depth))))
+    }
+}

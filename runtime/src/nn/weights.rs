@@ -1,0 +1,183 @@
+//! Reads tensors of a checkpoint into MLX: checks shapes, converts types, unpacks what should not stay packed.
+//!
+//! Every reader names the tensor, the shape found and the one that the configuration asks for.
+
+use std::cell::Cell;
+
+use mlx_rs::{Array, Dtype, transforms};
+
+use super::{Embedding, RmsNorm};
+use crate::architecture::{LoadOptions, Precision};
+use crate::artifact::{Checkpoint, HeadSource, LoadError};
+use crate::mlx::{self, Device, QuantizedWeight};
+use crate::quant::{Linear, Quantization, Weight};
+
+/// Reads a checkpoint's tensors.
+pub struct Weights<'a> {
+    checkpoint: &'a Checkpoint,
+    quantization: Quantization,
+    /// The type of activations.
+    dtype: Dtype,
+    /// Whether packed weights are unpacked at load.
+    unpack: bool,
+    nbytes: Cell<usize>,
+}
+
+type Result<T> = std::result::Result<T, LoadError>;
+
+impl<'a> Weights<'a> {
+    /// Reads from `checkpoint` for the arithmetic that `options` ask for.
+    ///
+    /// # Errors
+    /// When the configuration's quantization cannot be read.
+    pub fn new(checkpoint: &'a Checkpoint, options: &LoadOptions) -> Result<Self> {
+        let quantization = Quantization::from_config(checkpoint.config())?;
+        // MLX's packed products on a CPU have no vector code, and are slowest of all in bf16: there everything is f32.
+        let f32 = match options.precision {
+            Precision::F32 => true,
+            Precision::Native => false,
+            Precision::Auto => mlx::default_device() == Device::Cpu,
+        };
+        let dtype = if f32 { Dtype::Float32 } else { native_dtype(checkpoint) };
+        Ok(Self { checkpoint, quantization, dtype, unpack: f32, nbytes: Cell::new(0) })
+    }
+
+    /// The type of activations.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Where the tensors come from.
+    pub fn checkpoint(&self) -> &'a Checkpoint {
+        self.checkpoint
+    }
+
+    /// Bytes of weights read so far, as held.
+    pub fn nbytes(&self) -> usize {
+        self.nbytes.get()
+    }
+
+    /// Whether the checkpoint has this tensor.
+    pub fn has(&self, name: &str) -> bool {
+        self.checkpoint.tensor(name).is_some()
+    }
+
+    /// A tensor as stored.
+    fn raw(&self, name: &str) -> Result<Array> {
+        let info = self.checkpoint.require(name)?;
+        let shape: Vec<i32> = info.shape.iter().map(|&n| n as i32).collect();
+        let (dtype, item_size) = match info.dtype {
+            safetensors::Dtype::F32 => (Dtype::Float32, 4),
+            safetensors::Dtype::BF16 => (Dtype::Bfloat16, 2),
+            safetensors::Dtype::F16 => (Dtype::Float16, 2),
+            safetensors::Dtype::U32 => (Dtype::Uint32, 4),
+            safetensors::Dtype::U8 => (Dtype::Uint8, 1),
+            found => {
+                return Err(LoadError::WrongDtype {
+                    tensor: name.to_owned(),
+                    file: self.checkpoint.path(&info.file),
+                    found,
+                    expected: "F32, BF16, F16, or packed U32",
+                });
+            }
+        };
+        Ok(mlx::from_bytes(self.checkpoint.bytes(name)?, &shape, dtype, item_size)?)
+    }
+
+    fn keep(&self, array: Array) -> Result<Array> {
+        // Evaluated at once: what it was made from can go, and a load stays within the size of the model.
+        array.eval()?;
+        self.nbytes.set(self.nbytes.get() + array.nbytes());
+        Ok(array)
+    }
+
+    /// A floating tensor of `shape` in f32.
+    pub fn f32(&self, name: &str, shape: &[usize]) -> Result<Array> {
+        self.floating(name, shape, Dtype::Float32)
+    }
+
+    /// A floating tensor of `shape` in the type of activations.
+    pub fn tensor(&self, name: &str, shape: &[usize]) -> Result<Array> {
+        self.floating(name, shape, self.dtype)
+    }
+
+    fn floating(&self, name: &str, shape: &[usize], dtype: Dtype) -> Result<Array> {
+        self.checkpoint.require_shape(name, shape, "config.json")?;
+        self.keep(self.raw(name)?.as_dtype(dtype)?)
+    }
+
+    /// A norm over `width` features; `plus_one` for weights stored around zero. The one is added in f32.
+    pub fn norm(&self, name: &str, width: usize, eps: f32, plus_one: bool) -> Result<RmsNorm> {
+        let stored = self.f32(name, &[width])?;
+        let applied = if plus_one { stored.add(Array::from_f32(1.0))? } else { stored };
+        Ok(RmsNorm::new(self.keep(applied.as_dtype(self.dtype)?)?, eps))
+    }
+
+    /// The weight `[out, in]` of `module`, or `[experts, out, in]`: packed where `module.scales` exists.
+    pub fn weight(&self, module: &str, shape: &[usize]) -> Result<Weight> {
+        let name = format!("{module}.weight");
+        let Some(scheme) = self.quantization.resolve(self.checkpoint, module, shape, self.stated(&name))? else {
+            return Ok(Weight::Dense(self.tensor(&name, shape)?));
+        };
+        let biases = format!("{module}.biases");
+        let as_activations = |array: Array| -> Result<Array> {
+            // Floating scales take part in the arithmetic; those of the floating-point modes are packed bytes.
+            Ok(if array.dtype() == Dtype::Uint8 { array } else { array.as_dtype(self.dtype)? })
+        };
+        let weight = QuantizedWeight {
+            packed: self.raw(&name)?,
+            scales: as_activations(self.raw(&format!("{module}.scales"))?)?,
+            biases: self.has(&biases).then(|| as_activations(self.raw(&biases)?)).transpose()?,
+            scheme,
+        };
+        if self.unpack {
+            return Ok(Weight::Dense(self.keep(mlx::dequantize(&weight, self.dtype)?)?));
+        }
+        let weight = Weight::Quantized(weight);
+        transforms::eval(weight.arrays())?;
+        self.nbytes.set(self.nbytes.get() + weight.nbytes());
+        Ok(weight)
+    }
+
+    /// The weight of `module` in f32, whatever the arithmetic: for the few products that decide between experts.
+    pub fn unpacked_f32(&self, module: &str, shape: &[usize]) -> Result<Array> {
+        let name = format!("{module}.weight");
+        if !self.has(&format!("{module}.scales")) {
+            return self.f32(&name, shape);
+        }
+        let counted = self.nbytes.get();
+        let unpacked = self.weight(module, shape)?.dense(Dtype::Float32)?;
+        self.nbytes.set(counted);
+        self.keep(unpacked)
+    }
+
+    /// Whether `quantization` in config.json speaks of this tensor: it describes the trunk's files, and a draft head in a
+    /// file of its own may be packed otherwise.
+    fn stated(&self, name: &str) -> bool {
+        let HeadSource::File(sidecar) = self.checkpoint.head_source() else { return true };
+        self.checkpoint.tensor(name).is_none_or(|info| *info.file != **sidecar)
+    }
+
+    /// The linear `module`, `[out, in]`, with its bias where `bias` says that the family has one.
+    pub fn linear(&self, module: &str, out: usize, input: usize, bias: bool) -> Result<Linear> {
+        let bias = bias.then(|| self.tensor(&format!("{module}.bias"), &[out])).transpose()?;
+        Ok(Linear::new(self.weight(module, &[out, input])?, bias)?)
+    }
+
+    /// Token embeddings `[vocab, hidden]`.
+    pub fn embedding(&self, module: &str, vocab: usize, hidden: usize) -> Result<Embedding> {
+        Ok(Embedding::new(self.weight(module, &[vocab, hidden])?, self.dtype))
+    }
+}
+
+/// The checkpoint's own floating type: as its configuration says, bf16 where it says nothing.
+fn native_dtype(checkpoint: &Checkpoint) -> Dtype {
+    let config = checkpoint.config();
+    let text = config.text();
+    let stated = ["dtype", "torch_dtype"].iter().find_map(|key| text.get(key).or_else(|| config.get(key)));
+    match stated.and_then(|value| value.as_str()) {
+        Some("float32") => Dtype::Float32,
+        Some("float16") => Dtype::Float16,
+        _ => Dtype::Bfloat16,
+    }
+}

@@ -1,0 +1,137 @@
+//! Two tensors, row by row.
+
+use mlx_rs::Dtype;
+
+use super::reference::{Reference, ReferenceError, Tensor};
+use super::{ParityError, Result};
+use crate::Array;
+
+/// How far a tensor is from its reference.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Comparison {
+    /// The tensor.
+    pub name: String,
+    /// Rows compared, from the first on.
+    pub rows: usize,
+    /// Rows that the reference has.
+    pub reference_rows: usize,
+    /// Values in a row.
+    pub width: usize,
+    /// The largest absolute difference.
+    pub max_abs_diff: f64,
+    /// Row and column of the largest difference.
+    pub worst: [usize; 2],
+    /// The mean absolute difference.
+    pub mean_abs_diff: f64,
+    /// The largest absolute value of the reference.
+    pub max_abs_reference: f64,
+    /// The largest difference over the largest value.
+    pub relative_diff: f64,
+    /// Values, of either side, that are infinite or not numbers; they count in no difference.
+    pub not_finite: usize,
+    /// For logits, whether the same token would be chosen.
+    pub argmax: Option<Argmax>,
+}
+
+/// Agreement on the most probable token.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Argmax {
+    /// Rows in which both choose the same.
+    pub agree: usize,
+    /// Rows.
+    pub rows: usize,
+    /// By how much the reference prefers its own choice, in the row where they disagree most: below the tolerance it
+    /// is a tie.
+    pub largest_margin: f64,
+}
+
+impl Comparison {
+    /// Whether no value is further than `tolerance` from the reference's, and every value is finite.
+    pub fn within(&self, tolerance: f64) -> bool {
+        self.not_finite == 0 && self.max_abs_diff <= tolerance
+    }
+
+    /// Compares the first rows of `reference` with `ours`, both row-major with rows of `width`.
+    pub(super) fn new(name: &str, reference: &[f32], ours: &[f32], width: usize, logits: bool) -> Self {
+        let width = width.max(1);
+        let mut this = Self {
+            name: name.to_owned(),
+            rows: ours.len() / width,
+            reference_rows: reference.len() / width,
+            width,
+            max_abs_diff: 0.0,
+            worst: [0, 0],
+            mean_abs_diff: 0.0,
+            max_abs_reference: 0.0,
+            relative_diff: 0.0,
+            not_finite: 0,
+            argmax: logits.then_some(Argmax { agree: 0, rows: 0, largest_margin: 0.0 }),
+        };
+        let mut sum = 0.0;
+        for (row, (expected, found)) in reference.chunks_exact(width).zip(ours.chunks_exact(width)).enumerate() {
+            for (column, (&expected, &found)) in expected.iter().zip(found).enumerate() {
+                if !expected.is_finite() || !found.is_finite() {
+                    this.not_finite += 1;
+                    continue;
+                }
+                let (expected, found) = (f64::from(expected), f64::from(found));
+                let diff = (expected - found).abs();
+                sum += diff;
+                this.max_abs_reference = this.max_abs_reference.max(expected.abs());
+                if diff > this.max_abs_diff {
+                    (this.max_abs_diff, this.worst) = (diff, [row, column]);
+                }
+            }
+            if let Some(argmax) = &mut this.argmax {
+                let (theirs, mine) = (largest(expected), largest(found));
+                argmax.rows += 1;
+                if theirs == mine {
+                    argmax.agree += 1;
+                } else {
+                    let margin = f64::from(expected[theirs]) - f64::from(expected[mine]);
+                    argmax.largest_margin = argmax.largest_margin.max(margin);
+                }
+            }
+        }
+        this.mean_abs_diff = sum / (this.rows * width).max(1) as f64;
+        this.relative_diff = this.max_abs_diff / this.max_abs_reference.max(f64::MIN_POSITIVE);
+        this
+    }
+}
+
+/// Compares tensor `name` of the reference, if it is there, with `ours` `[n, width]`, which may have fewer rows.
+pub(super) fn rows(
+    name: &str,
+    reference: &Reference,
+    ours: &Array,
+    logits: bool,
+) -> Result<Option<Comparison>, ParityError> {
+    let Some(Tensor { shape, values }) = reference.floats(name)? else {
+        return Ok(None);
+    };
+    let found: Vec<usize> = ours.shape().iter().map(|&n| n as usize).collect();
+    let fits = matches!((&shape[..], &found[..]), ([n, width], [m, w]) if width == w && m <= n && *m > 0);
+    if !fits {
+        let what = format!("shape {shape:?}, the model computes {found:?}");
+        return Err(ReferenceError::Malformed { name: name.to_owned(), what }.into());
+    }
+    Ok(Some(Comparison::new(name, &values, &host(ours)?, found[1], logits)))
+}
+
+/// An array's values, as f32.
+fn host(array: &Array) -> Result<Vec<f32>> {
+    let array = array.as_dtype(Dtype::Float32)?.contiguous()?;
+    let values = array.try_as_slice::<f32>().map_err(|error| mlx_rs::error::Exception::custom(error.to_string()))?;
+    Ok(values.to_vec())
+}
+
+/// The place of the largest value, the first of equals; values that are no numbers never win.
+fn largest(row: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, value) in row.iter().enumerate() {
+        if *value > row[best] || row[best].is_nan() {
+            best = i;
+        }
+    }
+    best
+}

@@ -1,0 +1,207 @@
+//! Matrix products with dense or packed weights behind one type, and experts chosen row by row.
+
+use mlx_rs::{Array, Dtype, ops};
+
+use crate::Result;
+use crate::mlx::{Device, QuantizedWeight, default_device, dequantize, gather_qmm, quantized_matmul, slice_axis};
+
+/// A weight `[out, in]`, or `[experts, out, in]`.
+#[derive(Debug, Clone)]
+pub enum Weight {
+    /// As is.
+    Dense(Array),
+    /// Packed.
+    Quantized(QuantizedWeight),
+}
+
+impl Weight {
+    /// The weight in `dtype`, unpacked.
+    pub fn dense(&self, dtype: Dtype) -> Result<Array> {
+        match self {
+            Self::Dense(w) => w.as_dtype(dtype),
+            Self::Quantized(w) => dequantize(w, dtype),
+        }
+    }
+
+    /// Bytes held.
+    pub fn nbytes(&self) -> usize {
+        match self {
+            Self::Dense(w) => w.nbytes(),
+            Self::Quantized(w) => w.packed.nbytes() + w.scales.nbytes() + w.biases.as_ref().map_or(0, Array::nbytes),
+        }
+    }
+
+    /// The handles, for evaluation.
+    pub fn arrays(&self) -> impl Iterator<Item = &Array> {
+        let (first, rest) = match self {
+            Self::Dense(w) => (w, None),
+            Self::Quantized(w) => (&w.packed, Some((&w.scales, w.biases.as_ref()))),
+        };
+        let (scales, biases) = rest.unzip();
+        std::iter::once(first).chain(scales).chain(biases.flatten())
+    }
+
+    /// Output width.
+    pub fn out_features(&self) -> i32 {
+        match self {
+            Self::Dense(w) => w.dim(-2),
+            Self::Quantized(w) => w.packed.dim(-2),
+        }
+    }
+
+    /// Applies `f` to the arrays that correspond to each other in `parts`, which are dense or packed alike.
+    fn combine(parts: &[&Weight], f: impl Fn(&[&Array]) -> Result<Array>) -> Result<Option<Weight>> {
+        let dense: Vec<&Array> =
+            parts.iter().filter_map(|w| if let Self::Dense(w) = w { Some(w) } else { None }).collect();
+        if !dense.is_empty() {
+            let alike = dense.len() == parts.len() && dense.iter().all(|w| w.dtype() == dense[0].dtype());
+            return alike.then(|| f(&dense).map(Weight::Dense)).transpose();
+        }
+        let packed: Vec<&QuantizedWeight> =
+            parts.iter().filter_map(|w| if let Self::Quantized(w) = w { Some(w) } else { None }).collect();
+        let Some(first) = packed.first() else { return Ok(None) };
+        if packed.iter().any(|w| w.scheme != first.scheme || w.scales.dtype() != first.scales.dtype()) {
+            return Ok(None);
+        }
+        let of = |part: fn(&QuantizedWeight) -> &Array| f(&packed.iter().map(|w| part(w)).collect::<Vec<_>>());
+        let biases: Vec<&Array> = packed.iter().filter_map(|w| w.biases.as_ref()).collect();
+        Ok(Some(Self::Quantized(QuantizedWeight {
+            packed: of(|w| &w.packed)?,
+            scales: of(|w| &w.scales)?,
+            biases: if biases.is_empty() { None } else { Some(f(&biases)?) },
+            scheme: first.scheme,
+        })))
+    }
+
+    /// Joins weights along the output axis, when they are packed alike.
+    fn concat(parts: &[&Weight]) -> Result<Option<Weight>> {
+        Self::combine(parts, |arrays| evaluated(ops::concatenate(arrays, -2)?))
+    }
+
+    /// Stacks the experts' `[out, in]` to `[experts, out, in]`.
+    ///
+    /// # Errors
+    /// When they are not packed alike.
+    pub fn stack(parts: &[Weight]) -> Result<Weight> {
+        let parts: Vec<&Weight> = parts.iter().collect();
+        Self::combine(&parts, |arrays| evaluated(ops::stack(arrays, 0)?))?
+            .ok_or_else(|| "experts of one layer are packed in different ways".into())
+    }
+
+    /// The output rows that `rows` `[n]` int32 names, in its order.
+    pub fn take_rows(&self, rows: &Array) -> Result<Weight> {
+        let taken = Self::combine(&[self], |arrays| evaluated(arrays[0].take_axis(rows, 0)?))?;
+        taken.ok_or_else(|| "a single weight is packed like itself".into())
+    }
+}
+
+/// Evaluated at once, so that what it was made from can go.
+fn evaluated(array: Array) -> Result<Array> {
+    array.eval()?;
+    Ok(array)
+}
+
+/// `y = x W^T + b`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Weight,
+    bias: Option<Array>,
+    /// The dense weight as `[tiles, out / tiles, in]`, for a single row.
+    tiles: Option<Array>,
+}
+
+/// OpenBLAS multiplies a single row without packing the weight first only up to about this many weights; above, it is
+/// two to three times slower (0.32 in a wheel, 384 x 1280: 443 us whole, 199 us in tiles; AVX-512, 4 threads).
+const UNPACKED: i32 = 440_000;
+
+/// A view of a dense weight `[out, in]` in tiles small enough for a single row, where that helps.
+fn tiles(weight: &Weight) -> Result<Option<Array>> {
+    let Weight::Dense(w) = weight else { return Ok(None) };
+    if !cfg!(target_os = "linux") || default_device() != Device::Cpu || w.ndim() != 2 {
+        return Ok(None);
+    }
+    let (out, input) = (w.dim(0), w.dim(1));
+    let fits = |count: &i32| out % count == 0 && i64::from(out / count) * i64::from(input) <= i64::from(UNPACKED);
+    // Tiles of a few rows cost more than they save.
+    let Some(count) = (1..=out / 64).find(fits) else { return Ok(None) };
+    if count == 1 { Ok(None) } else { w.reshape(&[count, out / count, input]).map(Some) }
+}
+
+impl Linear {
+    /// From a weight `[out, in]` and perhaps a bias `[out]`.
+    pub fn new(weight: Weight, bias: Option<Array>) -> Result<Self> {
+        let tiles = tiles(&weight)?;
+        Ok(Self { weight, bias, tiles })
+    }
+
+    /// `[n, in]` -> `[n, out]`.
+    pub fn forward(&self, x: &Array) -> Result<Array> {
+        if let Some(tiles) = self.tiles.as_ref().filter(|_| x.dim(0) == 1) {
+            let product =
+                x.expand_dims(0)?.matmul(tiles.swap_axes(1, 2)?)?.reshape(&[1, self.weight.out_features()])?;
+            return self.bias.as_ref().map_or(Ok(product.clone()), |bias| product.add(bias));
+        }
+        match (&self.weight, &self.bias) {
+            (Weight::Dense(w), Some(bias)) => ops::addmm(bias, x, w.t(), None, None),
+            (Weight::Dense(w), None) => x.matmul(w.t()),
+            (Weight::Quantized(w), Some(bias)) => quantized_matmul(x, w)?.add(bias),
+            (Weight::Quantized(w), None) => quantized_matmul(x, w),
+        }
+    }
+
+    /// Its weight.
+    pub fn weight(&self) -> &Weight {
+        &self.weight
+    }
+}
+
+/// Several linears of one input, run as one product where their weights are packed alike.
+#[derive(Debug, Clone)]
+pub struct Fused {
+    products: Vec<Linear>,
+    /// Output widths of the parts, when one product serves them all.
+    widths: Option<Vec<i32>>,
+}
+
+impl Fused {
+    /// Joins `parts`.
+    pub fn new(parts: Vec<Linear>) -> Result<Self> {
+        let weights: Vec<&Weight> = parts.iter().map(Linear::weight).collect();
+        let biases: Vec<&Array> = parts.iter().filter_map(|part| part.bias.as_ref()).collect();
+        let joinable = parts.len() > 1 && (biases.is_empty() || biases.len() == parts.len());
+        let joined = if joinable { Weight::concat(&weights)? } else { None };
+        let Some(weight) = joined else { return Ok(Self { products: parts, widths: None }) };
+        let bias = if biases.is_empty() { None } else { Some(ops::concatenate(&biases, 0)?) };
+        let widths = weights.iter().map(|w| w.out_features()).collect();
+        Ok(Self { products: vec![Linear::new(weight, bias)?], widths: Some(widths) })
+    }
+
+    /// `[n, in]` -> the parts' outputs, in order.
+    pub fn forward(&self, x: &Array) -> Result<Vec<Array>> {
+        let Some(widths) = &self.widths else { return self.products.iter().map(|part| part.forward(x)).collect() };
+        let joined = self.products[0].forward(x)?;
+        let mut start = 0;
+        widths
+            .iter()
+            .map(|width| {
+                let part = slice_axis(&joined, 1, start, start + width);
+                start += width;
+                part
+            })
+            .collect()
+    }
+}
+
+/// Expert weights `[experts, out, in]`, of which each row uses a few.
+#[derive(Debug, Clone)]
+pub struct Experts(pub Weight);
+
+impl Experts {
+    /// `x` `[n, 1 or k, 1, in]`, `chosen` `[n, k]` uint32 -> `[n, k, 1, out]`.
+    pub fn forward(&self, x: &Array, chosen: &Array) -> Result<Array> {
+        match &self.0 {
+            Weight::Dense(w) => ops::gather_mm(x, w.swap_axes(-1, -2)?, None, chosen, None),
+            Weight::Quantized(w) => gather_qmm(x, w, chosen),
+        }
+    }
+}

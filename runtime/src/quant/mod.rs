@@ -1,0 +1,15 @@
+//! Quantized weights: what is stated of them, whether the tensors agree, the numbers they stand for, and products with
+//! them.
+
+mod dequantize;
+pub mod linear;
+pub mod scheme;
+mod stated;
+
+pub use dequantize::{Packed, dequantize};
+pub use linear::{Experts, Fused, Linear, Weight};
+pub use scheme::{Mode, Scheme, SchemeError};
+pub use stated::{HeadQuantization, Quantization};
+
+#[cfg(test)]
+mod tests;

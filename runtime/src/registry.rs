@@ -1,0 +1,123 @@
+//! Which architectures there are. Only [`Registry::linked`] touches `inventory`.
+
+use std::fmt;
+
+use crate::architecture::{Detection, Head, MtpArchitecture};
+use crate::artifact::Checkpoint;
+
+/// An entry that [`crate::register_architecture!`] submits.
+pub struct Registration(pub &'static dyn MtpArchitecture);
+
+inventory::collect!(Registration);
+
+/// Registers an architecture: `register_architecture!(&MyArchitecture);` in the crate that implements it.
+///
+/// The binary's crate must name that crate (`use my_arch as _;`), or the linker drops it with its registration.
+#[macro_export]
+macro_rules! register_architecture {
+    ($architecture:expr) => {
+        $crate::inventory::submit! { $crate::registry::Registration($architecture) }
+    };
+}
+
+/// A list of architectures.
+#[derive(Clone)]
+pub struct Registry {
+    list: Vec<&'static dyn MtpArchitecture>,
+}
+
+/// An architecture that claims a checkpoint, with the state of the draft head.
+#[derive(Debug)]
+pub struct Claim {
+    /// The claimant.
+    pub architecture: &'static dyn MtpArchitecture,
+    /// What it says of the draft head.
+    pub head: Head,
+}
+
+/// Why no architecture could be chosen.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ResolveError {
+    /// Nobody claims it.
+    Unclaimed {
+        /// The checkpoint's `model_type`.
+        model_type: String,
+        /// What is linked: id and model types.
+        linked: Vec<String>,
+    },
+    /// More than one claims it.
+    Ambiguous {
+        /// The checkpoint's `model_type`.
+        model_type: String,
+        /// The claimants' ids and crates.
+        claimants: Vec<String>,
+    },
+}
+
+impl fmt::Display for ResolveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unclaimed { model_type, linked } => {
+                write!(f, "config.json: model_type: no linked architecture claims \"{model_type}\" (linked: ")?;
+                write!(f, "{})", if linked.is_empty() { "none".to_owned() } else { linked.join("; ") })
+            }
+            Self::Ambiguous { model_type, claimants } => write!(
+                f,
+                "config.json: model_type: \"{model_type}\" is claimed by {} architectures: {}",
+                claimants.len(),
+                claimants.join(", ")
+            ),
+        }
+    }
+}
+
+impl std::error::Error for ResolveError {}
+
+impl Registry {
+    /// What the linker kept, in the order of their ids.
+    pub fn linked() -> Self {
+        Self::new(inventory::iter::<Registration>.into_iter().map(|entry| entry.0))
+    }
+
+    /// A list of one's own, for tests and embedders.
+    pub fn new(list: impl IntoIterator<Item = &'static dyn MtpArchitecture>) -> Self {
+        let mut list: Vec<_> = list.into_iter().collect();
+        list.sort_by_key(|a| (a.descriptor().id, a.descriptor().crate_name));
+        Self { list }
+    }
+
+    /// The architectures, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = &'static dyn MtpArchitecture> + '_ {
+        self.list.iter().copied()
+    }
+
+    /// The one architecture that claims `checkpoint`.
+    pub fn resolve(&self, checkpoint: &Checkpoint) -> Result<Claim, ResolveError> {
+        let mut claims: Vec<Claim> = self
+            .iter()
+            .filter_map(|architecture| match architecture.detect(checkpoint) {
+                Detection::No => None,
+                Detection::Claimed { head } => Some(Claim { architecture, head }),
+            })
+            .collect();
+        let model_type = || checkpoint.config().model_type().to_owned();
+        match claims.len() {
+            1 => Ok(claims.remove(0)),
+            0 => Err(ResolveError::Unclaimed {
+                model_type: model_type(),
+                linked: self
+                    .iter()
+                    .map(|a| format!("{}: {}", a.descriptor().id, a.descriptor().model_types.join(", ")))
+                    .collect(),
+            }),
+            _ => Err(ResolveError::Ambiguous {
+                model_type: model_type(),
+                claimants: claims
+                    .iter()
+                    .map(|c| c.architecture.descriptor())
+                    .map(|d| format!("{} ({} {})", d.id, d.crate_name, d.crate_version))
+                    .collect(),
+            }),
+        }
+    }
+}

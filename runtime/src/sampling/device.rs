@@ -1,0 +1,288 @@
+//! The same filters and draws as [`super::filter`] and [`crate::speculative::accept`], as MLX operations on rows.
+//!
+//! Distributions stay dense, `[rows, vocab]` f32 in token order, and on the device: a round brings back a few numbers a
+//! row. Candidates are ordered by a 64-bit key of logit and token id, so no order depends on how a backend breaks ties.
+
+use mlx_rs::ops::indexing::{argmax_axis, take_along_axis};
+use mlx_rs::{Dtype, ops, random};
+
+use super::{Noise, Role, SamplingParams, TokenCounts};
+use crate::mlx::slice_axis;
+use crate::speculative::accept::Rule;
+use crate::{Array, Result};
+
+/// Turns rows of logits into distributions and draws from them.
+#[derive(Debug)]
+pub struct DeviceSampler {
+    params: SamplingParams,
+    vocab: i32,
+    /// Token ids, `[1, vocab]` int32.
+    ids: Array,
+    /// `[1, vocab]`.
+    bias: Option<Array>,
+}
+
+/// How often tokens occurred, as the penalties need it: `[rows, vocab]` f32 each.
+pub struct CountRows {
+    /// 1 where the token is in the prompt or the output.
+    seen: Array,
+    /// Occurrences in the output.
+    output: Array,
+}
+
+/// Token ids are below this in the keys of candidates.
+const ID_SPAN: i64 = 1 << 32;
+
+fn integer(value: i64) -> Array {
+    Array::from_slice(&[value], &[1])
+}
+
+fn scalar(value: f32) -> Array {
+    Array::from_f32(value)
+}
+
+impl DeviceSampler {
+    /// For rows of `vocab` logits. `params` were validated.
+    pub fn new(params: SamplingParams, vocab: usize) -> Result<Self> {
+        let bias = (!params.logit_bias.is_empty()).then(|| {
+            let mut dense = vec![0.0; vocab];
+            for (&token, &bias) in &params.logit_bias {
+                if let Some(place) = dense.get_mut(token as usize) {
+                    *place = bias;
+                }
+            }
+            Array::from_slice(&dense, &[1, vocab as i32])
+        });
+        let vocab = vocab as i32;
+        let ids = ops::arange::<i32, i32>(0, vocab, None)?.reshape(&[1, vocab])?;
+        Ok(Self { params, vocab, ids, bias })
+    }
+
+    /// What was asked for.
+    pub fn params(&self) -> &SamplingParams {
+        &self.params
+    }
+
+    /// `[n]` int32 -> `[n, vocab]` f32, one 1 in each row.
+    fn one_hot(&self, tokens: &Array) -> Result<Array> {
+        tokens.expand_dims(-1)?.eq(&self.ids)?.as_dtype(Dtype::Float32)
+    }
+
+    /// The counts that hold at each of `drafts.len() + 1` rows: `counts`, and the drafts before the row. `None` where
+    /// no penalty needs them.
+    pub fn count_rows(&self, counts: &TokenCounts, drafts: &[Array]) -> Result<Option<CountRows>> {
+        if !self.params.needs_counts() {
+            return Ok(None);
+        }
+        let (mut seen, mut output) = (vec![0f32; self.vocab as usize], vec![0f32; self.vocab as usize]);
+        for (token, count) in counts.iter().filter(|&(token, _)| (token as i32) < self.vocab) {
+            (seen[token as usize], output[token as usize]) = (1.0, count as f32);
+        }
+        let row = |values: &[f32]| Array::from_slice(values, &[1, self.vocab]);
+        let (seen, output) = (row(&seen), row(&output));
+        if drafts.is_empty() {
+            return Ok(Some(CountRows { seen, output }));
+        }
+        let added = self.one_hot(&ops::concatenate(drafts, 0)?)?.cumsum(0, None, None)?;
+        let added = ops::concatenate(&[&ops::zeros::<f32>(&[1, self.vocab])?, &added], 0)?;
+        Ok(Some(CountRows {
+            seen: ops::maximum(&seen, ops::minimum(&added, scalar(1.0))?)?,
+            output: output.add(added)?,
+        }))
+    }
+
+    /// The counts that hold behind all of `drafts`, as one row.
+    pub fn count_row(&self, counts: &TokenCounts, drafts: &[Array]) -> Result<Option<CountRows>> {
+        let Some(CountRows { seen, output }) = self.count_rows(counts, drafts)? else { return Ok(None) };
+        let last = |a: &Array| slice_axis(a, 0, a.dim(0) - 1, a.dim(0));
+        Ok(Some(CountRows { seen: last(&seen)?, output: last(&output)? }))
+    }
+
+    /// Logits `[n, vocab]` f32 -> distributions `[n, vocab]` f32. `counts` has n rows.
+    pub fn distribution(&self, logits: &Array, counts: Option<&CountRows>) -> Result<Array> {
+        let logits = self.penalized(logits, counts)?;
+        if self.params.is_greedy() {
+            let best = argmax_axis(&logits, -1, false)?.as_dtype(Dtype::Int32)?;
+            return self.one_hot(&best);
+        }
+        // From the largest down, so that no temperature overflows; adding zero turns -0 into +0, which the keys below
+        // would tell apart.
+        let falling = logits.subtract(logits.max_axis(-1, true)?)?;
+        let scaled = falling.divide(scalar(self.params.temperature))?.add(scalar(0.0))?;
+        let p = ops::softmax_axis(&scaled, -1, true)?;
+        let min_p = self.params.min_p;
+        let p = if self.params.top_k > 0 || self.params.top_p < 1.0 {
+            self.ranked(&scaled, &p)?
+        } else if min_p > 0.0 {
+            let kept = p.ge(p.max_axis(-1, true)?.multiply(scalar(min_p))?)?;
+            ops::select(kept, &p, scalar(0.0))?
+        } else {
+            return Ok(p);
+        };
+        p.divide(p.sum_axis(-1, true)?)
+    }
+
+    fn penalized(&self, logits: &Array, counts: Option<&CountRows>) -> Result<Array> {
+        let mut logits = match &self.bias {
+            Some(bias) => logits.add(bias)?,
+            None => logits.clone(),
+        };
+        let Some(CountRows { seen, output }) = counts else { return Ok(logits) };
+        let SamplingParams { repetition_penalty, presence_penalty, frequency_penalty, .. } = self.params;
+        if repetition_penalty != 1.0 {
+            let r = scalar(repetition_penalty);
+            let weakened = ops::select(logits.gt(scalar(0.0))?, logits.divide(&r)?, logits.multiply(&r)?)?;
+            logits = ops::select(seen.gt(scalar(0.0))?, weakened, logits)?;
+        }
+        if presence_penalty != 0.0 {
+            logits = logits.subtract(ops::minimum(output, scalar(1.0))?.multiply(scalar(presence_penalty))?)?;
+        }
+        if frequency_penalty != 0.0 {
+            logits = logits.subtract(output.multiply(scalar(frequency_penalty))?)?;
+        }
+        Ok(logits)
+    }
+
+    /// `p` where top-p, top-k and min-p keep it, 0 elsewhere. What they keep are the first tokens of one order, so a
+    /// threshold on the order's key says it all.
+    fn ranked(&self, scaled: &Array, p: &Array) -> Result<Array> {
+        let SamplingParams { top_p, top_k, min_p, .. } = self.params;
+        let most = i32::try_from(top_k).map_or(self.vocab, |k| k.min(self.vocab));
+        let keep_at_most = if top_k == 0 { self.vocab } else { most };
+        let keys = self.keys(scaled)?;
+        let best = if keep_at_most < self.vocab {
+            slice_axis(&ops::partition_axis(&keys, keep_at_most - 1, -1)?, 1, 0, keep_at_most)?
+        } else {
+            keys.clone()
+        };
+        let best = ops::sort_axis(best, -1)?; // the best first
+        let chosen = best.remainder(integer(ID_SPAN))?.as_dtype(Dtype::Int32)?;
+        let ranked = take_along_axis(p, &chosen, -1)?;
+        // 1 means off, also where an f32 sum reaches 1 before the last token.
+        let before = ranked.cumsum(-1, None, false)?;
+        let mut keep = before.lt(scalar(if top_p < 1.0 { top_p } else { f32::INFINITY }))?;
+        if min_p > 0.0 {
+            let floor = slice_axis(&ranked, 1, 0, 1)?.multiply(scalar(min_p))?;
+            keep = keep.logical_and(ranked.ge(floor)?)?;
+        }
+        let last = keep.as_dtype(Dtype::Int32)?.sum_axis(-1, true)?.subtract(Array::from_int(1))?;
+        let threshold = take_along_axis(&best, &last, -1)?;
+        ops::select(keys.le(threshold)?, p, scalar(0.0))
+    }
+
+    /// Keys that sort by falling logit, then by rising token id: `[n, vocab]` int64, the id in the low half.
+    fn keys(&self, logits: &Array) -> Result<Array> {
+        // The bits of a float sort like the float; those of negative ones sort the other way round.
+        let bits = logits.view_dtype(Dtype::Int32)?.as_dtype(Dtype::Int64)?;
+        let turned = integer(i64::from(i32::MIN) - 1).subtract(&bits)?;
+        let rising = ops::select(bits.lt(integer(0))?, turned, bits)?;
+        rising.multiply(integer(-ID_SPAN))?.add(&self.ids)
+    }
+}
+
+/// What a round asks of the device, in positions: row j decides about the token at `first + j`.
+#[derive(Debug, Clone, Copy)]
+pub struct Draws<'a> {
+    /// The rule.
+    pub rule: Rule,
+    /// Where numbers come from.
+    pub noise: &'a Noise,
+    /// The absolute position of the first row's token.
+    pub first: u64,
+}
+
+impl Draws<'_> {
+    /// Two numbers a row, `[rows, 2]`.
+    fn uniforms(&self, rows: i32, role: Role) -> Array {
+        let draws: Vec<f32> = (0..rows as u64).flat_map(|row| self.noise.uniform_f32(self.first + row, role)).collect();
+        Array::from_slice(&draws, &[rows, 2])
+    }
+
+    /// The draft drawn from row distributions `q` `[n, vocab]`: `[n]` int32.
+    pub fn draft(&self, q: &Array) -> Result<Array> {
+        match self.rule {
+            Rule::Rejection => categorical(q, &self.uniforms(q.dim(0), Role::Draft)),
+            Rule::Coupled => self.gumbel_max(q),
+        }
+    }
+
+    /// The token drawn from `p` itself: bonus tokens, plain decoding. `[n]` int32.
+    pub fn plain(&self, p: &Array) -> Result<Array> {
+        match self.rule {
+            Rule::Rejection => categorical(p, &self.uniforms(p.dim(0), Role::Bonus)),
+            Rule::Coupled => self.gumbel_max(p),
+        }
+    }
+
+    /// The token that each row emits if its draft is rejected. `[n]` int32.
+    pub fn otherwise(&self, p: &Array, q: &Array) -> Result<Array> {
+        match self.rule {
+            Rule::Rejection => {
+                let excess = ops::maximum(p.subtract(q)?, scalar(0.0))?;
+                let any = excess.sum_axis(-1, true)?.gt(scalar(0.0))?;
+                categorical(&ops::select(any, excess, p)?, &self.uniforms(p.dim(0), Role::Residual))
+            }
+            Rule::Coupled => self.gumbel_max(p),
+        }
+    }
+
+    /// `argmax(log p + gumbel)`, one key a position: draft and target see the same noise.
+    fn gumbel_max(&self, p: &Array) -> Result<Array> {
+        let (rows, vocab) = (p.dim(0), p.dim(1));
+        let noise = (0..rows as u64)
+            .map(|row| gumbel(vocab, &random::key(self.noise.key(self.first + row))?))
+            .collect::<Result<Vec<_>>>()?;
+        let noise = if noise.len() == 1 { noise[0].clone() } else { ops::concatenate(&noise, 0)? };
+        argmax_axis(p.log()?.add(noise)?, -1, false)?.as_dtype(Dtype::Int32)
+    }
+}
+
+/// Standard Gumbel noise `[1, count]`, finite: `-ln(-ln(1 - u))`.
+///
+/// The small numbers u are the finely spaced ones in f32, so the far tail, which decides, is taken from them; MLX's own
+/// takes it from the coarse end and can be infinite.
+fn gumbel(count: i32, key: &Array) -> Result<Array> {
+    let u = random::uniform::<_, f32>(0.0, 1.0, &[1, count][..], key)?;
+    let u = ops::maximum(u, scalar(f32::powi(2.0, -33)))?;
+    u.negative()?.log1p()?.negative()?.log()?.negative()
+}
+
+/// Tokens of a block in [`categorical`].
+const BLOCK: i32 = 512;
+
+/// Draws a token from each row: `[n, vocab]` and two uniform numbers a row, `[n, 2]` -> `[n]` int32.
+///
+/// By inverting the cumulative sum. Over a large vocabulary an f32 sum near 1 swallows small probabilities, so there a
+/// block of tokens is drawn first, by its mass, and then a token of the block.
+fn categorical(p: &Array, u: &Array) -> Result<Array> {
+    let (n, vocab) = (p.dim(0), p.dim(1));
+    let coarse = slice_axis(u, 1, 0, 1)?;
+    if vocab <= BLOCK {
+        return invert(p, &coarse);
+    }
+    let blocks = (vocab + BLOCK - 1) / BLOCK;
+    let padded = ops::pad(p, &[(0, 0), (0, blocks * BLOCK - vocab)], None, None)?.reshape(&[n, blocks, BLOCK])?;
+    let block = invert(&padded.sum_axis(2, false)?, &coarse)?;
+    let rows = ops::arange::<i32, i32>(0, n, None)?.multiply(Array::from_int(blocks))?.add(&block)?;
+    let within = padded.reshape(&[n * blocks, BLOCK])?.take_axis(rows, 0)?;
+    invert(&within, &slice_axis(u, 1, 1, 2)?)?.add(block.multiply(Array::from_int(BLOCK))?)
+}
+
+/// Inverts the cumulative sum at `u` `[n, 1]`: `[n, m]` -> `[n]` int32. Never a place without mass.
+fn invert(p: &Array, u: &Array) -> Result<Array> {
+    let sums = p.cumsum(-1, None, None)?;
+    let total = slice_axis(&sums, 1, p.dim(1) - 1, p.dim(1))?;
+    // A parallel sum may step up by rounding where p is 0, so p is asked as well.
+    let past = sums.gt(total.multiply(u)?)?.logical_and(p.gt(scalar(0.0))?)?;
+    let first = argmax_axis(&past, -1, false)?;
+    let found = past.any_axis(-1, false)?;
+    ops::select(found, first, argmax_axis(p, -1, false)?)?.as_dtype(Dtype::Int32)
+}
+
+/// The probability of each row's token: `[n, vocab]` and `[n]` -> `[n]`.
+pub fn probability_of(p: &Array, tokens: &Array) -> Result<Array> {
+    take_along_axis(p, tokens.expand_dims(-1)?, -1)?.squeeze_axes(&[1])
+}
+
+#[cfg(test)]
+mod tests;

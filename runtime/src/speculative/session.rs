@@ -1,0 +1,400 @@
+//! The loop: draft, verify, accept, commit, ingest, emit.
+//!
+//! Between rounds the trunk's cache holds everything but the last emitted token, the *anchor*; the head's history holds
+//! the pairs (hidden state of a row, token after it) of committed rows, or they wait in a queue while nothing is
+//! drafted. Drafts, verification and the draws that decide are one lazy graph: a round reads back once.
+
+use std::ops::ControlFlow;
+use std::time::Instant;
+
+use mlx_rs::{Dtype, error::Exception, ops, transforms};
+
+use super::accept::{Acceptance, RowOutcome, Rule, decide};
+use super::depth::DepthPolicy;
+use super::stats::SpeculationStats;
+use crate::Array;
+use crate::cache::Cache;
+use crate::mlx::slice_axis;
+use crate::model::{DraftState, MtpModel};
+use crate::sampling::device::{Draws, probability_of};
+use crate::sampling::{DeviceSampler, Noise, ParamsError, SamplingParams, TokenCounts};
+
+/// Prompt tokens fed at once.
+const PREFILL_CHUNK: usize = 512;
+/// Pairs that wait at most, while nothing is drafted, before they are fed to the head after all.
+const QUEUE: usize = 256;
+
+/// How a session generates.
+#[derive(Debug, Clone)]
+pub struct SessionOptions {
+    /// The target distribution.
+    pub sampling: SamplingParams,
+    /// How drafts are drawn; like the target unless stated. It changes acceptance, never the output's distribution.
+    pub draft_sampling: Option<SamplingParams>,
+    /// How rounds decide.
+    pub rule: Rule,
+    /// How many drafts a round.
+    pub depth: DepthPolicy,
+    /// All randomness follows from it.
+    pub seed: u64,
+    /// Tokens that end the text; they are emitted.
+    pub stop_tokens: Vec<u32>,
+}
+
+/// Why a session cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// Nothing to continue.
+    #[error("the prompt is empty: expected at least one token")]
+    EmptyPrompt,
+    /// A token that the model does not have.
+    #[error("prompt token {token}: expected an id below the vocabulary's size {vocab}")]
+    UnknownToken {
+        /// The token.
+        token: u32,
+        /// The vocabulary's size.
+        vocab: usize,
+    },
+    /// A sampling parameter out of range.
+    #[error(transparent)]
+    Params(#[from] ParamsError),
+    /// Calls in the wrong order.
+    #[error("{0}")]
+    Order(&'static str),
+    /// The caller broke off while the prompt was being fed.
+    #[error("interrupted while the prompt was being fed")]
+    Interrupted,
+    /// MLX failed.
+    #[error("MLX: {0}")]
+    Mlx(#[from] Exception),
+}
+
+type Result<T> = std::result::Result<T, SessionError>;
+
+/// What a round emitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Round {
+    /// The tokens, in order; at least one.
+    pub tokens: Vec<u32>,
+    /// The drafts, accepted or not.
+    pub drafts: Vec<u32>,
+    /// What was decided, before clipping.
+    pub acceptance: Acceptance,
+    /// Whether the last token is a stop token.
+    pub stopped: bool,
+}
+
+/// A session between rounds, to go on from any number of times: the caches of trunk and head, the pairs that wait (the
+/// trunk's last hidden state among them) and the counts. What a session was asked for is not part of it.
+pub struct Snapshot {
+    cache: Cache,
+    history: Option<Cache>,
+    draft_state: Option<DraftState>,
+    queue: Vec<(Array, Vec<u32>)>,
+    counts: TokenCounts,
+    anchor: Option<u32>,
+}
+
+/// One sequence being generated. Weights are the model's, so several sessions may share one model.
+pub struct Session {
+    sampler: DeviceSampler,
+    draft_sampler: Option<DeviceSampler>,
+    rule: Rule,
+    depth: DepthPolicy,
+    noise: Noise,
+    stop_tokens: Vec<u32>,
+    cache: Cache,
+    history: Option<Cache>,
+    draft_state: Option<DraftState>,
+    /// Committed pairs that the head has not seen yet: hidden rows and the token after each.
+    queue: Vec<(Array, Vec<u32>)>,
+    counts: TokenCounts,
+    anchor: Option<u32>,
+    stats: SpeculationStats,
+}
+
+impl Session {
+    /// An empty session on `model`.
+    ///
+    /// # Errors
+    /// Parameters out of range.
+    pub fn new(model: &MtpModel, options: SessionOptions) -> Result<Self> {
+        let vocab = model.info.vocab_size;
+        options.sampling.validate(vocab)?;
+        if let Some(draft) = &options.draft_sampling {
+            draft.validate(vocab)?;
+        }
+        Ok(Self {
+            sampler: DeviceSampler::new(options.sampling, vocab)?,
+            draft_sampler: options.draft_sampling.map(|params| DeviceSampler::new(params, vocab)).transpose()?,
+            rule: options.rule,
+            depth: options.depth,
+            noise: Noise::new(options.seed),
+            stop_tokens: options.stop_tokens,
+            cache: model.trunk.new_cache(),
+            history: model.draft_head.as_ref().map(|head| head.new_history()),
+            draft_state: None,
+            queue: Vec::new(),
+            counts: TokenCounts::default(),
+            anchor: None,
+            stats: SpeculationStats::new(),
+        })
+    }
+
+    /// Everything that the next round depends on but the options. Buffers are shared, not copied.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(Snapshot {
+            cache: self.cache.snapshot()?,
+            history: self.history.as_ref().map(Cache::snapshot).transpose()?,
+            draft_state: self.draft_state.clone(),
+            queue: self.queue.clone(),
+            counts: self.counts.clone(),
+            anchor: self.anchor,
+        })
+    }
+
+    /// A session that goes on where `snapshot` was taken, on the same model, with options of its own.
+    ///
+    /// # Errors
+    /// As [`Session::new`].
+    pub fn resume(model: &MtpModel, options: SessionOptions, snapshot: &Snapshot) -> Result<Self> {
+        Ok(Self {
+            cache: snapshot.cache.snapshot()?,
+            history: snapshot.history.as_ref().map(Cache::snapshot).transpose()?,
+            draft_state: snapshot.draft_state.clone(),
+            queue: snapshot.queue.clone(),
+            counts: snapshot.counts.clone(),
+            anchor: snapshot.anchor,
+            ..Self::new(model, options)?
+        })
+    }
+
+    /// Counters so far.
+    pub fn stats(&self) -> &SpeculationStats {
+        &self.stats
+    }
+
+    /// The depth policy and what it learned.
+    pub fn depth(&self) -> &DepthPolicy {
+        &self.depth
+    }
+
+    /// The trunk's cache: everything but the last emitted token.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// The head's history, with every committed pair in it.
+    pub fn history(&mut self, model: &mut MtpModel) -> Result<Option<&Cache>> {
+        self.ingest_queue(model)?;
+        Ok(self.history.as_ref())
+    }
+
+    /// Feeds the prompt and draws the first token. `progress` is told the tokens fed so far and all of them, and may
+    /// break off between two chunks.
+    ///
+    /// # Errors
+    /// An empty prompt, a token that the model does not have, a second prompt, [`SessionError::Interrupted`].
+    pub fn prefill(
+        &mut self,
+        model: &mut MtpModel,
+        prompt: &[u32],
+        mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
+    ) -> Result<u32> {
+        let started = Instant::now();
+        if prompt.is_empty() {
+            return Err(SessionError::EmptyPrompt);
+        }
+        let vocab = model.info.vocab_size;
+        if let Some(&token) = prompt.iter().find(|&&token| token as usize >= vocab) {
+            return Err(SessionError::UnknownToken { token, vocab });
+        }
+        if self.anchor.is_some() || !self.cache.is_empty() || self.cache.pending() > 0 {
+            return Err(SessionError::Order("a session takes one prompt, once"));
+        }
+        self.counts = TokenCounts::from_prompt(prompt);
+        let mut last = None;
+        for (index, chunk) in prompt.chunks(PREFILL_CHUNK).enumerate() {
+            let hidden = model.trunk.forward(&token_array(chunk), &mut self.cache)?;
+            let end = index * PREFILL_CHUNK + chunk.len();
+            let rows = hidden.dim(0);
+            // The last row of the prompt waits for the token that is about to be drawn.
+            let known = if end < prompt.len() { rows } else { rows - 1 };
+            if known > 0 {
+                let next = prompt[end - chunk.len() + 1..][..known as usize].to_vec();
+                self.queue.push((slice_axis(&hidden, 0, 0, known)?, next));
+                self.ingest_queue(model)?;
+            }
+            let row = slice_axis(&hidden, 0, rows - 1, rows)?;
+            let head = self.history.iter().flat_map(Cache::arrays);
+            transforms::eval(self.cache.arrays().chain(head).chain([&row]))?;
+            last = Some(row);
+            if progress(end, prompt.len()).is_break() {
+                return Err(SessionError::Interrupted);
+            }
+        }
+        let hidden = last.ok_or(SessionError::EmptyPrompt)?;
+        let fed = started.elapsed().as_secs_f64();
+        let logits = model.trunk.logits(&hidden)?;
+        let counts = self.sampler.count_rows(&self.counts, &[])?;
+        let p = self.sampler.distribution(&logits, counts.as_ref())?;
+        let draws = Draws { rule: self.rule, noise: &self.noise, first: prompt.len() as u64 };
+        let first = draws.plain(&p)?.try_item_cast::<u32>().map_err(|error| Exception::custom(error.to_string()))?;
+        self.queue.push((hidden, vec![first]));
+        self.counts.push(first);
+        self.anchor = Some(first);
+        self.stats.record_prefill(prompt.len(), fed, started.elapsed().as_secs_f64());
+        Ok(first)
+    }
+
+    /// One round that emits at most `limit` tokens.
+    ///
+    /// # Errors
+    /// Before [`Session::prefill`]; when MLX fails, after which the session is at the end of the round before.
+    pub fn round(&mut self, model: &mut MtpModel, limit: usize) -> Result<Round> {
+        let started = Instant::now();
+        let anchor = self.anchor.ok_or(SessionError::Order("a round before the prompt"))?;
+        let most = model.draft_head.as_ref().map_or(0, |head| head.max_depth());
+        // A draft that could not be emitted is not worth drawing, and deep MTP layers need as many rows before them.
+        let depth = self.depth.next_depth().min(most).min(limit.saturating_sub(1)).min(self.cache.len());
+        // What waited during plain rounds is not this round's cost: the depth policy must not see it.
+        let backlog = self.queued() > most + 1;
+        if depth > 0 && backlog {
+            self.ingest_queue(model)?;
+            self.settle_history()?;
+        }
+        let round_started = Instant::now();
+        let verdict = self.decide(model, anchor, depth);
+        let (hidden, drafts, acceptance) = match verdict {
+            Ok(verdict) => verdict,
+            Err(error) => {
+                self.cache.commit(0)?;
+                return Err(error);
+            }
+        };
+        let mut tokens: Vec<u32> = acceptance.tokens(&drafts).take(limit.max(1)).collect();
+        let stop = tokens.iter().position(|token| self.stop_tokens.contains(token));
+        if let Some(stop) = stop {
+            tokens.truncate(stop + 1);
+        }
+        // The rows of the anchor and of all new tokens but the last, which is the next anchor.
+        let kept = tokens.len();
+        self.cache.commit(kept)?;
+        self.queue.push((slice_axis(&hidden, 0, 0, kept as i32)?, tokens.clone()));
+        self.draft_state = None;
+        if self.history.is_none() {
+            self.queue.clear();
+        }
+        tokens.iter().for_each(|&token| self.counts.push(token));
+        self.anchor = tokens.last().copied();
+        self.depth.observe_round(&acceptance, round_started.elapsed().as_secs_f64());
+        if self.queued() >= QUEUE {
+            self.ingest_queue(model)?;
+            self.settle_history()?;
+        }
+        self.stats.record_round(&acceptance, tokens.len(), started.elapsed().as_secs_f64());
+        Ok(Round { tokens, drafts, acceptance, stopped: stop.is_some() })
+    }
+
+    /// Drafts, verifies and decides; the rows stay pending. Returns their hidden states and the drafts.
+    fn decide(&mut self, model: &mut MtpModel, anchor: u32, depth: usize) -> Result<(Array, Vec<u32>, Acceptance)> {
+        if depth > 0 {
+            self.ingest_queue(model)?;
+        }
+        let first = self.cache.len() as u64 + 1;
+        let draws = |row: usize| Draws { rule: self.rule, noise: &self.noise, first: first + row as u64 };
+        let mut drafts: Vec<Array> = Vec::with_capacity(depth);
+        let mut proposals: Vec<Array> = Vec::with_capacity(depth); // q, [1, vocab] each
+        // From a copy: if the round fails, the next one drafts from the same state again.
+        let mut state = self.draft_state.clone();
+        if let (Some(head), Some(history), Some(state)) = (&mut model.draft_head, &self.history, &mut state) {
+            let sampler = self.draft_sampler.as_ref().unwrap_or(&self.sampler);
+            for row in 0..depth {
+                let logits = head.step(state, drafts.last(), history)?;
+                let counts = sampler.count_row(&self.counts, &drafts)?;
+                let q = sampler.distribution(&logits, counts.as_ref())?;
+                drafts.push(draws(row).draft(&q)?);
+                proposals.push(q);
+            }
+        }
+        let depth = drafts.len();
+        let mut rows = vec![token_array(&[anchor])];
+        rows.extend(drafts.iter().cloned());
+        let hidden = model.trunk.verify(&ops::concatenate(&rows, 0)?, &mut self.cache)?;
+        let logits = model.trunk.logits(&hidden)?;
+        let counts = self.sampler.count_rows(&self.counts, &drafts)?;
+        let p = self.sampler.distribution(&logits, counts.as_ref())?; // [depth + 1, vocab]
+        let bonus = draws(depth).plain(&last_row(&p)?)?;
+        // Everything in one array of f32, which is exact for token ids: one read-back.
+        let mut packed = vec![bonus];
+        if depth > 0 {
+            let p = slice_axis(&p, 0, 0, depth as i32)?;
+            let q = ops::concatenate(&proposals, 0)?;
+            let x = ops::concatenate(&drafts, 0)?;
+            let otherwise = draws(0).otherwise(&p, &q)?;
+            packed.extend([probability_of(&p, &x)?, probability_of(&q, &x)?, otherwise, x]);
+        }
+        let packed = packed.iter().map(|a| a.as_dtype(Dtype::Float32)).collect::<crate::Result<Vec<_>>>()?;
+        let read = ops::concatenate(&packed, 0)?.to_vec_cast::<f32>();
+        let read = read.map_err(|error| Exception::custom(error.to_string()))?;
+        let column = |index: usize| &read[1 + index * depth..][..depth];
+        let (p, q, otherwise) = (column(0), column(1), column(2));
+        let drafts: Vec<u32> = column(3).iter().map(|&token| token as u32).collect();
+        let outcomes: Vec<RowOutcome> = (0..depth)
+            .map(|row| RowOutcome {
+                draft: drafts[row],
+                p: p[row].into(),
+                q: q[row].into(),
+                otherwise: otherwise[row] as u32,
+            })
+            .collect();
+        let acceptance = decide(self.rule, &outcomes, read[0] as u32, first, &self.noise);
+        Ok((hidden, drafts, acceptance))
+    }
+
+    /// Pairs that wait.
+    fn queued(&self) -> usize {
+        self.queue.iter().map(|(_, tokens)| tokens.len()).sum()
+    }
+
+    /// Computes the history now instead of with the next round.
+    fn settle_history(&self) -> Result<()> {
+        Ok(transforms::eval(self.history.iter().flat_map(Cache::arrays))?)
+    }
+
+    /// Feeds the head every pair that waits, and starts a draft behind the last.
+    fn ingest_queue(&mut self, model: &mut MtpModel) -> Result<()> {
+        let (Some(head), Some(history)) = (&mut model.draft_head, &mut self.history) else {
+            self.queue.clear();
+            return Ok(());
+        };
+        if self.queue.is_empty() {
+            return Ok(());
+        }
+        let hidden: Vec<&Array> = self.queue.iter().map(|(hidden, _)| hidden).collect();
+        let hidden = if let [only] = hidden[..] { only.clone() } else { ops::concatenate(&hidden, 0)? };
+        let next: Vec<u32> = self.queue.iter().flat_map(|(_, tokens)| tokens.iter().copied()).collect();
+        self.draft_state = match head.ingest(&hidden, &token_array(&next), history) {
+            Ok(state) => Some(state),
+            Err(error) => {
+                history.commit(0)?;
+                return Err(error.into());
+            }
+        };
+        self.queue.clear();
+        Ok(())
+    }
+}
+
+fn token_array(tokens: &[u32]) -> Array {
+    let tokens: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+    Array::from_slice(&tokens, &[tokens.len() as i32])
+}
+
+fn last_row(a: &Array) -> crate::Result<Array> {
+    let rows = a.dim(0);
+    if rows == 1 { Ok(a.clone()) } else { slice_axis(a, 0, rows - 1, rows) }
+}

@@ -1,0 +1,29 @@
+//! The checks of the conformance suite: each takes an architecture and a fixture, and fails by panicking.
+
+mod detection;
+mod forward;
+pub mod joint;
+mod rollback;
+mod session;
+
+pub use detection::{claims_its_fixtures_only, names_each_misshapen_tensor, names_each_missing_tensor};
+pub use forward::{chunked_prefill_is_prefill, golden_states, golden_tensors, verified_rows_are_single_steps};
+pub use rollback::{drafts_leave_the_history_alone, every_keep_is_a_fresh_forward, session_commits_what_it_emits};
+pub use session::{
+    coupled_text_is_that_of_its_seed, greedy_is_plain_greedy, snapshots_resume, teacher_forced_acceptance_is_the_loops,
+    traces_are_golden,
+};
+
+use crate::sampling::SamplingParams;
+use crate::speculative::{DepthPolicy, Rule, SessionOptions};
+
+fn greedy_options(depth: usize) -> SessionOptions {
+    SessionOptions {
+        sampling: SamplingParams::greedy(),
+        draft_sampling: None,
+        rule: Rule::Rejection,
+        depth: DepthPolicy::Fixed(depth),
+        seed: 0,
+        stop_tokens: Vec::new(),
+    }
+}

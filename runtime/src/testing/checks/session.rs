@@ -1,0 +1,181 @@
+//! The loop itself: what it emits, at any depth, from the start or from a snapshot.
+
+use super::greedy_options;
+use crate::architecture::MtpArchitecture;
+use crate::model::MtpModel;
+use crate::sampling::SamplingParams;
+use crate::speculative::{DepthPolicy, Round, Rule, Session, SessionOptions};
+use crate::testing::fixture::{Fixture, TraceRound};
+use crate::testing::host::{self, token_array};
+use crate::testing::state::{self, assert_same_state};
+use std::ops::ControlFlow;
+
+/// Tokens of a text that is compared.
+const TEXT: usize = 32;
+/// A margin between two logits below which widths may disagree: an order of magnitude above what they differ by.
+const NEAR_TIE: f32 = 1e-3;
+/// Depths that a fixed policy is tried at.
+const DEPTHS: [usize; 6] = [0, 1, 2, 3, 4, 8];
+
+/// Greedy text at any depth is that of the trunk alone, one token at a time; the first difference, if there is one, is a
+/// near-tie. Where the fixture states the text, that is it.
+pub fn greedy_is_plain_greedy(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
+    let mut model = fixture.load(architecture);
+    let prompt = fixture.prompt(model.info.vocab_size);
+    let golden = fixture.ids("greedy_ids");
+    let count = golden.as_ref().map_or(TEXT, Vec::len);
+    let (plain, margins) = plain_greedy(&mut model, &prompt, count);
+    if let Some(golden) = golden {
+        assert_same_text(&format!("{}: golden text", fixture.name), &plain, &golden, &margins);
+    }
+    for depth in DEPTHS {
+        let what = format!("{}: depth {depth}", fixture.name);
+        let (text, _) = generate(&mut model, &prompt, greedy_options(depth), count);
+        assert_same_text(&what, &text, &plain, &margins);
+    }
+}
+
+/// The rounds that the fixture states: the same drafts, the same number of them accepted, at every depth stated.
+pub fn traces_are_golden(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
+    let mut model = fixture.load(architecture);
+    let prompt = fixture.prompt(model.info.vocab_size);
+    for depth in 1..=8 {
+        let Some(trace) = fixture.trace(depth) else { continue };
+        let mut session = Session::new(&model, greedy_options(depth)).expect("a session");
+        session.prefill(&mut model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+        for (number, expected) in trace.iter().enumerate() {
+            let Round { drafts, acceptance, .. } = session.round(&mut model, usize::MAX).expect("a round");
+            let found = TraceRound { drafts, accepted: acceptance.accepted };
+            assert_eq!(&found, expected, "{}: depth {depth}: round {number}", fixture.name);
+        }
+    }
+}
+
+/// What the loop drafts first in each round is what the head says when it is fed the whole text at once: it is fed the
+/// right pairs, whatever was drafted and rejected in between.
+pub fn teacher_forced_acceptance_is_the_loops(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
+    let mut model = fixture.load(architecture);
+    let prompt = fixture.prompt(model.info.vocab_size);
+    for depth in [1, 3] {
+        let what = format!("{}: depth {depth}", fixture.name);
+        let (text, rounds) = generate(&mut model, &prompt, greedy_options(depth), TEXT);
+        let whole = [prompt.as_slice(), &text].concat();
+        let (_, hidden) = state::fresh(&mut model, &whole).expect("a forward pass");
+        let pairs = whole.len() as i32 - 1;
+        let head = model.draft_head.as_mut().expect("a draft head");
+        let mut history = head.new_history();
+        let rows = host::rows(&hidden, 0, pairs).expect("rows");
+        let state = head.ingest(&rows, &token_array(&whole[1..]), &mut history).expect("an ingest");
+        let logits = host::table(&head.logits(&state.rows[0]).expect("logits")).expect("values");
+        // The anchor of a round is at `anchor`; the row before it was fed that anchor.
+        let (mut anchor, mut forced, mut accepted) = (prompt.len(), 0, 0);
+        for (number, round) in rounds.iter().enumerate() {
+            let row = &logits[anchor - 1];
+            let draft = host::argmax(row);
+            if host::margin(row) > NEAR_TIE {
+                assert_eq!(round.drafts[0], draft as u32, "{what}: round {number}: the first draft");
+            }
+            forced += usize::from(whole[anchor + 1] == draft as u32);
+            accepted += round.acceptance.accepted.min(1);
+            anchor += round.tokens.len();
+        }
+        assert!(forced.abs_diff(accepted) <= 1, "{what}: {accepted} first drafts accepted, {forced} teacher-forced");
+    }
+}
+
+/// With the coupled rule a seed means a text: without a head, at any depth, with a depth that adapts.
+pub fn coupled_text_is_that_of_its_seed(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
+    let mut model = fixture.load(architecture);
+    let prompt = fixture.prompt(model.info.vocab_size);
+    let penalized = SamplingParams { repetition_penalty: 1.2, frequency_penalty: 0.2, ..SamplingParams::unfiltered() };
+    for (seed, sampling) in [(1, SamplingParams::default()), (2, SamplingParams::unfiltered()), (3, penalized)] {
+        let options = |depth| SessionOptions {
+            sampling: sampling.clone(),
+            rule: Rule::Coupled,
+            depth,
+            seed,
+            ..greedy_options(0)
+        };
+        let head = model.draft_head.take();
+        let (plain, _) = generate(&mut model, &prompt, options(DepthPolicy::Fixed(0)), TEXT);
+        model.draft_head = head;
+        // Every depth once, and the settings at one each.
+        let depths: &[usize] = if seed == 1 { &DEPTHS } else { &[3] };
+        let fixed = depths.iter().map(|&depth| DepthPolicy::Fixed(depth));
+        for depth in fixed.chain([DepthPolicy::adaptive(4)]) {
+            let what = format!("{}: seed {seed}, {sampling:?}, {depth:?}", fixture.name);
+            let (text, _) = generate(&mut model, &prompt, options(depth), TEXT);
+            assert_eq!(text, plain, "{what}");
+        }
+    }
+}
+
+/// A session that is resumed from a snapshot goes on as the one that the snapshot was taken of, as often as one likes.
+pub fn snapshots_resume(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
+    let mut model = fixture.load(architecture);
+    let prompt = fixture.prompt(model.info.vocab_size);
+    for depth in [0, 3] {
+        let what = format!("{}: depth {depth}", fixture.name);
+        let options = SessionOptions { sampling: SamplingParams::unfiltered(), seed: 9, ..greedy_options(depth) };
+        let mut session = Session::new(&model, options.clone()).expect("a session");
+        session.prefill(&mut model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+        let mut rounds = |session: &mut Session, count: usize| -> Vec<Round> {
+            (0..count).map(|_| session.round(&mut model, TEXT).expect("a round")).collect()
+        };
+        rounds(&mut session, 4);
+        let snapshot = session.snapshot().expect("a snapshot");
+        let on = rounds(&mut session, 6);
+        for time in 0..2 {
+            let mut resumed = Session::resume(&model, options.clone(), &snapshot).expect("a session");
+            let again: Vec<Round> = (0..on.len()).map(|_| resumed.round(&mut model, TEXT).expect("a round")).collect();
+            assert_eq!(again, on, "{what}: resumed {time} times before");
+            assert_same_state(&what, resumed.cache(), session.cache());
+        }
+    }
+}
+
+/// Tokens generated from `prompt`, at least `count`, cut to so many, and the rounds whose tokens are all among them.
+fn generate(model: &mut MtpModel, prompt: &[u32], options: SessionOptions, count: usize) -> (Vec<u32>, Vec<Round>) {
+    let mut session = Session::new(model, options).expect("a session");
+    let mut text = vec![session.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt")];
+    let mut rounds = Vec::new();
+    while text.len() < count {
+        let round = session.round(model, usize::MAX).expect("a round");
+        text.extend(&round.tokens);
+        if text.len() <= count {
+            rounds.push(round);
+        }
+    }
+    text.truncate(count);
+    (text, rounds)
+}
+
+/// The trunk's own greedy text, and by how much each token led.
+fn plain_greedy(model: &mut MtpModel, prompt: &[u32], count: usize) -> (Vec<u32>, Vec<f32>) {
+    let (mut cache, hidden) = state::fresh(model, prompt).expect("a forward pass");
+    let rows = prompt.len() as i32;
+    let mut last = host::rows(&hidden, rows - 1, rows).expect("a row");
+    let (mut text, mut margins) = (Vec::new(), Vec::new());
+    while text.len() < count {
+        let row = host::values(&model.trunk.logits(&last).expect("logits")).expect("values");
+        text.push(host::argmax(&row) as u32);
+        margins.push(host::margin(&row));
+        last = model.trunk.forward(&token_array(&text[text.len() - 1..]), &mut cache).expect("a step");
+    }
+    (text, margins)
+}
+
+#[track_caller]
+fn assert_same_text(what: &str, found: &[u32], expected: &[u32], margins: &[f32]) {
+    if let Some(place) = found.iter().zip(expected).position(|(found, expected)| found != expected) {
+        let margin = margins[place];
+        assert!(
+            margin <= NEAR_TIE,
+            "{what}: token {place} is {}, expected {}, which leads by {margin}:\n{found:?}\n{expected:?}",
+            found[place],
+            expected[place]
+        );
+    } else {
+        assert_eq!(found.len(), expected.len(), "{what}: length");
+    }
+}

@@ -1,0 +1,162 @@
+//! The conformance suite: what every architecture must show, by one macro in its crate's tests.
+
+use std::path::Path;
+
+use super::checks;
+use super::fixture::Fixture;
+use crate::architecture::MtpArchitecture;
+
+/// A check of one fixture.
+pub type Check = fn(&dyn MtpArchitecture, &Fixture);
+
+/// Every check of one fixture, by name.
+pub const CHECKS: [(&str, Check); 14] = [
+    ("golden_tensors", checks::golden_tensors),
+    ("golden_states", checks::golden_states),
+    ("chunked_prefill_is_prefill", checks::chunked_prefill_is_prefill),
+    ("verified_rows_are_single_steps", checks::verified_rows_are_single_steps),
+    ("every_keep_is_a_fresh_forward", checks::every_keep_is_a_fresh_forward),
+    ("session_commits_what_it_emits", checks::session_commits_what_it_emits),
+    ("drafts_leave_the_history_alone", checks::drafts_leave_the_history_alone),
+    ("greedy_is_plain_greedy", checks::greedy_is_plain_greedy),
+    ("traces_are_golden", checks::traces_are_golden),
+    ("teacher_forced_acceptance_is_the_loops", checks::teacher_forced_acceptance_is_the_loops),
+    ("coupled_text_is_that_of_its_seed", checks::coupled_text_is_that_of_its_seed),
+    ("snapshots_resume", checks::snapshots_resume),
+    ("names_each_missing_tensor", checks::names_each_missing_tensor),
+    ("names_each_misshapen_tensor", checks::names_each_misshapen_tensor),
+];
+
+/// Sequences that a test of the joint law draws for each setting; negative controls stop when they are noticed.
+pub const SAMPLES: u64 = 500;
+
+/// Runs `check` over the checkpoints in `folder`.
+pub fn run(check: Check, architecture: &dyn MtpArchitecture, folder: &Path) {
+    for fixture in Fixture::all(folder) {
+        check(architecture, &fixture);
+    }
+}
+
+/// [`checks::claims_its_fixtures_only`] over the checkpoints in all `folders`.
+pub fn run_detection(architecture: &dyn MtpArchitecture, folders: &[&Path]) {
+    let fixtures: Vec<Fixture> = folders.iter().flat_map(|folder| Fixture::all(folder)).collect();
+    checks::claims_its_fixtures_only(architecture, &fixtures);
+}
+
+/// Every check over every checkpoint of `architecture` below `root`, a folder of folders.
+pub fn run_all(architecture: &dyn MtpArchitecture, root: &Path) {
+    let entries = std::fs::read_dir(root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
+    let mut folders: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    folders.sort();
+    let fixtures: Vec<Fixture> = folders
+        .iter()
+        .filter(|folder| folder.join("config.json").is_file())
+        .flat_map(|folder| Fixture::all(folder))
+        .collect();
+    let own: Vec<Fixture> = fixtures.into_iter().filter(|fixture| fixture.is_of(architecture)).collect();
+    assert!(!own.is_empty(), "{}: no checkpoint of {}", root.display(), architecture.descriptor().id);
+    for fixture in &own {
+        for (name, check) in CHECKS {
+            println!("{}: {name}", fixture.name);
+            check(architecture, fixture);
+        }
+    }
+    checks::claims_its_fixtures_only(architecture, &own);
+}
+
+/// The conformance suite of an architecture, as one module of tests.
+///
+/// ```ignore
+/// mtplx_runtime::conformance!(Acme, tiny: tiny::model, fixtures: "../tests/fixtures", [acme_dense, acme_moe]);
+/// ```
+///
+/// `tiny` is a [`Tiny`](crate::testing::checks::joint::Tiny): the joint law of its model's sequences is tested in the
+/// module `joint`, with [`SAMPLES`] sequences a setting, or as many as `MTPLX_JOINT_SAMPLES` says.
+///
+/// The path is relative to the crate; the names are folders there, each a checkpoint with variants in subfolders (see
+/// [`fixture`](crate::testing::fixture)). Each folder becomes a module with one test for each check. If `MTPLX_GOLDEN`
+/// names a folder of such folders, one more test runs every check over all of the architecture's checkpoints in it.
+#[macro_export]
+macro_rules! conformance {
+    ($architecture:expr, tiny: $tiny:expr, fixtures: $root:literal, [$($folder:ident),+ $(,)?]) => {
+        mod conformance {
+            #[allow(unused_imports, reason = "the architecture may be named by a path")]
+            use super::*;
+            use ::std::path::Path;
+            use $crate::testing::conformance::{run_all, run_detection};
+
+            fn root() -> ::std::path::PathBuf {
+                Path::new(env!("CARGO_MANIFEST_DIR")).join($root)
+            }
+
+            #[test]
+            fn claims_its_fixtures_only() {
+                let folders = [$(root().join(stringify!($folder))),+];
+                run_detection(&$architecture, &folders.each_ref().map(|folder| folder.as_path()));
+            }
+
+            #[test]
+            fn full_golden_set() {
+                if let Some(golden) = ::std::env::var_os("MTPLX_GOLDEN") {
+                    run_all(&$architecture, Path::new(&golden));
+                }
+            }
+
+            $crate::conformance! { @joint $tiny, [
+                plain_decoding_is_exact,
+                rejection_is_exact_when_filtered,
+                rejection_is_exact_in_other_settings,
+                coupled_is_exact,
+                session_is_the_reference,
+            ] }
+
+            $($crate::conformance! { @folder $architecture, $folder, [
+                golden_tensors,
+                golden_states,
+                chunked_prefill_is_prefill,
+                verified_rows_are_single_steps,
+                every_keep_is_a_fresh_forward,
+                session_commits_what_it_emits,
+                drafts_leave_the_history_alone,
+                greedy_is_plain_greedy,
+                traces_are_golden,
+                teacher_forced_acceptance_is_the_loops,
+                coupled_text_is_that_of_its_seed,
+                snapshots_resume,
+                names_each_missing_tensor,
+                names_each_misshapen_tensor,
+            ] })+
+        }
+    };
+    (@joint $tiny:expr, [$($check:ident,)+]) => {
+        mod joint {
+            #[allow(unused_imports, reason = "the model may be named by a path")]
+            use super::*;
+
+            fn samples() -> u64 {
+                let asked = ::std::env::var("MTPLX_JOINT_SAMPLES").ok();
+                asked.map_or($crate::testing::conformance::SAMPLES, |asked| asked.parse().expect("MTPLX_JOINT_SAMPLES"))
+            }
+
+            $(
+                #[test]
+                fn $check() {
+                    $crate::testing::checks::joint::$check($tiny, samples());
+                }
+            )+
+        }
+    };
+    (@folder $architecture:expr, $folder:ident, [$($check:ident,)+]) => {
+        mod $folder {
+            #[allow(unused_imports, reason = "the architecture may be named by a path")]
+            use super::*;
+            $(
+                #[test]
+                fn $check() {
+                    let folder = super::root().join(stringify!($folder));
+                    $crate::testing::conformance::run($crate::testing::checks::$check, &$architecture, &folder);
+                }
+            )+
+        }
+    };
+}

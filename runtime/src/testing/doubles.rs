@@ -1,0 +1,154 @@
+//! Stand-ins for a model's parts: a head that drafts to order, trunks that do not roll back.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+
+use crate::cache::{Cache, LayerCache};
+use crate::model::{DraftHead, DraftState, MtpModel, Trunk};
+use crate::testing::host::token_array;
+use crate::{Array, Result};
+
+/// A draft head that does all of the real one's work and then drafts what it was told.
+pub struct ScriptedHead {
+    inner: Box<dyn DraftHead>,
+    vocab: usize,
+    script: Script,
+}
+
+/// The drafts to come, the first one first: what a [`ScriptedHead`] is told.
+#[derive(Debug, Clone, Default)]
+pub struct Script(Arc<Mutex<VecDeque<u32>>>);
+
+impl Script {
+    /// Replaces what is left by `drafts`.
+    pub fn set(&self, drafts: &[u32]) {
+        *self.0.lock().expect("one thread") = drafts.iter().copied().collect();
+    }
+
+    fn next(&self) -> Option<u32> {
+        self.0.lock().expect("one thread").pop_front()
+    }
+}
+
+impl ScriptedHead {
+    /// Takes the place of the head of `model`.
+    pub fn install(model: &mut MtpModel) -> Script {
+        let inner = model.draft_head.take().expect("a draft head");
+        let script = Script::default();
+        model.draft_head = Some(Box::new(Self { inner, vocab: model.info.vocab_size, script: script.clone() }));
+        script
+    }
+}
+
+impl DraftHead for ScriptedHead {
+    fn max_depth(&self) -> usize {
+        self.inner.max_depth()
+    }
+
+    fn new_history(&self) -> Cache {
+        self.inner.new_history()
+    }
+
+    fn ingest(&mut self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
+        self.inner.ingest(hidden, next_tokens, history)
+    }
+
+    fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array> {
+        let real = self.inner.step(state, previous, history)?;
+        let token = self.script.next().ok_or("the script is over")?;
+        let mut row = vec![0.0f32; self.vocab];
+        row[token as usize] = 1.0;
+        // What the real head says is computed, and weighs nothing.
+        Array::from_slice(&row, &[1, self.vocab as i32]).add(real.multiply(Array::from_f32(1e-6))?)
+    }
+
+    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+        self.inner.logits(hidden)
+    }
+}
+
+/// Which states keep the rows of rejected drafts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stale {
+    /// All of them: nothing is rolled back.
+    Everything,
+    /// Recurrent ones: keys and values are rolled back, the rest is not.
+    Recurrent,
+}
+
+/// A trunk whose cache keeps rows that the loop had dropped: it feeds them again, behind the loop's back, before the next
+/// verification.
+pub struct StaleTrunk {
+    inner: Box<dyn Trunk>,
+    stale: Stale,
+    /// Rows that every sequence starts from: there nothing was dropped yet.
+    base: usize,
+    /// The rows before the last verification, and its tokens.
+    last: (usize, Vec<u32>),
+}
+
+impl StaleTrunk {
+    /// Replaces the trunk of `model`, for sequences that start at `base` committed rows. Returns `false`, and does
+    /// nothing, where the model has no such state.
+    #[must_use]
+    pub fn install(model: &mut MtpModel, stale: Stale, base: usize) -> bool {
+        /// Holds the place for a moment.
+        struct Nothing;
+        impl Trunk for Nothing {
+            fn new_cache(&self) -> Cache {
+                Cache::new(Vec::new())
+            }
+            fn verify(&mut self, _: &Array, _: &mut Cache) -> Result<Array> {
+                Err("no trunk".into())
+            }
+            fn logits(&mut self, _: &Array) -> Result<Array> {
+                Err("no trunk".into())
+            }
+        }
+        let recurrent = |layer: &LayerCache| matches!(layer, LayerCache::Recurrent(_));
+        if stale == Stale::Recurrent && !model.trunk.new_cache().layers().iter().any(recurrent) {
+            return false;
+        }
+        let inner = std::mem::replace(&mut model.trunk, Box::new(Nothing));
+        model.trunk = Box::new(Self { inner, stale, base, last: (0, Vec::new()) });
+        true
+    }
+
+    fn spoil(&mut self, cache: &mut Cache) -> Result<()> {
+        let (start, tokens) = &self.last;
+        if cache.len() <= self.base || cache.len() >= start + tokens.len() {
+            return Ok(());
+        }
+        let dropped = token_array(&tokens[cache.len() - start..]);
+        match self.stale {
+            Stale::Everything => self.inner.forward(&dropped, cache).map(drop),
+            Stale::Recurrent => {
+                let mut ahead = cache.snapshot()?;
+                self.inner.forward(&dropped, &mut ahead)?;
+                for (layer, ahead) in cache.layers_mut().iter_mut().zip(ahead.layers_mut()) {
+                    if matches!(layer, LayerCache::Recurrent(_)) {
+                        std::mem::swap(layer, ahead);
+                    }
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Trunk for StaleTrunk {
+    fn new_cache(&self) -> Cache {
+        self.inner.new_cache()
+    }
+
+    fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+        self.spoil(cache)?;
+        let ids = tokens.to_vec_cast::<u32>().map_err(|_| "tokens")?;
+        self.last = (cache.len(), ids);
+        self.inner.verify(tokens, cache)
+    }
+
+    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+        self.inner.logits(hidden)
+    }
+}

@@ -1,0 +1,54 @@
+//! Between MLX's arrays and a test's own numbers.
+
+use mlx_rs::Dtype;
+use mlx_rs::error::Exception;
+
+use crate::mlx::slice_axis;
+use crate::{Array, Result};
+
+/// Token ids as a model takes them.
+#[must_use]
+pub fn token_array(tokens: &[u32]) -> Array {
+    let tokens: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+    Array::from_slice(&tokens, &[tokens.len() as i32])
+}
+
+/// Rows `start..stop`.
+///
+/// # Errors
+/// When MLX fails.
+pub fn rows(a: &Array, start: i32, stop: i32) -> Result<Array> {
+    slice_axis(a, 0, start, stop)
+}
+
+/// Every value, in f32.
+///
+/// # Errors
+/// When MLX fails.
+pub fn values(a: &Array) -> Result<Vec<f32>> {
+    let a = a.as_dtype(Dtype::Float32)?.contiguous()?;
+    a.try_as_slice::<f32>().map(<[f32]>::to_vec).map_err(|error| Exception::custom(error.to_string()))
+}
+
+/// The rows of a matrix.
+///
+/// # Errors
+/// When MLX fails.
+pub fn table(a: &Array) -> Result<Vec<Vec<f32>>> {
+    let width = a.dim(-1).max(1) as usize;
+    Ok(values(a)?.chunks_exact(width).map(<[f32]>::to_vec).collect())
+}
+
+/// The place of the largest value, the first of equals.
+#[must_use]
+pub fn argmax<T: PartialOrd + Copy>(row: &[T]) -> usize {
+    (1..row.len()).fold(0, |best, place| if row[place] > row[best] { place } else { best })
+}
+
+/// By how much the largest value leads the second.
+#[must_use]
+pub fn margin(row: &[f32]) -> f32 {
+    let best = argmax(row);
+    let others = row.iter().enumerate().filter(|&(place, _)| place != best);
+    row[best] - others.map(|(_, &value)| value).fold(f32::NEG_INFINITY, f32::max)
+}

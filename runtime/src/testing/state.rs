@@ -1,0 +1,79 @@
+//! What a sequence leaves behind, compared: lengths, keys and values, recurrent states.
+
+use super::host::{self, token_array};
+use crate::cache::{Cache, LayerCache};
+use crate::model::MtpModel;
+use crate::{Array, Result};
+
+/// Largest difference of two ways to compute the same state, per unit of its largest value: products of other widths round
+/// differently, in f32.
+pub const TOLERANCE: f64 = 1e-4;
+
+/// A trunk's cache and its hidden rows after a forward pass of `tokens` from nothing, at once.
+///
+/// # Errors
+/// When MLX fails.
+pub fn fresh(model: &mut MtpModel, tokens: &[u32]) -> Result<(Cache, Array)> {
+    let mut cache = model.trunk.new_cache();
+    let hidden = model.trunk.forward(&token_array(tokens), &mut cache)?;
+    Ok((cache, hidden))
+}
+
+/// The head's history after every pair of `tokens`, at once: row t with token t + 1.
+///
+/// # Errors
+/// When MLX fails, or the model has no draft head.
+pub fn fresh_history(model: &mut MtpModel, tokens: &[u32]) -> Result<Cache> {
+    let (_, hidden) = fresh(model, tokens)?;
+    let pairs = tokens.len() as i32 - 1;
+    let head = model.draft_head.as_mut().ok_or("no draft head")?;
+    let mut history = head.new_history();
+    if pairs > 0 {
+        head.ingest(&host::rows(&hidden, 0, pairs)?, &token_array(&tokens[1..]), &mut history)?;
+    }
+    Ok(history)
+}
+
+/// Asserts that two arrays are equal within `tolerance` for each unit of the largest value.
+#[track_caller]
+pub fn assert_close(what: &str, found: &Array, expected: &Array, tolerance: f64) {
+    assert_eq!(found.shape(), expected.shape(), "{what}: shapes");
+    let (found, expected) = (host::values(found).expect("values"), host::values(expected).expect("values"));
+    let scale = expected.iter().fold(1.0, |scale: f64, &value| scale.max(f64::from(value).abs()));
+    for (place, (&found, &expected)) in found.iter().zip(&expected).enumerate() {
+        let difference = (f64::from(found) - f64::from(expected)).abs();
+        // Written so that a NaN fails.
+        assert!(
+            difference <= tolerance * scale,
+            "{what}: {found} at {place}, expected {expected}: off by {difference:e}, allowed {:e}",
+            tolerance * scale
+        );
+    }
+}
+
+/// Asserts that two caches hold the same rows, layer by layer.
+#[track_caller]
+pub fn assert_same_state(what: &str, found: &Cache, expected: &Cache) {
+    assert_eq!(found.len(), expected.len(), "{what}: committed rows");
+    assert_eq!(found.pending(), 0, "{what}: pending rows");
+    assert_eq!(found.layers().len(), expected.layers().len(), "{what}: layers");
+    for (index, pair) in found.layers().iter().zip(expected.layers()).enumerate() {
+        match pair {
+            (LayerCache::Kv(found), LayerCache::Kv(expected)) => {
+                assert_eq!(found.len(), expected.len(), "{what}: layer {index}: rows");
+                let (found, expected) = (found.committed().expect("views"), expected.committed().expect("views"));
+                if let (Some((k, v)), Some((wanted_k, wanted_v))) = (&found, &expected) {
+                    assert_close(&format!("{what}: layer {index}: keys"), k, wanted_k, TOLERANCE);
+                    assert_close(&format!("{what}: layer {index}: values"), v, wanted_v, TOLERANCE);
+                }
+            }
+            (LayerCache::Recurrent(found), LayerCache::Recurrent(expected)) => {
+                assert_eq!(found.states().len(), expected.states().len(), "{what}: layer {index}: states");
+                for (number, (found, expected)) in found.states().iter().zip(expected.states()).enumerate() {
+                    assert_close(&format!("{what}: layer {index}: state {number}"), found, expected, TOLERANCE);
+                }
+            }
+            _ => panic!("{what}: layer {index}: another kind of state"),
+        }
+    }
+}

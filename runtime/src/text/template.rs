@@ -1,0 +1,407 @@
+//! The checkpoint's chat template: messages to the text that the model was trained to continue.
+//!
+//! Templates are downloaded programs written for Jinja2 in Python. They run in minijinja with fuel, a recursion limit, a
+//! thread of their own for deep values, and no way to files or other templates. Fuel bounds their time, not their memory.
+
+use std::borrow::Cow;
+use std::time::SystemTime;
+
+use minijinja::value::Kwargs;
+use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use serde::Serialize;
+use serde_json::Value as Json;
+
+use super::error::{TextError, shorten};
+use super::files::{CHAT_TEMPLATE, TEMPLATE_LIMIT, TOKENIZER_CONFIG, TextFiles, limited};
+use super::{Tokenizer, python};
+
+/// Instructions for one rendering: a conversation of a thousand messages takes about a hundred thousand.
+const FUEL: u64 = 2_000_000;
+const RECURSION_LIMIT: usize = 100;
+/// A loop can nest a list into itself as often as fuel allows, and dropping that takes a stack frame a level. Address
+/// space only: pages that are not touched cost nothing.
+const STACK: usize = 512 << 20;
+/// More than any context holds.
+const OUTPUT_LIMIT: usize = 64 << 20;
+
+const DEFAULT: &str = "default";
+const TOOL_USE: &str = "tool_use";
+
+/// A compiled chat template, or a few of them by purpose.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    file: &'static str,
+    bos_token: Option<String>,
+    eos_token: Option<String>,
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Message {
+    /// `system`, `user`, `assistant` or `tool`.
+    pub role: Cow<'static, str>,
+    /// Its text.
+    pub content: String,
+}
+
+impl Message {
+    /// A message.
+    pub fn new(role: &'static str, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into() }
+    }
+}
+
+/// What a template is rendered with.
+#[derive(Debug, Clone, Copy)]
+pub struct RenderInput<'a, M = Message> {
+    /// The conversation: [`Message`], or anything that serializes to objects with `role` and `content`.
+    pub messages: &'a [M],
+    /// Whether to end with the beginning of the assistant's answer.
+    pub add_generation_prompt: bool,
+    /// Whether the model should think first; `None` leaves it to the template.
+    pub enable_thinking: Option<bool>,
+    /// Descriptions of tools, as JSON schemas.
+    pub tools: Option<&'a Json>,
+}
+
+impl ChatTemplate {
+    /// The template of a checkpoint, if it has one: `chat_template.jinja`, else `chat_template` in
+    /// `tokenizer_config.json` (a string, or a list of named ones).
+    ///
+    /// # Errors
+    /// The template does not compile, or the field holds something else.
+    pub fn find(files: &TextFiles<'_>, tokenizer: &Tokenizer) -> Result<Option<Self>, TextError> {
+        let (file, templates) = match files.chat_template.as_deref() {
+            Some(source) => (CHAT_TEMPLATE, vec![(DEFAULT.to_owned(), source.to_owned())]),
+            None => (TOKENIZER_CONFIG, named(&files.tokenizer_config()?)?),
+        };
+        if templates.is_empty() {
+            return Ok(None);
+        }
+        let mut environment = environment();
+        for (name, source) in templates {
+            let source = without_generation_tags(limited(file, &source, TEMPLATE_LIMIT)?);
+            environment.add_template_owned(name, source).map_err(|error| describe(file, &error))?;
+        }
+        Ok(Some(Self {
+            environment,
+            file,
+            bos_token: tokenizer.bos_token().map(str::to_owned),
+            eos_token: tokenizer.eos_token().map(str::to_owned),
+        }))
+    }
+
+    /// The conversation as text.
+    ///
+    /// # Errors
+    /// The template fails, refuses the messages (`raise_exception`), or uses up its fuel.
+    pub fn render<M: Serialize + Sync>(&self, input: &RenderInput<'_, M>) -> Result<String, TextError> {
+        // Deeply nested values that a hostile template built are dropped in there, too.
+        let render = || self.render_here(input);
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("chat-template".to_owned()).stack_size(STACK);
+            match thread.spawn_scoped(scope, render) {
+                Ok(handle) => handle.join().unwrap_or_else(|_| Err(self.failed("the template engine failed"))),
+                Err(error) => Err(self.failed(&format!("no thread to run the template in: {error}"))),
+            }
+        })
+    }
+
+    fn render_here<M: Serialize>(&self, input: &RenderInput<'_, M>) -> Result<String, TextError> {
+        let wanted = if input.tools.is_some() { TOOL_USE } else { DEFAULT };
+        let template = self
+            .environment
+            .get_template(wanted)
+            .or_else(|_| self.environment.get_template(DEFAULT))
+            .map_err(|error| describe(self.file, &error))?;
+        let mut variables = vec![
+            ("messages", Value::from_serialize(input.messages)),
+            ("add_generation_prompt", input.add_generation_prompt.into()),
+            // Python's side passes None for these, which templates test with `if tools`.
+            ("tools", Value::from_serialize(input.tools)),
+            ("documents", Value::from(())),
+        ];
+        let tokens = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)];
+        variables.extend(tokens.into_iter().filter_map(|(name, token)| Some((name, token.as_ref()?.into()))));
+        // Templates ask `enable_thinking is defined`.
+        variables.extend(input.enable_thinking.map(|on| ("enable_thinking", on.into())));
+        let mut out = Limited(Vec::new());
+        let result = template.render_captured_to(Value::from_iter(variables), &mut out).map(drop);
+        result.map_err(|error| describe(self.file, &error))?;
+        String::from_utf8(out.0).map_err(|_| self.failed("the output is not UTF-8"))
+    }
+
+    fn failed(&self, what: &str) -> TextError {
+        TextError::Template { file: self.file, line: None, what: what.to_owned() }
+    }
+}
+
+/// A buffer that refuses to grow without end.
+struct Limited(Vec<u8>);
+
+impl std::io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        if self.0.len() + bytes.len() > OUTPUT_LIMIT {
+            return Err(std::io::Error::other("the output is too long"));
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// `chat_template`: a string, or a list of `{name, template}`.
+fn named(config: &Json) -> Result<Vec<(String, String)>, TextError> {
+    let bad = |value: &Json| TextError::Field {
+        file: TOKENIZER_CONFIG,
+        field: "chat_template",
+        value: shorten(value),
+        what: "a template or a list of {name, template} was expected",
+    };
+    match config.get("chat_template") {
+        None | Some(Json::Null) => Ok(Vec::new()),
+        Some(Json::String(source)) => Ok(vec![(DEFAULT.to_owned(), source.clone())]),
+        Some(Json::Array(list)) => {
+            let entry = |entry: &Json| {
+                let text = |key| entry.get(key).and_then(Json::as_str).map(str::to_owned);
+                text("name").zip(text("template")).ok_or_else(|| bad(entry))
+            };
+            let mut list = list.iter().map(entry).collect::<Result<Vec<_>, _>>()?;
+            if let [only] = &mut list[..] {
+                only.0 = DEFAULT.to_owned();
+            }
+            Ok(list)
+        }
+        Some(other) => Err(bad(other)),
+    }
+}
+
+/// The environment of transformers' `apply_chat_template`.
+fn environment() -> Environment<'static> {
+    let mut environment = Environment::new();
+    environment.set_trim_blocks(true);
+    environment.set_lstrip_blocks(true);
+    environment.set_auto_escape_callback(|_| AutoEscape::None);
+    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(RECURSION_LIMIT);
+    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+    environment.set_formatter(|out, _state, value| {
+        match value.as_str() {
+            Some(text) => out.write_str(text),
+            None => out.write_str(&python::str(value)),
+        }
+        .map_err(Error::from)
+    });
+    environment.add_filter("tojson", |value: Value, indent: Option<Value>, options: Kwargs| {
+        python::tojson(&value, indent, options)
+    });
+    environment.add_filter("string", |value: Value| python::str(&value));
+    environment.add_function("raise_exception", |what: String| -> Result<Value, Error> {
+        Err(Error::new(ErrorKind::InvalidOperation, format!("{REFUSED}{what}")))
+    });
+    environment.add_function("strftime_now", |format: String| python::strftime(SystemTime::now(), &format));
+    environment
+}
+
+/// Marks the template's own objections, which need no talk of invalid operations around them.
+const REFUSED: &str = "the template refuses these messages: ";
+
+fn describe(file: &'static str, error: &Error) -> TextError {
+    let what = match (error.kind(), error.detail()) {
+        (ErrorKind::OutOfFuel, _) => format!("gave up after {FUEL} instructions"),
+        (_, Some(detail)) if detail.starts_with(REFUSED) => detail.to_owned(),
+        (kind, Some(detail)) => format!("{kind}: {detail}"),
+        (kind, None) => kind.to_string(),
+    };
+    let what = what.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    TextError::Template { file, line: error.line(), what }
+}
+
+/// `{% generation %}` marks the assistant's part for training; for rendering it is a block without effect.
+fn without_generation_tags(source: &str) -> String {
+    let mut out = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start);
+        out.push_str(before);
+        let Some(end) = tag.find("%}") else { break };
+        let inner = &tag[2..end];
+        let replaced = match inner.trim_matches(['-', '+', ' ', '\t', '\n', '\r']) {
+            "generation" => inner.replace("generation", "if true"),
+            "endgeneration" => inner.replace("endgeneration", "endif"),
+            _ => inner.to_owned(),
+        };
+        out.extend(["{%", &replaced, "%}"]);
+        rest = &tag[end + 2..];
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tokenizer::tests::{byte_level, byte_level_json};
+    use super::*;
+
+    fn template(source: &str) -> Result<ChatTemplate, TextError> {
+        let files = TextFiles { chat_template: Some(source.to_owned().into()), ..TextFiles::default() };
+        ChatTemplate::find(&files, &byte_level()).map(Option::unwrap)
+    }
+
+    fn render(source: &str, messages: &[Message], thinking: Option<bool>) -> Result<String, String> {
+        let input = RenderInput { messages, add_generation_prompt: true, enable_thinking: thinking, tools: None };
+        template(source).and_then(|t| t.render(&input)).map_err(|e| e.to_string())
+    }
+
+    fn user(text: &str) -> Vec<Message> {
+        vec![Message::new("user", text)]
+    }
+
+    /// The constructs of Qwen3's template, in words of our own.
+    const THINKING: &str = r#"
+{%- if messages[0].role == 'system' %}
+    {{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}
+{%- endif %}
+{%- set ns = namespace(last=messages|length - 1, seen=false) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if not ns.seen and message.role == "user" and message.content is string and not message.content.startswith('<tool>') %}
+        {%- set ns.seen = true %}
+        {%- set ns.last = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- if message.role == "system" and loop.first %}{% continue %}{% endif %}
+    {%- set content = message.content %}
+    {%- if message.role == "assistant" %}
+        {%- if '</think>' in content %}
+            {%- set content = content.split('</think>')[-1].lstrip('\n') %}
+        {%- endif %}
+    {%- endif %}
+    {{- '<|im_start|>' + message.role + '\n' + content + '<|im_end|>' + '\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\n\n</think>\n\n' }}
+    {%- else %}
+        {{- '<think>\n' }}
+    {%- endif %}
+{%- endif %}
+"#;
+
+    #[test]
+    fn a_thinking_template() {
+        let messages = [
+            Message::new("system", "Be brief."),
+            Message::new("user", "1+1?"),
+            Message::new("assistant", "<think>\nhm\n</think>\n\n2"),
+            Message::new("user", "a < b && 'c'"),
+        ];
+        let head = "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n\
+            <|im_start|>assistant\n2<|im_end|>\n<|im_start|>user\na < b && 'c'<|im_end|>\n<|im_start|>assistant\n";
+        let text = |thinking| render(THINKING, &messages, thinking).unwrap();
+        assert_eq!(text(None), format!("{head}<think>\n"));
+        assert_eq!(text(Some(true)), format!("{head}<think>\n"));
+        assert_eq!(text(Some(false)), format!("{head}<think>\n\n</think>\n\n"));
+    }
+
+    #[test]
+    fn blocks_take_no_lines() {
+        let source = "{% for m in messages %}\n  {% if true %}\n[{{ m.role }}]\n  {% endif %}\n{% endfor %}\n";
+        assert_eq!(render(source, &user("x"), None).unwrap(), "[user]\n");
+        let source = "{%- generation -%}  {{ messages[0]['content'] }}  {%- endgeneration -%} !";
+        assert_eq!(render(source, &user("x"), None).unwrap(), "x!");
+    }
+
+    #[test]
+    fn json_and_values_as_python_writes_them() {
+        let tools =
+            serde_json::json!([{"type": "function", "function": {"name": "né", "strict": true, "z": 1, "a": []}}]);
+        let input = RenderInput {
+            messages: &user("x"),
+            add_generation_prompt: false,
+            enable_thinking: None,
+            tools: Some(&tools),
+        };
+        let text = |source| template(source).unwrap().render(&input).unwrap();
+        assert_eq!(
+            text("{% for t in tools %}{{ t | tojson }}{% endfor %}"),
+            r#"{"type": "function", "function": {"name": "né", "strict": true, "z": 1, "a": []}}"#
+        );
+        assert_eq!(text("{{ {'a': '<b>'} | tojson(indent=2) }}"), "{\n  \"a\": \"<b>\"\n}");
+        assert_eq!(text("{{ tools[0].function.strict }} {{ none }} {{ true | string }}"), "True None True");
+        assert_eq!(text("{{ [1, 'a']|tojson(separators=(',', ':')) }}"), r#"[1,"a"]"#);
+        assert_eq!(
+            text("{% for k, v in tools[0].items() %}{{ k }} {% endfor %}{{ strftime_now('%Y') | length }}"),
+            "type function 4"
+        );
+        assert_eq!(text("{{ bos_token is defined }}{{ documents is none }}"), "FalseTrue");
+    }
+
+    #[test]
+    fn one_of_several_by_name() {
+        let config =
+            r#"{"chat_template": [{"name": "default", "template": "d"}, {"name": "tool_use", "template": "t"}]}"#;
+        let files = TextFiles { tokenizer_config: Some(config.into()), ..TextFiles::default() };
+        let template = ChatTemplate::find(&files, &byte_level()).unwrap().unwrap();
+        let tools = serde_json::json!([]);
+        let text = |tools| {
+            let messages: &[Message] = &[];
+            template
+                .render(&RenderInput { messages, add_generation_prompt: true, enable_thinking: None, tools })
+                .unwrap()
+        };
+        assert_eq!((text(None), text(Some(&tools))), ("d".into(), "t".into()));
+    }
+
+    #[test]
+    fn special_tokens_of_the_tokenizer() {
+        let files = TextFiles {
+            tokenizer: Some(byte_level_json().into()),
+            tokenizer_config: Some(
+                r#"{"eos_token": "<|im_end|>", "bos_token": {"content": "<|endoftext|>"}, "chat_template": "{{ bos_token }}{{ eos_token }}"}"#
+                    .into(),
+            ),
+            ..TextFiles::default()
+        };
+        let template = ChatTemplate::find(&files, &Tokenizer::new(&files).unwrap()).unwrap().unwrap();
+        let input =
+            RenderInput { messages: &user("x"), add_generation_prompt: true, enable_thinking: None, tools: None };
+        assert_eq!(template.render(&input).unwrap(), "<|endoftext|><|im_end|>");
+    }
+
+    #[test]
+    fn errors_name_file_and_line() {
+        let error = |source: &str| render(source, &user("x"), None).unwrap_err();
+        assert!(error("a\n{% if %}").starts_with("chat_template.jinja: line 2: syntax error: "));
+        assert_eq!(
+            error("\n\n{{ raise_exception('roles\nmust alternate') }}"),
+            "chat_template.jinja: line 3: the template refuses these messages: roles must alternate"
+        );
+        assert!(error("{{ nothing.at.all }}").contains("line 1: undefined value"));
+        let long = error(&"x".repeat(TEMPLATE_LIMIT + 1));
+        assert_eq!(long, "chat_template.jinja: 262145 bytes, more than the limit of 262144");
+    }
+
+    #[test]
+    fn hostile_templates_end() {
+        let error = |source: &str| render(source, &user("x"), None).unwrap_err();
+        let endless = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
+        assert!(error(endless).ends_with("gave up after 2000000 instructions"));
+        assert!(error("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").contains("recursion limit"));
+        assert!(error("{% include '/etc/passwd' %}").contains("template not found"));
+        assert!(error("{% import 'x' as y %}").contains("template not found"));
+        assert!(error("{{ 'x' * 10000000000 }}").contains("too large"));
+        let loud = "{% set x = 'x' * 1000000 %}{% for i in range(1000) %}{{ x }}{% endfor %}";
+        assert!(!error(loud).is_empty());
+        let deep = "{% set ns = namespace(x=[]) %}{% for i in range(100000) %}{% set ns.x = [ns.x] %}{% endfor %}done";
+        assert_eq!(render(deep, &user("x"), None).as_deref(), Ok("done"));
+        let _ = render(&format!("{}1{}", "(".repeat(50_000), ")".repeat(50_000)), &user("x"), None);
+    }
+}

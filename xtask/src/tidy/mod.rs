@@ -1,0 +1,104 @@
+//! The repository's own rules, checked on every file that git knows or would add. Each complaint
+//! says how to mend it.
+
+mod code;
+mod layers;
+mod links;
+mod sizes;
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use crate::{
+    failure::{Failure, Result},
+    process,
+};
+
+/// One file, with its text if it is one.
+struct File {
+    /// From the root, with `/`.
+    path: String,
+    bytes: u64,
+    text: Option<String>,
+}
+
+/// A breach of a rule.
+#[derive(Debug, PartialEq, Eq)]
+struct Complaint {
+    path: String,
+    line: Option<usize>,
+    message: String,
+}
+
+impl Complaint {
+    fn new(file: &File, line: impl Into<Option<usize>>, message: impl Into<String>) -> Self {
+        Complaint { path: file.path.clone(), line: line.into(), message: message.into() }
+    }
+}
+
+/// Checks everything; the failure lists every complaint.
+pub fn tidy(root: &Path) -> Result {
+    let files = files(root)?;
+    let mut complaints = sizes::check(&files);
+    for file in files.iter().filter(|file| !is_data(&file.path)) {
+        complaints.extend(code::check(file));
+    }
+    complaints.extend(links::check(&files));
+    let manifests = process::capture(process::cargo(root).args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    complaints.extend(layers::check(&manifests));
+    if complaints.is_empty() {
+        eprintln!("tidy: {} files checked", files.len());
+        return Ok(());
+    }
+    for Complaint { path, line, message } in &complaints {
+        let line = line.map(|line| format!(":{line}")).unwrap_or_default();
+        eprintln!("{path}{line}: {message}");
+    }
+    Err(Failure::new(format!("tidy found {} thing(s) to mend", complaints.len())))
+}
+
+/// Recorded data rather than writing of ours: only its size is looked at.
+fn is_data(path: &str) -> bool {
+    is_fixture(path) || path.starts_with("models/")
+}
+
+fn is_fixture(path: &str) -> bool {
+    path.split('/').any(|part| part == "fixtures" || part == "snapshots")
+}
+
+fn files(root: &Path) -> Result<Vec<File>> {
+    let mut git = std::process::Command::new("git");
+    git.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+    let listed = process::capture(&mut git)
+        .map_err(|failure| failure.hint("tidy asks git for the files: it needs git and a clone, not an archive"))?;
+    // A set: git lists a file twice in the middle of a merge.
+    let paths: BTreeSet<&str> = listed.split('\0').filter(|path| !path.is_empty()).collect();
+    Ok(paths.into_iter().filter_map(|path| read(root, path)).collect())
+}
+
+/// `None` for what is listed and not there (deleted, and not yet so in the index), and for what is
+/// no plain file.
+fn read(root: &Path, path: &str) -> Option<File> {
+    let place = root.join(path);
+    let metadata = fs::symlink_metadata(&place).ok()?;
+    let worth_reading = metadata.is_file() && metadata.len() <= sizes::LARGEST;
+    let text = if worth_reading { fs::read(&place).ok().and_then(|bytes| String::from_utf8(bytes).ok()) } else { None };
+    metadata.is_file().then(|| File { path: path.to_owned(), bytes: metadata.len(), text })
+}
+
+#[cfg(test)]
+fn sample(path: &str, text: &str) -> File {
+    File { path: path.to_owned(), bytes: text.len() as u64, text: Some(text.to_owned()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fixtures_and_models_are_data() {
+        assert!(is_data("tests/fixtures/tiny/config.json"));
+        assert!(is_data("models/builtin/tokenizer.json"));
+        assert!(!is_data("runtime/src/model.rs"));
+        assert!(!is_data("docs/fixtures.md"));
+    }
+}
