@@ -1,0 +1,75 @@
+//! Qwen3-Next (`qwen3_next`), Qwen3.5 and Qwen3.6 (`qwen3_5`, `qwen3_5_moe`): three layers of Gated DeltaNet for each
+//! of gated attention, dense or sparse feed-forward blocks, and one or more MTP layers.
+//!
+//! Sources: transformers `modeling_qwen3_next.py`, `modeling_qwen3_5.py`; the MTP layer as in vLLM `qwen3_next_mtp.py`;
+//! MLX names as mlx-lm 0.32 writes them.
+
+mod config;
+mod draft_head;
+mod gated_delta;
+mod trunk;
+mod weights;
+
+use mtplx_runtime::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
+use mtplx_runtime::artifact::{Checkpoint, LoadError};
+use mtplx_runtime::model::{ModelInfo, MtpModel};
+use mtplx_runtime::register_architecture;
+
+use config::Config;
+use weights::Names;
+
+/// The Qwen3-Next class.
+pub struct Qwen3Next;
+
+register_architecture!(&Qwen3Next);
+
+static DESCRIPTOR: Descriptor = Descriptor {
+    id: "qwen3-next-mtp",
+    name: "Qwen3-Next, Qwen3.5, Qwen3.6",
+    model_types: &["qwen3_next", "qwen3_5", "qwen3_5_moe"],
+    tier: Tier::Verified,
+    max_depth: 8,
+    crate_name: env!("CARGO_PKG_NAME"),
+    crate_version: env!("CARGO_PKG_VERSION"),
+};
+
+impl MtpArchitecture for Qwen3Next {
+    fn descriptor(&self) -> &'static Descriptor {
+        &DESCRIPTOR
+    }
+
+    fn detect(&self, checkpoint: &Checkpoint) -> Detection {
+        // A bare text model of the later families calls itself `qwen3_5_text`, `qwen3_5_moe_text`.
+        let model_type = checkpoint.config().model_type();
+        let model_type = model_type.strip_suffix("_text").unwrap_or(model_type);
+        if !DESCRIPTOR.model_types.contains(&model_type) {
+            return Detection::No;
+        }
+        let names = Names::new(checkpoint);
+        let head = match Config::new(checkpoint, &names) {
+            Err(_) => Head::unjudged(checkpoint),
+            Ok(config) if config.mtp_layers == 0 => Head::Absent,
+            Ok(config) => Head::judge(checkpoint, &names.expected_head(checkpoint, &config)),
+        };
+        Detection::Claimed { head }
+    }
+
+    fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
+        let names = Names::new(checkpoint);
+        let config = Config::new(checkpoint, &names)?;
+        let loader = weights::Loader::new(checkpoint, &config, &names, options)?;
+        let trunk = trunk::Qwen3NextTrunk::load(&loader)?;
+        let draft_head = if options.trunk_only || config.mtp_layers == 0 {
+            None
+        } else {
+            Some(draft_head::load(&loader, &trunk, DESCRIPTOR.max_depth)?)
+        };
+        let info = ModelInfo {
+            vocab_size: config.common.vocab,
+            hidden_size: config.common.hidden,
+            context: config.common.context,
+            weight_bytes: loader.weights.nbytes(),
+        };
+        Ok(MtpModel { trunk: Box::new(trunk), draft_head, info })
+    }
+}

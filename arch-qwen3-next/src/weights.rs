@@ -1,0 +1,166 @@
+//! Names of the family's tensors, as Hugging Face and as MLX write them, and the parts that trunk and head share.
+
+use mtplx_runtime::architecture::LoadOptions;
+use mtplx_runtime::artifact::expected::Expected;
+use mtplx_runtime::artifact::{Checkpoint, HeadSource, LoadError, NormEncoding, norm_encoding};
+use mtplx_runtime::nn::plan::config::Common;
+use mtplx_runtime::nn::plan::{AttentionPlan, FeedForwardPlan, MixerPlan as _, MoePlan, QkNormPlan, SwiGluPlan};
+use mtplx_runtime::nn::{Attention, Block, FeedForward, RmsNorm, Weights};
+
+use crate::config::Config;
+
+/// Where the parts of this checkpoint are.
+pub(crate) struct Names {
+    /// Before `embed_tokens`, `layers`, `norm`.
+    pub trunk: &'static str,
+    /// The untied head.
+    pub lm_head: &'static str,
+    /// Whether it is there.
+    pub has_lm_head: bool,
+    /// Before `fc`, `layers`, `norm` of the draft head.
+    pub head: &'static str,
+    /// Hugging Face's own layout: norms around zero, convolutions as (channels, 1, taps).
+    pub raw: bool,
+    head_layers: usize,
+}
+
+const TRUNKS: [&str; 3] = ["language_model.model.", "model.language_model.", "model."];
+const LM_HEADS: [&str; 2] = ["language_model.lm_head", "lm_head"];
+const HEADS: [&str; 2] = ["mtp.", "language_model.mtp."];
+
+impl Names {
+    pub(crate) fn new(checkpoint: &Checkpoint) -> Self {
+        let has = |name: String| checkpoint.tensor(&name).is_some();
+        // By any tensor under it: the one that is asked for may be the one that is missing.
+        let under = |prefix: &str| checkpoint.tensors().any(|(name, _)| name.starts_with(prefix));
+        let trunk = TRUNKS.into_iter().find(|prefix| under(prefix)).unwrap_or("model.");
+        let wrapped = trunk.starts_with("language_model.");
+        let lm_head =
+            LM_HEADS.into_iter().find(|p| has(format!("{p}.weight"))).unwrap_or(LM_HEADS[usize::from(!wrapped)]);
+        let head = HEADS.into_iter().find(|prefix| under(prefix)).unwrap_or(HEADS[0]);
+        let numbers = checkpoint.tensors().filter_map(|(name, _)| {
+            name.strip_prefix(head)?.strip_prefix("layers.")?.split('.').next()?.parse::<usize>().ok()
+        });
+        let head_layers = numbers.max().map_or(0, |last| last.saturating_add(1));
+        // MLX moves the taps before the last axis; a checkpoint without convolutions is MLX's if its prefix is.
+        let conv = checkpoint.tensors().find(|(name, _)| name.starts_with(trunk) && name.ends_with(".conv1d.weight"));
+        let raw = match conv.map(|(_, info)| info.shape.as_slice()) {
+            Some([_, 1, taps]) => *taps != 1,
+            Some(_) => false,
+            None => trunk == "model.language_model.",
+        };
+        Self { trunk, lm_head, has_lm_head: has(format!("{lm_head}.weight")), head, raw, head_layers }
+    }
+
+    /// MTP layers by the tensors.
+    pub(crate) fn head_layers(&self) -> usize {
+        self.head_layers
+    }
+
+    /// Everything that a complete draft head consists of.
+    pub(crate) fn expected_head(&self, checkpoint: &Checkpoint, config: &Config) -> Vec<Expected> {
+        let (head, hidden) = (self.head, config.common.hidden);
+        let mut list = vec![Expected::module(format!("{head}fc"), [hidden, 2 * hidden])];
+        let norm = |name: String| Expected::tensor(format!("{name}.weight"), [hidden]);
+        list.extend(["pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm"].map(|name| norm(format!("{head}{name}"))));
+        for layer in 0..config.mtp_layers {
+            let prefix = format!("{head}layers.{layer}.");
+            list.extend(["input_layernorm", "post_attention_layernorm"].map(|name| norm(format!("{prefix}{name}"))));
+            attention(config, true).expected(checkpoint, &format!("{prefix}self_attn"), &mut list);
+            let mlp = format!("{prefix}mlp");
+            feed_forward(config, routed(checkpoint, config, &mlp)).expected(checkpoint, &mlp, &mut list);
+        }
+        list
+    }
+}
+
+/// The experts of an MTP layer's `mlp`. Whether it is sparse is not stated anywhere: its tensors decide, any of which
+/// tells.
+fn routed<'a>(checkpoint: &Checkpoint, config: &'a Config, mlp: &str) -> Option<&'a MoePlan> {
+    let has = |part: &str| checkpoint.tensor(&format!("{mlp}.{part}_proj.weight")).is_some();
+    config.moe.as_ref().filter(|_| !["gate", "up", "down"].into_iter().any(has))
+}
+
+/// Gated attention; `plus_one` for norms that are stored around zero.
+fn attention(config: &Config, plus_one: bool) -> AttentionPlan {
+    AttentionPlan {
+        gated: config.gated,
+        qkv_bias: config.attention_bias,
+        output_bias: config.attention_bias,
+        qk_norm: Some(QkNormPlan::PerHead),
+        norms_plus_one: plus_one,
+        ..AttentionPlan::plain(&config.common, &config.heads, config.rotary_dims, config.rope_theta)
+    }
+}
+
+/// The feed-forward part: routed where `moe` says so.
+fn feed_forward(config: &Config, moe: Option<&MoePlan>) -> FeedForwardPlan {
+    match moe {
+        Some(moe) => FeedForwardPlan::Sparse(moe.clone()),
+        None => FeedForwardPlan::Dense(SwiGluPlan { hidden: config.common.hidden, intermediate: config.intermediate }),
+    }
+}
+
+/// Reads the parts of one checkpoint.
+pub(crate) struct Loader<'a> {
+    pub config: &'a Config,
+    pub names: &'a Names,
+    pub weights: Weights<'a>,
+    checkpoint: &'a Checkpoint,
+}
+
+impl<'a> Loader<'a> {
+    pub(crate) fn new(
+        checkpoint: &'a Checkpoint,
+        config: &'a Config,
+        names: &'a Names,
+        options: &LoadOptions,
+    ) -> Result<Self, LoadError> {
+        Ok(Self { config, names, weights: Weights::new(checkpoint, options)?, checkpoint })
+    }
+
+    /// Whether the draft head's norms are stored as w and applied as 1 + w.
+    pub(crate) fn head_norms_around_zero(&self) -> Result<bool, LoadError> {
+        let mean = |name: &str| -> Result<f32, LoadError> {
+            let values = self.checkpoint.floats(&format!("{}{name}", self.names.head))?;
+            Ok(values.iter().sum::<f32>() / values.len().max(1) as f32)
+        };
+        // A sidecar beside a raw trunk may be in MLX's form: what its own file states, or holds, decides.
+        let raw = self.names.raw && *self.checkpoint.head_source() == HeadSource::Shards;
+        let (encoding, rule) = norm_encoding(self.checkpoint.config(), raw, mean)?;
+        tracing::debug!(?encoding, %rule, "norms of the draft head");
+        Ok(encoding == NormEncoding::Delta)
+    }
+
+    /// A norm over the hidden width.
+    pub(crate) fn norm(&self, name: &str, plus_one: bool) -> Result<RmsNorm, LoadError> {
+        self.weights.norm(&format!("{name}.weight"), self.config.common.hidden, self.config.common.eps, plus_one)
+    }
+
+    /// A gated attention layer.
+    pub(crate) fn attention(&self, module: &str, plus_one: bool) -> Result<Attention, LoadError> {
+        attention(self.config, plus_one).load(&self.weights, module)
+    }
+
+    /// The experts of an MTP layer's `mlp`, if it has some.
+    pub(crate) fn routed(&self, mlp: &str) -> Option<&'a MoePlan> {
+        routed(self.checkpoint, self.config, mlp)
+    }
+
+    /// The feed-forward part `mlp`: routed where `moe` says so.
+    pub(crate) fn feed_forward(&self, mlp: &str, moe: Option<&MoePlan>) -> Result<FeedForward, LoadError> {
+        feed_forward(self.config, moe).load(&self.weights, mlp)
+    }
+
+    /// The layer at `prefix` around `mixer`.
+    pub(crate) fn block<M>(
+        &self,
+        prefix: &str,
+        mixer: M,
+        feed_forward: FeedForward,
+        plus_one: bool,
+    ) -> Result<Block<M>, LoadError> {
+        let Common { hidden, eps, .. } = self.config.common;
+        Block::load(&self.weights, prefix, (hidden, eps, plus_one), mixer, feed_forward)
+    }
+}
