@@ -1,0 +1,162 @@
+//! Multi-head latent attention (DeepSeek-V2, arXiv 2405.04434, section 2.1; DeepSeek-V3, arXiv 2412.19437, section 2.1.1).
+//!
+//! ```text
+//! q = expand(norm(q_a x))  per head [q_nope | q_pe]         c, k_pe = kv_a x;  c = norm(c)
+//! k = [K_h c | rope(k_pe)],  v = V_h c                       o = W_o [softmax(scale q k) v]
+//! ```
+//!
+//! The cache holds the latent `c` and the rotated `k_pe` that all heads share: `rank + rope` numbers a row where keys and
+//! values of every head would be `heads * (nope + rope + value)`. Two forms compute the same from it:
+//!
+//! * *absorbed*: `q_nope · K_h c = (K_hᵀ q_nope) · c`, so queries move into the latent space, the latent serves as key and as
+//!   value, and `V_h` is applied to what comes out. Nothing a row of the cache is computed: right for few queries.
+//! * *expanded*: `K_h c` and `V_h c` are computed for every row of the cache, after which each query is cheaper by
+//!   `2 rank / (nope + value)`: right for many queries.
+
+use mtplx_runtime::cache::KvCache;
+use mtplx_runtime::mlx::{quantized_matmul, slice_axis};
+use mtplx_runtime::mlx_rs::fast::scaled_dot_product_attention;
+use mtplx_runtime::mlx_rs::ops;
+use mtplx_runtime::nn::{Mixer, RmsNorm, Rope, Rows, attend_in_parts};
+use mtplx_runtime::quant::{Fused, Linear, Weight};
+use mtplx_runtime::{Array, Result};
+
+/// The widths of a layer.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct MlaShape {
+    pub heads: i32,
+    pub kv_rank: i32,
+    pub nope_dim: i32,
+    pub rope_dim: i32,
+    pub value_dim: i32,
+}
+
+/// What becomes of the first projection's output.
+#[derive(Debug, Clone)]
+pub(crate) enum Queries {
+    /// It is the queries.
+    Plain,
+    /// It is a latent of its own.
+    Compressed { norm: RmsNorm, expand: Linear },
+}
+
+/// A layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Mla {
+    pub shape: MlaShape,
+    /// Queries (or their latent); latent and shared key: one product.
+    pub inputs: Fused,
+    pub queries: Queries,
+    pub latent_norm: RmsNorm,
+    /// `[heads, rank, nope]`: a head's query into the latent space.
+    pub embed_q: Weight,
+    /// `[heads, value, rank]`: the latent to a head's value.
+    pub unembed_out: Weight,
+    pub output: Linear,
+    pub rope: Rope,
+    pub scale: f32,
+}
+
+/// New rows: queries `[1, heads, n, nope]` and `[1, heads, n, rope]`, latent `[1, 1, n, rank]`, key `[1, 1, n, rope]`. The
+/// queries are scaled.
+struct Projected {
+    q_nope: Array,
+    q_pe: Array,
+    latent: Array,
+    k_pe: Array,
+}
+
+impl Mla {
+    fn project(&self, x: &Array, position: usize) -> Result<Projected> {
+        let MlaShape { heads, kv_rank, nope_dim, rope_dim, .. } = self.shape;
+        let n = x.dim(0);
+        let [q, kv] = <[Array; 2]>::try_from(self.inputs.forward(x)?).map_err(|_| "two projections were joined")?;
+        let q = match &self.queries {
+            Queries::Plain => q,
+            Queries::Compressed { norm, expand } => expand.forward(&norm.forward(&q)?)?,
+        };
+        let q = q.multiply(Array::from_f32(self.scale).as_dtype(q.dtype())?)?;
+        let q = q.reshape(&[1, n, heads, nope_dim + rope_dim])?.swap_axes(1, 2)?;
+        let latent = self.latent_norm.forward(&slice_axis(&kv, 1, 0, kv_rank)?)?;
+        let k_pe = slice_axis(&kv, 1, kv_rank, kv_rank + rope_dim)?.reshape(&[1, 1, n, rope_dim])?;
+        Ok(Projected {
+            q_nope: slice_axis(&q, 3, 0, nope_dim)?,
+            q_pe: self.rope.forward(&slice_axis(&q, 3, nope_dim, nope_dim + rope_dim)?, position)?,
+            latent: latent.reshape(&[1, 1, n, kv_rank])?,
+            k_pe: self.rope.forward(&k_pe, position)?,
+        })
+    }
+
+    /// Whether `n` queries are cheaper absorbed, by multiplications a row of the cache.
+    fn absorbs(&self, n: i32) -> bool {
+        let MlaShape { kv_rank, nope_dim, value_dim, .. } = self.shape;
+        let (rank, n) = (i64::from(kv_rank), i64::from(n));
+        let expanded = i64::from(nope_dim) + i64::from(value_dim);
+        n * 2 * rank <= (n + rank) * expanded
+    }
+
+    /// Over `parts`, latents and keys of all rows, the new ones last. `[1, heads, n, value]`.
+    fn absorbed(&self, p: &Projected, parts: &[&(Array, Array)]) -> Result<Array> {
+        let MlaShape { heads, kv_rank, rope_dim, .. } = self.shape;
+        let n = p.q_nope.dim(2);
+        // All heads read the one latent, so their queries are rows of one product.
+        let q = by_head(&p.q_nope, &self.embed_q)?.reshape(&[1, 1, heads * n, kv_rank])?;
+        let q_pe = p.q_pe.reshape(&[1, 1, heads * n, rope_dim])?;
+        let scores = |(latent, k_pe): &(Array, Array)| {
+            q.matmul(latent.swap_axes(2, 3)?)?.add(q_pe.matmul(k_pe.swap_axes(2, 3)?)?)
+        };
+        let scores = parts.iter().map(|part| scores(part)).collect::<Result<Vec<_>>>()?;
+        let latents: Vec<&Array> = parts.iter().map(|(latent, _)| latent).collect();
+        let mixed = attend_in_parts(scores, &latents, n)?.reshape(&[1, heads, n, kv_rank])?;
+        by_head(&mixed, &self.unembed_out)
+    }
+
+    /// Over all rows, the new ones last. `[1, heads, n, value]`.
+    fn expanded(&self, p: &Projected, latent: &Array, k_pe: &Array) -> Result<Array> {
+        let (n, rows) = (p.q_nope.dim(2), latent.dim(2));
+        let keys = latent.matmul(self.embed_q.dense(latent.dtype())?.expand_dims(0)?)?; // [1, heads, rows, nope]
+        let values = by_head(latent, &self.unembed_out)?;
+        // The part of the scores that has positions goes in as a bias, so the rest is attention as usual.
+        let bias = p.q_pe.matmul(k_pe.swap_axes(2, 3)?)?; // [1, heads, n, rows]
+        let future = ops::triu(ops::full::<f32>(&[n, rows], Array::from_f32(f32::NEG_INFINITY))?, rows - n + 1)?;
+        let bias = bias.add(future.as_dtype(bias.dtype())?)?;
+        scaled_dot_product_attention(&p.q_nope, keys, values, 1.0, &bias, None)
+    }
+}
+
+impl Mixer for Mla {
+    fn forward(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array> {
+        let p = self.project(x, rows.position())?;
+        let n = x.dim(0);
+        let attended = match rows {
+            Rows::Kept(cache) => {
+                let all = cache.append(&p.latent, &p.k_pe)?;
+                if self.absorbs(n) { self.absorbed(&p, &[&all])? } else { self.expanded(&p, &all.0, &all.1)? }
+            }
+            Rows::Beside { history, side } => self.beside(&p, history, side)?,
+        };
+        let joined = attended.swap_axes(1, 2)?.reshape(&[n, self.shape.heads * self.shape.value_dim])?;
+        self.output.forward(&joined)
+    }
+}
+
+impl Mla {
+    /// Over the history, which is only read, and the drafts' own rows beside it: few queries, so always absorbed.
+    fn beside(&self, p: &Projected, history: &KvCache, side: &mut Vec<(Array, Array)>) -> Result<Array> {
+        side.push((p.latent.clone(), p.k_pe.clone()));
+        let kept = history.committed()?;
+        let parts: Vec<&(Array, Array)> = kept.iter().chain(side.iter()).collect();
+        self.absorbed(p, &parts)
+    }
+}
+
+/// `x` `[1, heads or 1, n, in]` times each head's `[out, in]`, transposed: `[1, heads, n, out]`.
+fn by_head(x: &Array, weight: &Weight) -> Result<Array> {
+    match weight {
+        Weight::Dense(w) => x.matmul(w.swap_axes(1, 2)?.expand_dims(0)?),
+        Weight::Quantized(w) => quantized_matmul(x, w),
+    }
+}
+
+#[cfg(test)]
+mod tests;

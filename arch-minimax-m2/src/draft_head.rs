@@ -1,0 +1,33 @@
+//! The MTP modules, which configurations announce (`use_mtp`, `num_mtp_modules`) and published checkpoints do not hold
+//! (MiniMax-AI/MiniMax-M2 issue 47; the same in M2.5 and M2.7).
+//!
+//! A checkpoint that does hold them is read in DeepSeek-V3's layout, `norm(block(eh_proj([enorm(embedding),
+//! hnorm(hidden)])))`, each module a decoder layer after the trunk's last: no reference states one for this family.
+
+use mtplx_runtime::architecture::Head;
+use mtplx_runtime::artifact::{Checkpoint, ConcatOrder, HeadSource};
+use mtplx_runtime::nn::plan::{AttentionPlan, HeadNames, HeadPlan};
+
+use crate::config::Config;
+use crate::{trunk, weights};
+
+/// The head.
+pub(crate) fn plan(config: &Config) -> HeadPlan<AttentionPlan> {
+    let layers = vec![trunk::layer(config); config.mtp_modules];
+    HeadPlan { names: HeadNames::DEEPSEEK, first: config.common.layers, order: ConcatOrder::EmbeddingHidden, layers }
+}
+
+/// Judges the head; where nothing of it was published, says so in place of thousands of names.
+pub(crate) fn detect(checkpoint: &Checkpoint) -> Head {
+    let Ok(plan) = weights::plan(checkpoint) else { return Head::unjudged(checkpoint) };
+    let modules = plan.head.layers.len();
+    if modules == 0 || *checkpoint.head_source() != HeadSource::None {
+        return plan.head.detect(checkpoint);
+    }
+    let lacking = |module: usize| {
+        let layer = plan.head.first + module;
+        let which = format!("MTP module {} of {modules}", module + 1);
+        format!("model.layers.{layer}.* ({which}: config.json announces it, MiniMax has published no weights of it)")
+    };
+    Head::Incomplete { missing: (0..modules).map(lacking).collect(), misshapen: Vec::new() }
+}
