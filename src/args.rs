@@ -1,0 +1,408 @@
+//! What was typed, and nothing done about it: what it means is decided in [`crate::settings`].
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::builder::{RangedU64ValueParser, Styles, styling::AnsiColor};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+/// The largest depth that may be asked for.
+pub const MAX_DEPTH: usize = 8;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Runs language models with their own multi-token-prediction heads, exactly.
+///
+/// A model that carries an MTP head drafts its own next tokens and verifies several of them in one pass: the same
+/// text, or the same distribution of texts, in fewer passes.
+#[derive(Debug, Parser)]
+#[command(name = "mtplx", styles = STYLES, max_term_width = 100, arg_required_else_help = true)]
+#[command(disable_version_flag = true, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Print version, MLX version and device.
+    #[arg(short = 'V', long, action = ArgAction::SetTrue, exclusive = true)]
+    pub version: bool,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Generate text from a prompt.
+    ///
+    /// Text streams to standard output; figures go to standard error when it is done. Without --model the built-in
+    /// model runs: a small one, trained on source code.
+    Run(Box<RunArgs>),
+    /// List the architectures that this binary can run.
+    Archs(ArchsArgs),
+    /// Compare a model with expected tensors.
+    ///
+    /// Runs the reference's tokens through the model's trunk and MTP head and compares what comes out, tensor by tensor.
+    Parity(ParityArgs),
+    /// Print a completion script for a shell.
+    #[command(hide = true)]
+    Completions(CompletionsArgs),
+    /// Print the manual page.
+    #[command(hide = true)]
+    Man,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Settings come from these flags, then from the model's contract (mtplx_runtime.json), then from its \
+generation_config.json, then from built-in defaults (temperature 0.6, top-p 0.95, top-k 20). --json names the source \
+of each.\n\nExit status: 0 done, 1 failed while running, 2 wrong usage, 3 model incomplete or unverified, 4 model not \
+supported, 5 file missing or damaged, 130 interrupted."
+)]
+pub struct RunArgs {
+    /// What to continue or answer; `-` reads standard input.
+    #[arg(value_name = "PROMPT", group = "input")]
+    pub prompt: Option<String>,
+
+    /// Read the prompt from a file.
+    #[arg(long, value_name = "PATH", group = "input", help_heading = "Prompt")]
+    pub file: Option<PathBuf>,
+
+    /// Give the prompt as token ids, separated by commas.
+    #[arg(long, value_name = "ID,...", group = "input", value_delimiter = ',', num_args = 1)]
+    #[arg(conflicts_with_all = ["raw", "chat", "system", "think", "no_think"], help_heading = "Prompt")]
+    pub prompt_ids: Option<Vec<u32>>,
+
+    /// Continue the prompt as it is, without the model's chat template.
+    #[arg(long, conflicts_with_all = ["system", "think", "no_think"], help_heading = "Prompt")]
+    pub raw: bool,
+
+    /// Answer the prompt as a message, through the model's chat template. The default where there is one, unless the
+    /// model's contract asks for raw text.
+    #[arg(long, conflicts_with = "raw", help_heading = "Prompt")]
+    pub chat: bool,
+
+    /// A system message to begin the chat with.
+    #[arg(long, value_name = "TEXT", help_heading = "Prompt")]
+    pub system: Option<String>,
+
+    /// Ask the chat template for an answer with thinking.
+    #[arg(long, conflicts_with = "no_think", help_heading = "Prompt")]
+    pub think: bool,
+
+    /// Ask the chat template for an answer without thinking.
+    #[arg(long, help_heading = "Prompt")]
+    pub no_think: bool,
+
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    #[command(flatten)]
+    pub drafting: DraftingArgs,
+
+    #[command(flatten)]
+    pub sampling: SamplingArgs,
+
+    /// Generate at most so many tokens [default: 512, or what the context still holds].
+    #[arg(short = 'n', long, value_name = "N", value_parser = positive(), help_heading = "Length")]
+    pub max_tokens: Option<usize>,
+
+    /// End the text where this string would appear; may be repeated.
+    #[arg(long, value_name = "TEXT", value_parser = not_empty, help_heading = "Length")]
+    pub stop: Vec<String>,
+
+    /// Go on when the model ends its text.
+    #[arg(long, help_heading = "Length")]
+    pub ignore_eos: bool,
+
+    /// Print one JSON document with text, tokens, settings and figures instead of streaming text.
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+
+    /// Run the prompt once more without drafting, and report the speedup.
+    #[arg(long, help_heading = "Output")]
+    pub stats: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub struct ModelArgs {
+    /// A model's folder, or `builtin`.
+    #[arg(short, long, value_name = "DIR", default_value = "builtin")]
+    pub model: Model,
+
+    /// Run a model without evidence that covers these very files, or with evidence that failed.
+    #[arg(long)]
+    pub allow_unverified: bool,
+
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Model")]
+pub struct DeviceArgs {
+    /// What to compute on [default: the GPU where there is one].
+    #[arg(long, value_name = "DEVICE", env = "MTPLX_DEVICE")]
+    pub device: Option<Device>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Drafting")]
+pub struct DraftingArgs {
+    /// Draft so many tokens a round (0 to 8), or `auto`: whatever depth pays, by measured cost and acceptance.
+    #[arg(long, value_name = "N|auto", allow_negative_numbers = true, conflicts_with = "no_mtp")]
+    pub mtp_depth: Option<Depth>,
+
+    /// Leave the MTP head out: plain decoding.
+    #[arg(long)]
+    pub no_mtp: bool,
+
+    /// How drafts are judged. Both are exact: `rejection` accepts most, `coupled` writes the same text for a seed at
+    /// every depth [default: rejection].
+    #[arg(long, value_name = "RULE")]
+    pub acceptance: Option<Acceptance>,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Sampling")]
+pub struct SamplingArgs {
+    /// Flatten (above 1) or sharpen (below 1) the distribution; 0 always takes the most probable token.
+    #[arg(short, long, value_name = "T", allow_negative_numbers = true, value_parser = |s: &str| number(s, 0.0, 100.0))]
+    pub temperature: Option<f32>,
+
+    /// Keep the most probable tokens until their mass reaches P.
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = |s: &str| number_above(s, 0.0, 1.0))]
+    pub top_p: Option<f32>,
+
+    /// Keep the K most probable tokens; 0 keeps all.
+    #[arg(long, value_name = "K")]
+    pub top_k: Option<u32>,
+
+    /// Keep tokens at least P times as probable as the most probable one.
+    #[arg(long, value_name = "P", allow_negative_numbers = true, value_parser = |s: &str| number(s, 0.0, 1.0))]
+    pub min_p: Option<f32>,
+
+    /// Make tokens of prompt and output less likely (above 1) or likelier (below 1).
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = |s: &str| number_above(s, 0.0, 100.0))]
+    pub repetition_penalty: Option<f32>,
+
+    /// Take X off the logit of every token that the output has.
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = |s: &str| number(s, -2.0, 2.0))]
+    pub presence_penalty: Option<f32>,
+
+    /// Take X off a token's logit for every time that the output has it.
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = |s: &str| number(s, -2.0, 2.0))]
+    pub frequency_penalty: Option<f32>,
+
+    /// Add to a token's logit (-100 to 100); may be repeated.
+    #[arg(long, value_name = "ID=BIAS")]
+    pub logit_bias: Vec<LogitBias>,
+
+    /// Draw the same text again, at the same depth or with `--acceptance coupled` [default: another one each time].
+    #[arg(short, long, value_name = "N")]
+    pub seed: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub struct ArchsArgs {
+    /// Print a JSON array.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "REFERENCE needs `input_ids` and any of `trunk.post_norm`, `trunk.logits`; `mtp.next_ids` with \
+`mtp.post_norm`, `mtp.logits`; `mtp.chain_ids` with `mtp.chain_logits`; `mtp_multi.*` for heads of several layers.\n\n\
+Exit status: 0 everything within the tolerance, 1 something beyond it or nothing to compare."
+)]
+pub struct ParityArgs {
+    /// The model's folder, or `builtin`.
+    pub model: Model,
+
+    /// A safetensors file with tokens and expected tensors.
+    pub reference: PathBuf,
+
+    /// The largest absolute difference that passes.
+    #[arg(long, value_name = "X", default_value = "2e-4", value_parser = tolerance)]
+    pub tolerance: f64,
+
+    /// Compute in f32, or in the checkpoint's own type.
+    #[arg(long, value_name = "TYPE", default_value = "f32")]
+    pub dtype: Dtype,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// The shell.
+    pub shell: clap_complete::Shell,
+}
+
+/// A model: a folder or the one that is compiled in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Model {
+    Builtin,
+    Dir(PathBuf),
+}
+
+impl FromStr for Model {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "" => Err("a folder was expected".to_owned()),
+            "builtin" => Ok(Self::Builtin),
+            dir => Ok(Self::Dir(dir.into())),
+        }
+    }
+}
+
+/// A depth: a number of drafts a round, or whatever pays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Depth {
+    Auto,
+    Fixed(usize),
+}
+
+impl FromStr for Depth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(Self::Auto),
+            (_, Ok(depth)) if depth <= MAX_DEPTH => Ok(Self::Fixed(depth)),
+            _ => Err(format!("0 to {MAX_DEPTH}, or `auto`, was expected")),
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Acceptance {
+    /// Accept a draft with probability min(1, p/q).
+    Rejection,
+    /// Draw draft and target with the same noise.
+    Coupled,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// A Metal or CUDA device.
+    Gpu,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    /// Everything in f32.
+    F32,
+    /// In the checkpoint's own type.
+    Native,
+}
+
+/// `ID=BIAS`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LogitBias {
+    pub id: u32,
+    pub bias: f32,
+}
+
+impl FromStr for LogitBias {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (id, bias) = text.split_once('=').ok_or("ID=BIAS was expected, such as 42=-1.5")?;
+        let id = id.trim().parse().map_err(|_| format!("`{id}` is no token id"))?;
+        Ok(Self { id, bias: number(bias.trim(), -100.0, 100.0)? })
+    }
+}
+
+fn positive() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
+
+fn not_empty(text: &str) -> Result<String, String> {
+    if text.is_empty() { Err("some text was expected".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn tolerance(text: &str) -> Result<f64, String> {
+    let value = text.parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0);
+    value.ok_or_else(|| "a number, at least 0, was expected".to_owned())
+}
+
+/// A number in a closed range; a NaN is in none.
+fn number(text: &str, low: f32, high: f32) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value >= low && value <= high => Ok(value),
+        _ => Err(format!("a number from {low} to {high} was expected")),
+    }
+}
+
+/// A number above `low`.
+fn number_above(text: &str, low: f32, high: f32) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if value > low && value <= high => Ok(value),
+        _ => Err(format!("a number above {low}, at most {high}, was expected")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn values_have_ranges() {
+        let error = |args: &[&str]| {
+            let args = ["mtplx", "run", "x"].iter().chain(args);
+            Cli::try_parse_from(args).map(drop).map_err(|error| error.to_string().lines().next().unwrap().to_owned())
+        };
+        for args in [
+            &["--temperature", "0"][..],
+            &["--top-p", "1"],
+            &["--presence-penalty", "-2"],
+            &["--mtp-depth", "8"],
+            &["--mtp-depth", "auto"],
+            &["--logit-bias", "3=-100", "--logit-bias", "4=1"],
+            &["--stop", "a", "--stop", "\n"],
+        ] {
+            assert_eq!(error(args), Ok(()), "{args:?}");
+        }
+        for args in [
+            &["--temperature", "-1"][..],
+            &["--temperature", "NaN"],
+            &["--top-p", "0"],
+            &["--top-p", "1.1"],
+            &["--mtp-depth", "9"],
+            &["--mtp-depth", "-1"],
+            &["--logit-bias", "3"],
+            &["--logit-bias", "x=1"],
+            &["--logit-bias", "3=inf"],
+            &["--stop", ""],
+            &["--max-tokens", "0"],
+            &["--mtp-depth", "2", "--no-mtp"],
+            &["--raw", "--chat"],
+            &["--raw", "--system", "x"],
+            &["--prompt-ids", "1,2"],
+        ] {
+            assert!(error(args).is_err_and(|line| line.starts_with("error: ")), "{args:?}");
+        }
+        let cli = Cli::try_parse_from(["mtplx", "run", "--prompt-ids", "1,2,3"]).unwrap();
+        let Some(Command::Run(run)) = cli.command else { panic!() };
+        assert_eq!(run.prompt_ids, Some(vec![1, 2, 3]));
+    }
+}

@@ -1,0 +1,33 @@
+//! `mtplx archs`: the architectures that this binary can run.
+
+use std::io::{self, Write as _};
+
+use mtplx_runtime::architecture::{Descriptor, Tier};
+use mtplx_runtime::registry::Registry;
+
+use crate::args::ArchsArgs;
+use crate::error::Exit;
+
+/// Lists them, for people or as JSON.
+pub fn archs(args: &ArchsArgs) -> anyhow::Result<Exit> {
+    let linked: Vec<&Descriptor> = Registry::linked().iter().map(|architecture| architecture.descriptor()).collect();
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &linked)?;
+        writeln!(out)?;
+        return Ok(Exit::Done);
+    }
+    for architecture in linked {
+        let Descriptor { id, name, model_types, tier, max_depth, crate_name, crate_version } = architecture;
+        let tier = match tier {
+            Tier::Verified => "verified",
+            Tier::Recognized => "recognized",
+        };
+        writeln!(out, "{id}  {name}")?;
+        writeln!(out, "  model types  {}", model_types.join(", "))?;
+        writeln!(out, "  tier         {tier}")?;
+        writeln!(out, "  depth        up to {max_depth}")?;
+        writeln!(out, "  crate        {crate_name} {crate_version}")?;
+    }
+    Ok(Exit::Done)
+}

@@ -1,0 +1,143 @@
+//! One generation: the session's rounds, the text layer's view of them, and the same again without drafting.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mtplx_runtime::model::MtpModel;
+use mtplx_runtime::speculative::{DepthPolicy, Session, SessionError, SessionOptions, SpeculationStats};
+use mtplx_runtime::text::{Ending, Generated, Step, TextOptions, Tokenizer, generate};
+
+use crate::args::Depth;
+use crate::settings::{PromptMode, Settings};
+
+/// Set once the user has interrupted.
+pub struct Interrupt(pub Arc<AtomicBool>);
+
+impl Interrupt {
+    /// Whether the user has interrupted.
+    pub fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn flow(&self) -> ControlFlow<()> {
+        if self.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// What a generation needs beside the model.
+pub struct Generation<'a> {
+    pub settings: &'a Settings,
+    pub prompt: &'a [u32],
+    pub tokenizer: &'a Tokenizer,
+}
+
+/// What came of it.
+pub struct Outcome {
+    pub generated: Generated,
+    pub stats: SpeculationStats,
+}
+
+impl Generation<'_> {
+    /// Generates, telling `progress` about the prompt and `show` about the text.
+    ///
+    /// # Errors
+    /// The session's, the decoder's, and those of `show`.
+    pub fn run(
+        &self,
+        model: &mut MtpModel,
+        interrupt: &Interrupt,
+        mut progress: impl FnMut(usize, usize),
+        mut show: impl FnMut(&str) -> io::Result<()>,
+    ) -> anyhow::Result<Outcome> {
+        let depth = match self.settings.mtp_depth.value {
+            Depth::Fixed(depth) => DepthPolicy::Fixed(depth.min(self.settings.mtp_depth_max.value)),
+            Depth::Auto => DepthPolicy::adaptive(self.settings.mtp_depth_max.value),
+        };
+        let stop_tokens = if self.settings.ignore_eos.value { Vec::new() } else { self.tokenizer.eos_ids().to_vec() };
+        let mut session = Session::new(model, self.options(depth, stop_tokens.clone()))?;
+        let limit = self.settings.max_tokens.value;
+        let mut emitted = 0;
+        let next = || -> anyhow::Result<Step> {
+            if interrupt.is_set() {
+                return Ok(Step { tokens: Vec::new(), ending: Some(Ending::Interrupted) });
+            }
+            let (tokens, stopped) = if emitted == 0 {
+                let fed = |done, all| {
+                    progress(done, all);
+                    interrupt.flow()
+                };
+                match session.prefill(model, self.prompt, fed) {
+                    Err(SessionError::Interrupted) => {
+                        return Ok(Step { tokens: Vec::new(), ending: Some(Ending::Interrupted) });
+                    }
+                    first => first.map(|first| (vec![first], stop_tokens.contains(&first)))?,
+                }
+            } else {
+                let round = session.round(model, limit - emitted)?;
+                (round.tokens, round.stopped)
+            };
+            emitted += tokens.len();
+            let ending = match stopped {
+                true => Some(Ending::StopToken),
+                false => (emitted >= limit).then_some(Ending::Length),
+            };
+            Ok(Step { tokens, ending })
+        };
+        // Raw text is continued; an answer begins anew.
+        let context = if self.settings.prompt_mode.value == PromptMode::Chat { &[] } else { self.prompt };
+        let options = TextOptions { context, stop_strings: &self.settings.stop.value };
+        let generated = generate(self.tokenizer, &options, next, |piece| Ok(show(piece)?))?;
+        Ok(Outcome { generated, stats: session.stats().clone() })
+    }
+
+    /// The same prompt and seed without drafting, for as many tokens; `None` if interrupted.
+    ///
+    /// # Errors
+    /// The session's.
+    pub fn plain(
+        &self,
+        model: &mut MtpModel,
+        tokens: usize,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Option<SpeculationStats>> {
+        // Without the head, which plain decoding has no use for and should not pay for.
+        let head = model.draft_head.take();
+        let stats = self.plain_rounds(model, tokens, interrupt);
+        model.draft_head = head;
+        stats
+    }
+
+    fn plain_rounds(
+        &self,
+        model: &mut MtpModel,
+        tokens: usize,
+        interrupt: &Interrupt,
+    ) -> anyhow::Result<Option<SpeculationStats>> {
+        // Stop tokens would end it early where the texts differ; speed is what is asked for.
+        let mut session = Session::new(model, self.options(DepthPolicy::Fixed(0), Vec::new()))?;
+        match session.prefill(model, self.prompt, |_, _| interrupt.flow()) {
+            Err(SessionError::Interrupted) => return Ok(None),
+            first => first?,
+        };
+        for emitted in 1..tokens {
+            if interrupt.is_set() {
+                return Ok(None);
+            }
+            session.round(model, tokens - emitted)?;
+        }
+        Ok(Some(session.stats().clone()))
+    }
+
+    fn options(&self, depth: DepthPolicy, stop_tokens: Vec<u32>) -> SessionOptions {
+        SessionOptions {
+            sampling: self.settings.sampling(),
+            draft_sampling: self.settings.draft_sampling(),
+            rule: self.settings.acceptance.value,
+            depth,
+            seed: self.settings.seed.value,
+            stop_tokens,
+        }
+    }
+}

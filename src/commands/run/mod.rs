@@ -1,0 +1,114 @@
+//! `mtplx run`: settings, then the engine, then what people or programs read.
+
+mod document;
+mod footer;
+mod generation;
+mod prompt;
+
+use std::io::{self, Write as _};
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mtplx_runtime::architecture::Precision;
+use mtplx_runtime::text::Ending;
+
+use self::document::Document;
+use self::generation::{Generation, Interrupt};
+use crate::args::{Depth, RunArgs};
+use crate::engine;
+use crate::error::{Exit, Failure, stderr, warn};
+use crate::settings::{ModelSays, Settings};
+use crate::terminal::{Progress, TextOut};
+
+/// Generates.
+pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
+    // Everything that can be refused is refused before the weights are read.
+    engine::choose_device(args.model.device.device)?;
+    let input = prompt::read(args)?;
+    let opened = engine::open(&args.model.model)?;
+    let trunk_only = args.drafting.no_mtp;
+    opened.admit(trunk_only)?;
+    let mut warnings: Vec<String> = opened.warnings().collect();
+    let descriptor = opened.descriptor()?;
+    let text = opened.text_side(!args.raw && args.prompt_ids.is_none())?;
+    let model_says = ModelSays {
+        contract: opened.assessment.contract.as_ref(),
+        generation_config: text.generation_config.as_ref(),
+        max_depth: if trunk_only { 0 } else { descriptor.max_depth },
+        has_chat_template: text.template.is_some(),
+    };
+    let mut settings = Settings::resolve(args, model_says, &mut warnings)?;
+    let prompt = prompt::encode(args, &input, &settings, &text)?;
+    warnings.iter().for_each(|warning| warn(warning));
+
+    let interrupt = on_interrupt()?;
+    let progress = Progress::start(format!("loading {}", opened.checkpoint.label()), args.json);
+    let mut engine = opened.load(trunk_only, Precision::Auto)?;
+    drop(progress);
+
+    let context = engine.model.info.context;
+    let room = context.checked_sub(prompt.len()).filter(|&room| room > 0);
+    let Some(room) = room else {
+        let what = format!("the prompt has {} tokens, and the model's context holds {context}", prompt.len());
+        return Err(Failure::usage(what, "shorten the prompt").into());
+    };
+    settings.max_tokens.value = settings.max_tokens.value.min(room);
+    let head_depth = engine.model.draft_head.as_ref().map_or(0, |head| head.max_depth());
+    settings.mtp_depth_max.value = settings.mtp_depth_max.value.min(head_depth);
+
+    let generation = Generation { settings: &settings, prompt: &prompt, tokenizer: &text.tokenizer };
+    let mut out = TextOut::new();
+    let progress = Progress::start("reading the prompt", args.json);
+    let mut progress = Some(progress);
+    let outcome = generation.run(
+        &mut engine.model,
+        &interrupt,
+        |done, all| {
+            progress.iter().for_each(|progress| progress.update(done, all));
+            if done == all {
+                progress = None;
+            }
+        },
+        |piece| if args.json { Ok(()) } else { out.write(piece) },
+    )?;
+    if !args.json {
+        out.finish()?;
+    }
+    let interrupted = outcome.generated.ending == Ending::Interrupted;
+    let plain = match settings.mtp_depth.value {
+        _ if !args.stats || interrupted => None,
+        // Nothing was drafted: this was plain decoding.
+        Depth::Fixed(0) => None,
+        _ => {
+            let _progress = Progress::start("plain decoding, for comparison", args.json);
+            generation.plain(&mut engine.model, outcome.generated.token_ids.len(), &interrupt)?
+        }
+    };
+
+    let document = Document::new(&opened, &engine, &settings, &prompt, &outcome, plain.as_ref(), &warnings);
+    if args.json {
+        let mut out = io::stdout().lock();
+        serde_json::to_writer(&mut out, &document)?;
+        writeln!(out)?;
+        out.flush()?;
+    } else {
+        footer::write(&mut stderr(), &document)?;
+    }
+    // Set as well if it was the comparison that was interrupted.
+    Ok(if interrupt.is_set() { Exit::Interrupted } else { Exit::Done })
+}
+
+/// The first Ctrl-C ends the generation after its round; the second ends the program, whatever it is doing.
+///
+/// `ctrlc` because it is the same on every system and needs no signal-safe code here: a flag is all there is to set.
+fn on_interrupt() -> anyhow::Result<Interrupt> {
+    let flag = Arc::new(AtomicBool::new(false));
+    let handler = Arc::clone(&flag);
+    ctrlc::set_handler(move || {
+        if handler.swap(true, Ordering::Relaxed) {
+            process::exit(Exit::Interrupted as i32);
+        }
+    })?;
+    Ok(Interrupt(flag))
+}

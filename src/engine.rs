@@ -1,0 +1,146 @@
+//! A model ready to generate: opened, judged, loaded, with its tokenizer and chat template.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use mtplx_runtime::architecture::{Descriptor, LoadOptions, Precision};
+use mtplx_runtime::artifact::{Assessment, Checkpoint, Finding, Verdict, assess};
+use mtplx_runtime::mlx;
+use mtplx_runtime::model::MtpModel;
+use mtplx_runtime::registry::Registry;
+use mtplx_runtime::text::{ChatTemplate, TextFiles, Tokenizer};
+use serde_json::{Map, Value};
+
+use crate::args::{self, Model};
+use crate::builtin;
+use crate::error::{Exit, Failure, from_code};
+
+/// A checkpoint that was opened and judged, but not loaded.
+pub struct Opened {
+    pub checkpoint: Checkpoint,
+    pub assessment: Assessment,
+}
+
+/// A loaded model and its text side.
+pub struct Engine {
+    pub model: MtpModel,
+    pub descriptor: &'static Descriptor,
+    pub load_time: Duration,
+}
+
+/// The text side, which takes no device.
+pub struct TextSide {
+    pub tokenizer: Tokenizer,
+    pub template: Option<ChatTemplate>,
+    pub generation_config: Option<Map<String, Value>>,
+}
+
+/// Opens a model: headers and configuration only.
+///
+/// # Errors
+/// There is no such model, or its files are damaged.
+pub fn open(model: &Model) -> anyhow::Result<Opened> {
+    let checkpoint = match model {
+        Model::Dir(dir) => Checkpoint::open(dir)?,
+        Model::Builtin => {
+            let files = builtin::files().ok_or_else(|| {
+                Failure::usage("this binary has no built-in model", "`--model DIR` runs a model from a folder")
+            })?;
+            Checkpoint::embedded(builtin::LABEL, files)?
+        }
+    };
+    let assessment = assess(&checkpoint, &Registry::linked());
+    Ok(Opened { checkpoint, assessment })
+}
+
+impl Opened {
+    /// Whether the model may run at all, drafting or (`trunk_only`) not.
+    ///
+    /// # Errors
+    /// The verdict forbids it; says why, and what would help.
+    pub fn admit(&self, trunk_only: bool) -> Result<(), Failure> {
+        let verdict = &self.assessment.verdict;
+        let runs = match verdict {
+            // Until artifacts can be verified here, missing evidence is worth a warning only.
+            Verdict::Verified | Verdict::Unverified { .. } => true,
+            Verdict::Incomplete { .. } | Verdict::NoMtp => trunk_only,
+            Verdict::Incompatible { .. } => false,
+        };
+        if runs {
+            return Ok(());
+        }
+        let failure = Failure::new(from_code(verdict.exit_code()), format!("{}: {verdict}", self.checkpoint.label()));
+        Err(match verdict.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        })
+    }
+
+    /// What is worth saying about the contract before anything runs.
+    pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
+        let findings = self.assessment.findings.iter().map(Finding::to_string);
+        let unverified = match &self.assessment.verdict {
+            Verdict::Unverified { .. } if self.checkpoint.dir().is_some() => {
+                Some(format!("{}: {}", self.checkpoint.label(), self.assessment.verdict))
+            }
+            _ => None,
+        };
+        unverified.into_iter().chain(findings)
+    }
+
+    /// Tokenizer, generation settings, and the chat template if it is wanted: one that is broken is no obstacle to raw
+    /// text.
+    ///
+    /// # Errors
+    /// A file is missing or damaged.
+    pub fn text_side(&self, with_template: bool) -> anyhow::Result<TextSide> {
+        let files = TextFiles::of(&self.checkpoint)?;
+        let named = || self.checkpoint.label().to_owned();
+        let tokenizer = Tokenizer::new(&files).with_context(named)?;
+        let template = if with_template { ChatTemplate::find(&files, &tokenizer).with_context(named)? } else { None };
+        let generation_config = match files.generation_config.as_deref() {
+            None => None,
+            Some(text) => Some(serde_json::from_str(text).map_err(|error| {
+                Failure::new(Exit::File, format!("{}: generation_config.json: {error}", self.checkpoint.label()))
+                    .hint("correct the file, or download it again")
+            })?),
+        };
+        Ok(TextSide { tokenizer, template, generation_config })
+    }
+
+    /// The architecture that claims the checkpoint.
+    ///
+    /// # Errors
+    /// None does, or several do.
+    pub fn descriptor(&self) -> anyhow::Result<&'static Descriptor> {
+        Ok(Registry::linked().resolve(&self.checkpoint)?.architecture.descriptor())
+    }
+
+    /// Loads the weights.
+    ///
+    /// # Errors
+    /// The files do not hold what their headers say, or MLX fails.
+    pub fn load(&self, trunk_only: bool, precision: Precision) -> anyhow::Result<Engine> {
+        let started = Instant::now();
+        let claim = Registry::linked().resolve(&self.checkpoint)?;
+        let model = claim.architecture.load(&self.checkpoint, &LoadOptions { precision, trunk_only })?;
+        Ok(Engine { model, descriptor: claim.architecture.descriptor(), load_time: started.elapsed() })
+    }
+}
+
+/// Chooses the device for everything that follows.
+///
+/// # Errors
+/// There is no such device.
+pub fn choose_device(wanted: Option<args::Device>) -> Result<(), Failure> {
+    match wanted {
+        None => {}
+        Some(args::Device::Cpu) => mlx::set_default_device(mlx::Device::Cpu),
+        Some(args::Device::Gpu) if mlx::gpu_available() => mlx::set_default_device(mlx::Device::Gpu),
+        Some(args::Device::Gpu) => {
+            let what = "--device gpu: MLX finds no GPU here";
+            return Err(Failure::usage(what, "`--device cpu` computes on the processor"));
+        }
+    }
+    Ok(())
+}

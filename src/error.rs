@@ -1,0 +1,220 @@
+//! The one place where errors become an exit code and lines on standard error.
+//!
+//! The library's errors are typed and say file, field and value. Commands pass them on as they are; what the user sees
+//! is decided here: `error: …` on one line, and where there is something to do about it `hint: …` on another.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anstream::{AutoStream, ColorChoice};
+use clap::builder::styling::{AnsiColor, Style};
+use mtplx_runtime::artifact::{ArtifactError, LoadError};
+use mtplx_runtime::parity::{ParityError, ReferenceError};
+use mtplx_runtime::registry::ResolveError;
+use mtplx_runtime::speculative::SessionError;
+use mtplx_runtime::text::TextError;
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// How a run of the program ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// Done.
+    Done = 0,
+    /// Failed while running, or beyond a tolerance.
+    Failed = 1,
+    /// Asked for something that makes no sense.
+    Usage = 2,
+    /// The model is incomplete or unverified.
+    NotReady = 3,
+    /// No linked architecture runs it.
+    Incompatible = 4,
+    /// A file is missing or damaged.
+    File = 5,
+    /// The user interrupted.
+    Interrupted = 130,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// An error of the application itself.
+#[derive(Debug)]
+pub struct Failure {
+    exit: Exit,
+    what: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// The user asked for something that makes no sense.
+    pub fn usage(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self { exit: Exit::Usage, what: what.into(), hint: Some(hint.into()) }
+    }
+
+    /// An ending of the given kind.
+    pub fn new(exit: Exit, what: impl Into<String>) -> Self {
+        Self { exit, what: what.into(), hint: None }
+    }
+
+    /// With something to do about it.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Says what happened on standard error and returns the exit code. Whoever closed our output knows already.
+pub fn report(error: &anyhow::Error) -> Exit {
+    if is_broken_pipe(error) {
+        return Exit::Done;
+    }
+    let (exit, hint) = judge(error);
+    let _ = write_report(&mut stderr(), &one_line(&format!("{error:#}")), hint.as_deref());
+    exit
+}
+
+/// Says something on standard error that does not end the program.
+pub fn warn(what: &str) {
+    let _ = writeln!(stderr(), "{WARNING}warning:{WARNING:#} {}", one_line(what));
+}
+
+/// Standard error, without colours unless it is a terminal that wants them (`NO_COLOR` is honoured).
+pub fn stderr() -> AutoStream<io::Stderr> {
+    AutoStream::new(io::stderr(), ColorChoice::Auto)
+}
+
+fn write_report(out: &mut impl io::Write, what: &str, hint: Option<&str>) -> io::Result<()> {
+    writeln!(out, "{ERROR}error:{ERROR:#} {what}")?;
+    match hint {
+        Some(hint) => writeln!(out, " {HINT}hint:{HINT:#} {hint}"),
+        None => Ok(()),
+    }
+}
+
+/// The exit code and the hint that belong to an error.
+fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
+    for cause in error.chain() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            return (failure.exit, failure.hint.clone());
+        }
+        if let Some(error) = cause.downcast_ref::<LoadError>() {
+            let exit = error.kind().map_or(Exit::Failed, |kind| from_code(kind.exit_code()));
+            return (exit, error.hint().map(str::to_owned));
+        }
+        if let Some(error) = cause.downcast_ref::<ArtifactError>() {
+            return (from_code(error.kind().exit_code()), error.hint().map(str::to_owned));
+        }
+        if let Some(error) = cause.downcast_ref::<TextError>() {
+            return text(error);
+        }
+        if cause.downcast_ref::<ResolveError>().is_some() {
+            return (Exit::Incompatible, Some("`mtplx archs` lists what this binary can run".to_owned()));
+        }
+        if let Some(error) = cause.downcast_ref::<SessionError>() {
+            return session(error);
+        }
+        if let Some(ParityError::Reference(error)) = cause.downcast_ref::<ParityError>() {
+            return reference(error);
+        }
+        if let Some(error) = cause.downcast_ref::<ReferenceError>() {
+            return reference(error);
+        }
+    }
+    (Exit::Failed, None)
+}
+
+fn text(error: &TextError) -> (Exit, Option<String>) {
+    let hint = match error {
+        TextError::File(error) => return (from_code(error.kind().exit_code()), error.hint().map(str::to_owned)),
+        TextError::Missing { .. } => {
+            "a model's folder needs its tokenizer; download the file from where the model came"
+        }
+        TextError::Template { .. } => "`--raw` goes without the chat template",
+        _ => "download the file again; if it stays the same, the published file is broken",
+    };
+    (Exit::File, Some(hint.to_owned()))
+}
+
+fn session(error: &SessionError) -> (Exit, Option<String>) {
+    match error {
+        SessionError::EmptyPrompt => (Exit::Usage, Some("say what to continue: `mtplx run 'fn main() {'`".to_owned())),
+        SessionError::UnknownToken { .. } => (Exit::Usage, Some("ids come from this model's own tokenizer".to_owned())),
+        SessionError::Params(_) => (Exit::Usage, Some("`mtplx run --help` lists the ranges".to_owned())),
+        _ => (Exit::Failed, None),
+    }
+}
+
+fn reference(_: &ReferenceError) -> (Exit, Option<String>) {
+    (Exit::File, Some("`mtplx parity --help` says what a reference holds".to_owned()))
+}
+
+/// The ending with this exit code.
+pub fn from_code(code: u8) -> Exit {
+    match code {
+        3 => Exit::NotReady,
+        4 => Exit::Incompatible,
+        5 => Exit::File,
+        _ => Exit::Failed,
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let broken = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
+    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(broken))
+}
+
+/// Messages may quote files: no line ends, no control sequences.
+fn one_line(text: &str) -> String {
+    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context as _;
+
+    use super::*;
+
+    fn rendered(error: anyhow::Error) -> (Exit, String) {
+        let (exit, hint) = judge(&error);
+        let mut out = anstream::StripStream::new(Vec::new());
+        write_report(&mut out, &one_line(&format!("{error:#}")), hint.as_deref()).unwrap();
+        (exit, String::from_utf8(out.into_inner()).unwrap())
+    }
+
+    #[test]
+    fn one_line_and_a_hint() {
+        let failure = Failure::usage("the prompt\nis empty", "say something");
+        assert_eq!(
+            rendered(failure.into()),
+            (Exit::Usage, "error: the prompt is empty\n hint: say something\n".into())
+        );
+    }
+
+    #[test]
+    fn a_typed_error_is_found_behind_its_context() {
+        let error = ResolveError::Unclaimed { model_type: "x".into(), linked: vec![] };
+        let (exit, text) = rendered(Err::<(), _>(error).context("m").unwrap_err());
+        assert_eq!(exit, Exit::Incompatible);
+        assert!(text.starts_with("error: m: config.json: model_type: "), "{text}");
+
+        let error = TextError::Missing { file: "tokenizer.json" };
+        assert_eq!(rendered(error.into()).0, Exit::File);
+        assert_eq!(rendered(anyhow::anyhow!("x")), (Exit::Failed, "error: x\n".into()));
+    }
+}

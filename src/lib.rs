@@ -1,0 +1,75 @@
+//! The mtplx application: what touches the terminal, the environment and the exit code.
+//!
+//! A binary of one's own, with other architectures, is three lines:
+//!
+//! ```ignore
+//! use acme_architecture as _;
+//! fn main() -> std::process::ExitCode {
+//!     mtplx::main()
+//! }
+//! ```
+
+// The linker drops an architecture that nobody names, and its registration with it; this lint notices. (Test builds also
+// see what only the integration tests use.)
+#![cfg_attr(not(test), warn(unused_crate_dependencies))]
+
+mod args;
+mod builtin;
+mod commands;
+mod engine;
+mod error;
+mod settings;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser as _};
+#[cfg(feature = "deepseek-v3")]
+use mtplx_arch_deepseek_v3 as _;
+#[cfg(feature = "glm4-moe")]
+use mtplx_arch_glm4_moe as _;
+#[cfg(feature = "mimo")]
+use mtplx_arch_mimo as _;
+#[cfg(feature = "minimax-m2")]
+use mtplx_arch_minimax_m2 as _;
+#[cfg(feature = "qwen3-next")]
+use mtplx_arch_qwen3_next as _;
+
+use crate::args::{Cli, Command};
+use crate::error::Exit;
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    hide_expected_panics();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help goes to standard output and is a success; a closed pipe is nobody's fault.
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    dispatch(cli).unwrap_or_else(|error| error::report(&error)).into()
+}
+
+fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
+    match cli.command {
+        _ if cli.version => commands::version(),
+        Some(Command::Run(args)) => commands::run(&args),
+        Some(Command::Archs(args)) => commands::archs(&args),
+        Some(Command::Parity(args)) => commands::parity(&args),
+        Some(Command::Completions(args)) => commands::completions(Cli::command(), &args),
+        Some(Command::Man) => commands::man(Cli::command()),
+        None => Err(error::Failure::usage("a command was expected", "`mtplx --help` lists them").into()),
+    }
+}
+
+/// Panics that the library turns into errors are no news for the user.
+fn hide_expected_panics() {
+    let default = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !mtplx_runtime::text::panic_is_expected() {
+            default(info);
+        }
+    }));
+}

@@ -1,0 +1,7 @@
+//! The `mtplx` binary: everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    mtplx::main()
+}

@@ -1,0 +1,373 @@
+//! What a generation runs with: flags, then the contract, then `generation_config.json`, then built-in defaults.
+//!
+//! Resolved once, before anything runs. Each value knows where it came from, so that `--json` can say so.
+
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+
+use mtplx_runtime::artifact::{Contract, GenerationMode};
+use mtplx_runtime::sampling::SamplingParams;
+use mtplx_runtime::speculative::Rule;
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use crate::args::{self, MAX_DEPTH, RunArgs};
+use crate::error::{Exit, Failure};
+
+/// Tokens to generate when nobody says how many.
+const MAX_TOKENS: usize = 512;
+const GENERATION_CONFIG: &str = "generation_config.json";
+const CONTRACT: &str = "mtplx_runtime.json";
+
+/// Where a value came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    Flag,
+    Contract,
+    GenerationConfig,
+    Default,
+    /// Drawn for this run.
+    Random,
+    /// Follows from what the model is.
+    Model,
+}
+
+/// A value and where it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Sourced<T> {
+    pub value: T,
+    pub source: Source,
+}
+
+/// How the prompt becomes tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PromptMode {
+    /// As it is.
+    Raw,
+    /// As a message, through the chat template.
+    Chat,
+    /// As token ids.
+    Ids,
+}
+
+/// How drafts are drawn, where that differs from the target.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct DraftSampler {
+    pub temperature: f32,
+    pub top_p: f32,
+    pub top_k: u32,
+}
+
+/// Everything that a generation runs with.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Settings {
+    pub temperature: Sourced<f32>,
+    pub top_p: Sourced<f32>,
+    pub top_k: Sourced<u32>,
+    pub min_p: Sourced<f32>,
+    pub repetition_penalty: Sourced<f32>,
+    pub presence_penalty: Sourced<f32>,
+    pub frequency_penalty: Sourced<f32>,
+    pub logit_bias: Sourced<BTreeMap<u32, f32>>,
+    #[serde(serialize_with = "as_depth")]
+    pub mtp_depth: Sourced<args::Depth>,
+    pub mtp_depth_max: Sourced<usize>,
+    pub acceptance: Sourced<Rule>,
+    pub draft_sampler: Sourced<Option<DraftSampler>>,
+    pub seed: Sourced<u64>,
+    pub max_tokens: Sourced<usize>,
+    pub stop: Sourced<Vec<String>>,
+    pub ignore_eos: Sourced<bool>,
+    pub prompt_mode: Sourced<PromptMode>,
+    pub thinking: Sourced<Option<bool>>,
+}
+
+/// What the model's files say, as far as settings go.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ModelSays<'a> {
+    pub contract: Option<&'a Contract>,
+    pub generation_config: Option<&'a Map<String, Value>>,
+    /// The largest depth that its architecture drafts; 0 without a head.
+    pub max_depth: usize,
+    pub has_chat_template: bool,
+}
+
+impl Settings {
+    /// Decides every value. What is worth a warning is added to `warnings`.
+    ///
+    /// # Errors
+    /// A file states something unusable, or a flag asks for something that this model has not.
+    pub fn resolve(args: &RunArgs, model: ModelSays<'_>, warnings: &mut Vec<String>) -> Result<Self, Failure> {
+        let sampler = ContractSampler::of(model.contract);
+        let generation = Generation { config: model.generation_config };
+        let typed = &args.sampling;
+        // An explicit `do_sample: false` means greedy, whatever temperature stands beside it.
+        let greedy = model.generation_config.and_then(|config| config.get("do_sample")) == Some(&Value::Bool(false));
+        let temperature = if greedy { Some(0.0) } else { generation.number("temperature", 0.0, 100.0)? };
+        let default = SamplingParams::default();
+
+        let (mtp_depth, mtp_depth_max) = depth(args, &model, warnings);
+        Ok(Self {
+            temperature: first(typed.temperature, sampler.temperature, temperature, default.temperature),
+            top_p: first(typed.top_p, sampler.top_p, generation.positive("top_p", 1.0)?, default.top_p),
+            top_k: first(typed.top_k, sampler.top_k, generation.count("top_k")?, default.top_k),
+            min_p: first(typed.min_p, sampler.min_p, generation.number("min_p", 0.0, 1.0)?, default.min_p),
+            repetition_penalty: first(
+                typed.repetition_penalty,
+                None,
+                generation.positive("repetition_penalty", 100.0)?,
+                default.repetition_penalty,
+            ),
+            presence_penalty: first(
+                typed.presence_penalty,
+                None,
+                generation.number("presence_penalty", -2.0, 2.0)?,
+                default.presence_penalty,
+            ),
+            frequency_penalty: first(
+                typed.frequency_penalty,
+                None,
+                generation.number("frequency_penalty", -2.0, 2.0)?,
+                default.frequency_penalty,
+            ),
+            logit_bias: given(typed.logit_bias.iter().map(|b| (b.id, b.bias)).collect(), BTreeMap::is_empty),
+            mtp_depth,
+            mtp_depth_max,
+            acceptance: first(args.drafting.acceptance.map(rule), None, None, Rule::Rejection),
+            draft_sampler: draft_sampler(model.contract),
+            seed: match typed.seed {
+                Some(seed) => Sourced { value: seed, source: Source::Flag },
+                // The standard library's hash keys are the operating system's randomness. 53 bits, so that the seed
+                // survives a program that reads JSON's numbers as doubles.
+                None => Sourced { value: RandomState::new().hash_one(0) >> 11, source: Source::Random },
+            },
+            max_tokens: first(
+                args.max_tokens,
+                None,
+                generation.count("max_new_tokens")?.map(|n| n as usize).filter(|&n| n > 0),
+                MAX_TOKENS,
+            ),
+            stop: given(args.stop.clone(), Vec::is_empty),
+            ignore_eos: given(args.ignore_eos, |on| !on),
+            prompt_mode: prompt_mode(args, &model)?,
+            thinking: given(
+                match (args.think, args.no_think) {
+                    (true, _) => Some(true),
+                    (_, true) => Some(false),
+                    _ => None,
+                },
+                Option::is_none,
+            ),
+        })
+    }
+
+    /// The target's sampling parameters.
+    pub fn sampling(&self) -> SamplingParams {
+        SamplingParams {
+            temperature: self.temperature.value,
+            top_p: self.top_p.value,
+            top_k: self.top_k.value,
+            min_p: self.min_p.value,
+            repetition_penalty: self.repetition_penalty.value,
+            presence_penalty: self.presence_penalty.value,
+            frequency_penalty: self.frequency_penalty.value,
+            logit_bias: self.logit_bias.value.clone(),
+        }
+    }
+
+    /// The drafts' sampling parameters, where the contract states them: they change acceptance, never the text's law.
+    pub fn draft_sampling(&self) -> Option<SamplingParams> {
+        // Greedy targets want greedy drafts, whatever was found best for sampling.
+        let draft = self.draft_sampler.value.filter(|_| self.temperature.value > 0.0)?;
+        let DraftSampler { temperature, top_p, top_k } = draft;
+        Some(SamplingParams { temperature, top_p, top_k, ..self.sampling() })
+    }
+}
+
+/// The first value that somebody stated.
+fn first<T>(flag: Option<T>, contract: Option<T>, generation: Option<T>, default: T) -> Sourced<T> {
+    let stated = [(flag, Source::Flag), (contract, Source::Contract), (generation, Source::GenerationConfig)];
+    let found = stated.into_iter().find_map(|(value, source)| Some(Sourced { value: value?, source }));
+    found.unwrap_or(Sourced { value: default, source: Source::Default })
+}
+
+/// A value that only flags can state.
+fn given<T>(value: T, is_default: impl FnOnce(&T) -> bool) -> Sourced<T> {
+    let source = if is_default(&value) { Source::Default } else { Source::Flag };
+    Sourced { value, source }
+}
+
+fn rule(typed: args::Acceptance) -> Rule {
+    match typed {
+        args::Acceptance::Rejection => Rule::Rejection,
+        args::Acceptance::Coupled => Rule::Coupled,
+    }
+}
+
+/// The depth, and the largest one that this model may be asked for.
+/// The depth of a text whose seed was typed, where nothing else says.
+const SEEDED_DEPTH: usize = 3;
+
+fn depth(args: &RunArgs, model: &ModelSays<'_>, warnings: &mut Vec<String>) -> (Sourced<args::Depth>, Sourced<usize>) {
+    use args::Depth::{Auto, Fixed};
+
+    let ceiling = model.contract.and_then(|contract| contract.mtp_depth_max);
+    let own = model.max_depth.min(MAX_DEPTH);
+    let max = match ceiling {
+        Some(ceiling) if ceiling < own => Sourced { value: ceiling, source: Source::Contract },
+        _ => Sourced { value: own, source: Source::Model },
+    };
+    let typed = if args.drafting.no_mtp { Some(Fixed(0)) } else { args.drafting.mtp_depth };
+    let contract = model.contract.and_then(|contract| match contract.recommended_generation_mode {
+        Some(GenerationMode::Ar) => Some(Fixed(0)),
+        _ => contract.mtp_depth_default.map(Fixed),
+    });
+    let mut depth = first(typed, contract, None, Auto);
+    // Under `rejection` a text depends on the depths it was drafted at, and adaptive depths on the clock: a seed that was
+    // typed is to give the same text again.
+    let coupled = args.drafting.acceptance == Some(args::Acceptance::Coupled);
+    if depth.value == Auto && depth.source == Source::Default && args.sampling.seed.is_some() && !coupled {
+        depth.value = Fixed(SEEDED_DEPTH.min(max.value));
+    }
+    if let Fixed(wanted) = depth.value
+        && wanted > max.value
+    {
+        if depth.source == Source::Flag {
+            warnings.push(format!("--mtp-depth {wanted}: this model drafts at most {} tokens a round", max.value));
+        }
+        depth.value = Fixed(max.value);
+    }
+    (depth, max)
+}
+
+fn draft_sampler(contract: Option<&Contract>) -> Sourced<Option<DraftSampler>> {
+    let Some(stated) = contract.and_then(|contract| contract.recommended_draft_sampler.as_ref()) else {
+        return Sourced { value: None, source: Source::Default };
+    };
+    let value = DraftSampler {
+        temperature: stated.temperature.map_or(1.0, |t| t as f32),
+        // The contract's 0 keeps all, as some engines spell it; here 1 does.
+        top_p: stated.top_p.map(|p| p as f32).filter(|&p| p > 0.0).unwrap_or(1.0),
+        top_k: stated.top_k.and_then(|k| u32::try_from(k).ok()).unwrap_or(0),
+    };
+    Sourced { value: Some(value), source: Source::Contract }
+}
+
+fn prompt_mode(args: &RunArgs, model: &ModelSays<'_>) -> Result<Sourced<PromptMode>, Failure> {
+    let flag = |value| Ok(Sourced { value, source: Source::Flag });
+    let wants_chat = [
+        (args.chat, "--chat"),
+        (args.system.is_some(), "--system"),
+        (args.think, "--think"),
+        (args.no_think, "--no-think"),
+    ];
+    let wants_chat = wants_chat.iter().find(|(typed, _)| *typed).map(|(_, flag)| *flag);
+    if args.prompt_ids.is_some() {
+        return flag(PromptMode::Ids);
+    }
+    if args.raw {
+        return flag(PromptMode::Raw);
+    }
+    if let Some(wanted) = wants_chat {
+        if !model.has_chat_template {
+            let what = format!("{wanted}: this model has no chat template");
+            return Err(Failure::usage(what, "`--raw` continues the prompt as it is"));
+        }
+        return flag(PromptMode::Chat);
+    }
+    match model.contract.and_then(|contract| contract.extra.get("recommended_prompt_mode")) {
+        None | Some(Value::Null) => {}
+        Some(Value::String(mode)) if mode == "raw" => {
+            return Ok(Sourced { value: PromptMode::Raw, source: Source::Contract });
+        }
+        Some(Value::String(mode)) if mode == "chat" && model.has_chat_template => {
+            return Ok(Sourced { value: PromptMode::Chat, source: Source::Contract });
+        }
+        Some(Value::String(mode)) if mode == "chat" => {}
+        Some(other) => return Err(bad_field(CONTRACT, "recommended_prompt_mode", other, "\"raw\" or \"chat\"")),
+    }
+    let value = if model.has_chat_template { PromptMode::Chat } else { PromptMode::Raw };
+    Ok(Sourced { value, source: Source::Model })
+}
+
+/// The sampler that a contract recommends, or else the one that its evidence was measured with.
+#[derive(Debug, Default)]
+struct ContractSampler {
+    temperature: Option<f32>,
+    top_p: Option<f32>,
+    top_k: Option<u32>,
+    min_p: Option<f32>,
+}
+
+impl ContractSampler {
+    /// Values out of their range are left out: the contract's findings name them.
+    fn of(contract: Option<&Contract>) -> Self {
+        let recommended = contract.and_then(|contract| contract.extra.get("recommended_sampler"));
+        let measured = || contract?.verified_on.as_ref()?.get("sampler");
+        let Some(sampler) = recommended.or_else(measured) else { return Self::default() };
+        let number = |field: &str, low: f64, high: f64| {
+            let value = sampler.get(field).and_then(Value::as_f64)?;
+            (low..=high).contains(&value).then_some(value as f32)
+        };
+        Self {
+            temperature: number("temperature", 0.0, 100.0),
+            top_p: number("top_p", 0.0, 1.0).filter(|&p| p > 0.0),
+            top_k: sampler.get("top_k").and_then(Value::as_u64).and_then(|k| u32::try_from(k).ok()),
+            min_p: number("min_p", 0.0, 1.0),
+        }
+    }
+}
+
+/// `generation_config.json`.
+struct Generation<'a> {
+    config: Option<&'a Map<String, Value>>,
+}
+
+impl Generation<'_> {
+    fn get(&self, field: &str) -> Option<&Value> {
+        self.config?.get(field).filter(|value| !value.is_null())
+    }
+
+    fn number(&self, field: &str, low: f32, high: f32) -> Result<Option<f32>, Failure> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        match value.as_f64().map(|number| number as f32) {
+            Some(number) if number >= low && number <= high => Ok(Some(number)),
+            _ => Err(bad_field(GENERATION_CONFIG, field, value, &format!("a number from {low} to {high}"))),
+        }
+    }
+
+    fn positive(&self, field: &str, high: f32) -> Result<Option<f32>, Failure> {
+        let number = self.number(field, 0.0, high)?;
+        match (number, self.get(field)) {
+            (Some(0.0), Some(value)) => {
+                Err(bad_field(GENERATION_CONFIG, field, value, &format!("a number above 0, at most {high}")))
+            }
+            _ => Ok(number),
+        }
+    }
+
+    fn count(&self, field: &str) -> Result<Option<u32>, Failure> {
+        let Some(value) = self.get(field) else { return Ok(None) };
+        let count = value.as_u64().and_then(|count| u32::try_from(count).ok());
+        count.map(Some).ok_or_else(|| bad_field(GENERATION_CONFIG, field, value, "a whole number"))
+    }
+}
+
+fn bad_field(file: &str, field: &str, value: &Value, expected: &str) -> Failure {
+    let value: String = value.to_string().chars().take(60).collect();
+    Failure::new(Exit::File, format!("{file}: {field}: {value}: {expected} was expected"))
+        .hint("correct the file, or download it again")
+}
+
+fn as_depth<S: Serializer>(depth: &Sourced<args::Depth>, serializer: S) -> Result<S::Ok, S::Error> {
+    let value = match depth.value {
+        args::Depth::Auto => Value::from("auto"),
+        args::Depth::Fixed(depth) => Value::from(depth),
+    };
+    Sourced { value, source: depth.source }.serialize(serializer)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,150 @@
+//! Precedence, ceilings, and where values say they come from.
+
+use clap::Parser as _;
+use serde_json::json;
+
+use super::*;
+use crate::args::{Cli, Command, Depth};
+
+fn typed(args: &[&str]) -> RunArgs {
+    let cli = Cli::try_parse_from(["mtplx", "run", "prompt"].iter().chain(args)).unwrap();
+    let Some(Command::Run(run)) = cli.command else { unreachable!() };
+    *run
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    value.as_object().unwrap().clone()
+}
+
+/// Settings for flags, a contract and a generation configuration, with the warnings.
+fn resolve(args: &[&str], contract: Value, generation: Value) -> Result<(Settings, Vec<String>), String> {
+    let (contract, _) = Contract::parse(object(contract));
+    let generation = object(generation);
+    let model = ModelSays {
+        contract: Some(&contract),
+        generation_config: Some(&generation),
+        max_depth: 4,
+        has_chat_template: true,
+    };
+    let mut warnings = Vec::new();
+    match Settings::resolve(&typed(args), model, &mut warnings) {
+        Ok(settings) => Ok((settings, warnings)),
+        Err(failure) => Err(failure.to_string()),
+    }
+}
+
+fn settings(args: &[&str], contract: Value, generation: Value) -> Settings {
+    resolve(args, contract, generation).unwrap().0
+}
+
+fn from<T>(value: T, source: Source) -> Sourced<T> {
+    Sourced { value, source }
+}
+
+#[test]
+fn flags_then_contract_then_generation_config_then_defaults() {
+    let contract = || json!({"recommended_sampler": {"temperature": 0.5, "top_p": 0.5}, "mtp_depth_default": 2});
+    let generation = || json!({"temperature": 0.4, "top_p": 0.4, "top_k": 4, "repetition_penalty": 1.1});
+    let all = settings(&["--temperature", "0.3"], contract(), generation());
+    assert_eq!(all.temperature, from(0.3, Source::Flag));
+    assert_eq!(all.top_p, from(0.5, Source::Contract));
+    assert_eq!(all.top_k, from(4, Source::GenerationConfig));
+    assert_eq!(all.repetition_penalty, from(1.1, Source::GenerationConfig));
+    assert_eq!(all.min_p, from(0.0, Source::Default));
+    assert_eq!(all.mtp_depth, from(Depth::Fixed(2), Source::Contract));
+    assert_eq!(all.max_tokens, from(512, Source::Default));
+
+    let none = settings(&[], json!({}), json!({}));
+    assert_eq!((none.temperature.value, none.top_p.value, none.top_k.value), (0.6, 0.95, 20));
+    assert_eq!(none.temperature.source, Source::Default);
+    assert_eq!(none.mtp_depth, from(Depth::Auto, Source::Default));
+    assert_eq!(none.acceptance, from(Rule::Rejection, Source::Default));
+    assert_eq!(none.seed.source, Source::Random);
+}
+
+#[test]
+fn the_sampler_of_the_evidence_is_the_contract_s() {
+    let measured = json!({"verified_on": {"sampler": {"temperature": 0.7, "top_k": 10, "top_p": "wide"}}});
+    let all = settings(&[], measured, json!({"temperature": 1.0, "top_p": 0.8}));
+    assert_eq!(all.temperature, from(0.7, Source::Contract));
+    assert_eq!(all.top_k, from(10, Source::Contract));
+    assert_eq!(all.top_p, from(0.8, Source::GenerationConfig));
+}
+
+#[test]
+fn do_sample_false_is_greedy() {
+    let all = settings(&[], json!({}), json!({"do_sample": false, "temperature": 0.9}));
+    assert_eq!(all.temperature, from(0.0, Source::GenerationConfig));
+    let all = settings(&["-t", "1"], json!({}), json!({"do_sample": false}));
+    assert_eq!(all.temperature, from(1.0, Source::Flag));
+}
+
+#[test]
+fn depth_has_a_ceiling() {
+    let (all, warnings) = resolve(&["--mtp-depth", "3"], json!({"mtp_depth_max": 2}), json!({})).unwrap();
+    assert_eq!(all.mtp_depth, from(Depth::Fixed(2), Source::Flag));
+    assert_eq!(all.mtp_depth_max, from(2, Source::Contract));
+    assert_eq!(warnings, ["--mtp-depth 3: this model drafts at most 2 tokens a round"]);
+
+    let all = settings(&["--mtp-depth", "auto"], json!({"mtp_depth_default": 3, "mtp_depth_max": 3}), json!({}));
+    assert_eq!((all.mtp_depth, all.mtp_depth_max.value), (from(Depth::Auto, Source::Flag), 3));
+    let all = settings(&["--no-mtp"], json!({}), json!({}));
+    assert_eq!(all.mtp_depth, from(Depth::Fixed(0), Source::Flag));
+    assert_eq!(all.mtp_depth_max, from(4, Source::Model));
+    let all = settings(&[], json!({"recommended_generation_mode": "ar"}), json!({}));
+    assert_eq!(all.mtp_depth, from(Depth::Fixed(0), Source::Contract));
+}
+
+#[test]
+fn raw_or_chat() {
+    let mode = |args: &[&str], contract| settings(args, contract, json!({})).prompt_mode;
+    assert_eq!(mode(&[], json!({})), from(PromptMode::Chat, Source::Model));
+    assert_eq!(mode(&[], json!({"recommended_prompt_mode": "raw"})), from(PromptMode::Raw, Source::Contract));
+    assert_eq!(mode(&["--chat"], json!({"recommended_prompt_mode": "raw"})), from(PromptMode::Chat, Source::Flag));
+    assert_eq!(mode(&["--raw"], json!({})), from(PromptMode::Raw, Source::Flag));
+    let error = resolve(&[], json!({"recommended_prompt_mode": 3}), json!({})).unwrap_err();
+    assert_eq!(error, "mtplx_runtime.json: recommended_prompt_mode: 3: \"raw\" or \"chat\" was expected");
+
+    let error =
+        |args: &[&str]| Settings::resolve(&typed(args), ModelSays::default(), &mut Vec::new()).unwrap_err().to_string();
+    assert_eq!(error(&["--system", "x"]), "--system: this model has no chat template");
+    let bare = Settings::resolve(&typed(&[]), ModelSays::default(), &mut Vec::new()).unwrap();
+    assert_eq!(bare.prompt_mode, from(PromptMode::Raw, Source::Model));
+    assert_eq!(bare.mtp_depth_max.value, 0);
+}
+
+#[test]
+fn unusable_fields_are_named() {
+    let error = |generation| resolve(&[], json!({}), generation).unwrap_err();
+    assert_eq!(
+        error(json!({"temperature": -1})),
+        "generation_config.json: temperature: -1: a number from 0 to 100 was expected"
+    );
+    assert_eq!(
+        error(json!({"top_p": 0})),
+        "generation_config.json: top_p: 0: a number above 0, at most 1 was expected"
+    );
+    assert_eq!(error(json!({"top_k": "x"})), "generation_config.json: top_k: \"x\": a whole number was expected");
+}
+
+#[test]
+fn every_value_says_where_it_came_from() {
+    let all = settings(&["--seed", "7", "--logit-bias", "3=-1"], json!({"mtp_depth_default": 2}), json!({}));
+    let document = serde_json::to_value(&all).unwrap();
+    assert_eq!(document["seed"], json!({"value": 7, "source": "flag"}));
+    assert_eq!(document["mtp_depth"], json!({"value": 2, "source": "contract"}));
+    assert_eq!(document["logit_bias"], json!({"value": {"3": -1.0}, "source": "flag"}));
+    assert_eq!(document["acceptance"], json!({"value": "rejection", "source": "default"}));
+}
+
+#[test]
+fn drafts_have_the_target_s_filters_unless_the_contract_says_otherwise() {
+    let all =
+        settings(&["--logit-bias", "3=-1"], json!({"recommended_draft_sampler": {"temperature": 0.8}}), json!({}));
+    let draft = all.draft_sampling().unwrap();
+    assert_eq!((draft.temperature, draft.top_p, draft.top_k), (0.8, 1.0, 0));
+    assert_eq!(draft.logit_bias, all.sampling().logit_bias);
+    let greedy = settings(&["-t0"], json!({"recommended_draft_sampler": {"temperature": 0.8}}), json!({}));
+    assert_eq!(greedy.draft_sampling(), None);
+    assert_eq!(settings(&[], json!({}), json!({})).draft_sampling(), None);
+}

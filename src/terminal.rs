@@ -1,0 +1,93 @@
+//! What people see beside the text: spinners and bars on standard error, and only on a terminal.
+
+use std::borrow::Cow;
+use std::io::{self, IsTerminal as _, Write};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+
+/// Something that takes a while: a spinner, or a bar once the amount is known. Vanishes when dropped.
+pub struct Progress(ProgressBar);
+
+impl Progress {
+    /// Shows `what` with a spinner; nothing at all if `quiet` or where standard error is no terminal.
+    pub fn start(what: impl Into<Cow<'static, str>>, quiet: bool) -> Self {
+        if quiet {
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::new_spinner().with_message(what);
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self(bar)
+    }
+
+    /// Reports so many of so many.
+    pub fn update(&self, done: usize, all: usize) {
+        if self.0.length().is_none()
+            && let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len}")
+        {
+            self.0.set_style(style);
+        }
+        self.0.set_length(all as u64);
+        self.0.set_position(done as u64);
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// Standard output for a model's text: every piece is flushed, and on a terminal its control characters are shown, not
+/// obeyed. A model may write anything.
+pub struct TextOut {
+    terminal: bool,
+    ends_with_newline: bool,
+}
+
+impl TextOut {
+    /// Standard output as it is now.
+    pub fn new() -> Self {
+        Self { terminal: io::stdout().is_terminal(), ends_with_newline: true }
+    }
+
+    /// Writes a piece of text.
+    pub fn write(&mut self, text: &str) -> io::Result<()> {
+        let shown = if self.terminal { visible(text) } else { Cow::Borrowed(text) };
+        let mut out = io::stdout().lock();
+        out.write_all(shown.as_bytes())?;
+        self.ends_with_newline = text.ends_with('\n');
+        out.flush()
+    }
+
+    /// Ends the last line.
+    pub fn finish(&mut self) -> io::Result<()> {
+        if self.ends_with_newline { Ok(()) } else { self.write("\n") }
+    }
+}
+
+/// Control characters, but for tabs and line ends, as their pictures.
+fn visible(text: &str) -> Cow<'_, str> {
+    let hidden = |c: char| c.is_control() && c != '\n' && c != '\t';
+    if !text.contains(hidden) {
+        return Cow::Borrowed(text);
+    }
+    let picture = |c: char| match c {
+        '\x00'..='\x1f' if hidden(c) => char::from_u32(0x2400 + u32::from(c)).unwrap_or('\u{fffd}'),
+        '\x7f' => '\u{2421}',
+        c if hidden(c) => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(picture).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_shown() {
+        assert_eq!(visible("a\tb\n"), "a\tb\n");
+        assert_eq!(visible("\x1b[31mred\r\x7f\u{9b}"), "␛[31mred␍␡\u{fffd}");
+    }
+}

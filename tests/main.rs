@@ -1,0 +1,10 @@
+//! The program as its users meet it: arguments in; output, errors and exit codes out.
+//!
+//! One binary, because each integration-test binary links MLX again.
+
+mod command;
+mod damage;
+mod generate;
+mod help;
+mod parity;
+mod prompts;
