@@ -90,3 +90,12 @@ fn references_that_are_none() {
     assert!(error.ends_with("input_ids: tensor not found"), "{error}");
     assert!(hint.contains("mtplx parity --help"));
 }
+
+/// MLX has no bf16 product of unquantized experts on a CPU. How close bf16 comes is not asked here, only that it computes.
+#[test]
+fn unquantized_experts_compute_in_their_own_type() {
+    let model = model("deepseek_v3_bf16");
+    let reference = format!("{model}/golden.safetensors");
+    let report = json(&["parity", &model, &reference, "--dtype", "native", "--tolerance", "10", "--json"]);
+    assert_eq!(report["passed"], true, "{report:#}");
+}

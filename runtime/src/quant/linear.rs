@@ -200,6 +200,11 @@ impl Experts {
     /// `x` `[n, 1 or k, 1, in]`, `chosen` `[n, k]` uint32 -> `[n, k, 1, out]`.
     pub fn forward(&self, x: &Array, chosen: &Array) -> Result<Array> {
         match &self.0 {
+            // MLX gathers in f32 only on a CPU.
+            Weight::Dense(w) if w.dtype() != Dtype::Float32 && default_device() == Device::Cpu => {
+                let (x32, w32) = (x.as_dtype(Dtype::Float32)?, w.as_dtype(Dtype::Float32)?);
+                ops::gather_mm(x32, w32.swap_axes(-1, -2)?, None, chosen, None)?.as_dtype(x.dtype())
+            }
             Weight::Dense(w) => ops::gather_mm(x, w.swap_axes(-1, -2)?, None, chosen, None),
             Weight::Quantized(w) => gather_qmm(x, w, chosen),
         }
