@@ -39,7 +39,7 @@ pub(crate) struct GatedDelta {
     pub shape: DeltaShape,
     /// Queries, keys and values in one, output gate, rates, decays.
     pub inputs: Fused,
-    /// `[taps, channels]`.
+    /// `[taps, channels]` f32.
     pub conv: Array,
     /// `-exp(A_log)`, `[value_heads]` f32.
     pub decay: Array,
@@ -117,8 +117,8 @@ impl GatedDelta {
         // [h, r, n, value_dim] -> [n, value_heads, value_dim]
         let heads = [n, value_heads as i32, value_dim as i32];
         let outputs = outputs.reshape(&[value_heads as i32, n, value_dim as i32])?.swap_axes(0, 1)?;
-        let gate = silu(&z.reshape(&heads)?)?;
-        let gated = self.norm.forward(&outputs.as_dtype(x.dtype())?)?.multiply(gate)?;
+        let gate = silu(&z.reshape(&heads)?.as_dtype(Dtype::Float32)?)?;
+        let gated = self.norm.forward(&outputs)?.multiply(gate)?.as_dtype(x.dtype())?;
         self.output.forward(&gated.reshape(&[n, self.shape.values() as i32])?)
     }
 
@@ -128,28 +128,27 @@ impl GatedDelta {
         ops::zeros::<f32>(&shape)
     }
 
-    /// A causal convolution of each channel by itself: `[taps - 1 + n, channels]` -> `[n, channels]`.
+    /// A causal convolution of each channel by itself: `[taps - 1 + n, channels]` -> `[n, channels]` f32.
     fn convolve(&self, input: &Array, n: i32) -> Result<Array> {
         let (taps, channels) = (self.shape.taps as i32, input.dim(1));
         let line = i64::from(channels);
         // Every row's window, as a view: [n, taps, channels].
-        let windows = ops::as_strided(input, &[n, taps, channels][..], &[line, line, 1][..], None)?;
+        let input = input.as_dtype(Dtype::Float32)?;
+        let windows = ops::as_strided(&input, &[n, taps, channels][..], &[line, line, 1][..], None)?;
         windows.multiply(&self.conv)?.sum_axis(1, false)
     }
 
-    /// Splits the convolved rows into heads, in f32.
+    /// Splits the convolved rows, f32, into heads.
     fn rows(&self, mixed: &Array, a: &Array, b: &Array) -> Result<DeltaRows> {
         let DeltaShape { key_heads, value_heads, key_dim, value_dim, .. } = self.shape;
         let [h, r, dk, dv] = [key_heads, value_heads / key_heads, key_dim, value_dim].map(|n| n as i32);
         let n = mixed.dim(0);
         let (keys, f32) = (h * dk, Dtype::Float32);
-        let mixed = mixed.as_dtype(f32)?;
         // x / sqrt(sum x^2 + eps) = x / sqrt(mean x^2 + eps / width) / sqrt(width)
-        let heads = slice_axis(&mixed, 1, 0, 2 * keys)?.reshape(&[n, 2, h, dk])?;
+        let heads = slice_axis(mixed, 1, 0, 2 * keys)?.reshape(&[n, 2, h, dk])?;
         let unit = fast::rms_norm(&heads, None, L2_EPS / dk as f32)?.multiply(&self.qk_scale)?;
         let qk = unit.transpose_axes(&[2, 1, 0, 3])?; // [h, 2, n, dk]
-        let v =
-            slice_axis(&mixed, 1, 2 * keys, mixed.dim(1))?.reshape(&[n, h, r, dv])?.transpose_axes(&[1, 2, 0, 3])?;
+        let v = slice_axis(mixed, 1, 2 * keys, mixed.dim(1))?.reshape(&[n, h, r, dv])?.transpose_axes(&[1, 2, 0, 3])?;
         let per_head = |x: &Array| x.reshape(&[n, h, r])?.transpose_axes(&[1, 2, 0]); // [h, r, n]
         let rate = per_head(&ops::sigmoid(b.as_dtype(f32)?)?)?;
         let step = ops::logaddexp(a.as_dtype(f32)?.add(&self.dt_bias)?, Array::from_f32(0.0))?; // softplus

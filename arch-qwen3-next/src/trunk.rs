@@ -99,10 +99,10 @@ fn gated_delta(loader: &Loader<'_>, module: &str) -> std::result::Result<GatedDe
     };
     let (channels, taps) = (shape.channels(), shape.taps);
     let conv_shape = if loader.names.raw { [channels, 1, taps] } else { [channels, taps, 1] };
-    let conv = weights.tensor(&format!("{module}.conv1d.weight"), &conv_shape)?;
+    let conv = weights.f32(&format!("{module}.conv1d.weight"), &conv_shape)?;
     let conv = conv.reshape(&[channels as i32, taps as i32])?.t().contiguous()?;
     let decay = weights.f32(&format!("{module}.A_log"), &[heads])?.exp()?.negative()?;
-    let norm = weights.norm(&format!("{module}.norm.weight"), shape.value_dim, config.common.eps, false)?;
+    let norm = weights.norm(&format!("{module}.norm.weight"), shape.value_dim, config.common.eps, false)?.in_f32();
     Ok(GatedDelta {
         shape,
         inputs: Fused::new(inputs)?,

@@ -1,5 +1,7 @@
 //! The pre-norm decoder layer: `x + mixer(norm x)`, then `x + ffn(norm x)`.
 
+use mlx_rs::Dtype;
+
 use super::{FeedForward, RmsNorm, Rows, Weights};
 use crate::artifact::LoadError;
 use crate::{Array, Result};
@@ -46,7 +48,8 @@ impl<M> Block<M> {
 
     /// `[n, hidden]` -> `[n, hidden]`, with the mixer run by `mix`.
     pub fn run(&self, x: &Array, mix: impl FnOnce(&M, &Array) -> Result<Array>) -> Result<Array> {
-        let x = x.add(mix(&self.mixer, &self.input_norm.forward(x)?)?)?;
+        let x = x.as_dtype(Dtype::Float32)?;
+        let x = x.add(mix(&self.mixer, &self.input_norm.forward(&x)?)?)?;
         x.add(self.feed_forward.forward(&self.post_norm.forward(&x)?)?)
     }
 }

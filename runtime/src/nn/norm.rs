@@ -1,6 +1,6 @@
 //! Root mean square norm (Zhang, Sennrich 2019): `x / sqrt(mean(x^2) + eps) * w`.
 
-use mlx_rs::fast;
+use mlx_rs::{Dtype, fast};
 
 use crate::{Array, Result};
 
@@ -9,16 +9,22 @@ use crate::{Array, Result};
 pub struct RmsNorm {
     weight: Array,
     eps: f32,
+    dtype: Dtype,
 }
 
 impl RmsNorm {
-    /// `weight` `[features]`, as it is applied.
-    pub fn new(weight: Array, eps: f32) -> Self {
-        Self { weight, eps }
+    /// `weight` `[features]` f32, as it is applied: 1 + w in bf16 would lose w. Outputs are `dtype`.
+    pub fn new(weight: Array, eps: f32, dtype: Dtype) -> Self {
+        Self { weight, eps, dtype }
     }
 
-    /// `[.., features]` -> the same.
+    /// The same with f32 outputs.
+    pub fn in_f32(self) -> Self {
+        Self { dtype: Dtype::Float32, ..self }
+    }
+
+    /// `[.., features]` of any floating type -> the same shape, computed in f32.
     pub fn forward(&self, x: &Array) -> Result<Array> {
-        fast::rms_norm(x, Some(&self.weight), self.eps)
+        fast::rms_norm(x, Some(&self.weight), self.eps)?.as_dtype(self.dtype)
     }
 }

@@ -16,7 +16,7 @@
 mod compare;
 mod reference;
 
-pub use compare::{Argmax, Comparison};
+pub use compare::{Argmax, Comparison, Tolerance};
 pub use reference::{Reference, ReferenceError};
 
 use crate::model::{DraftHead, MtpModel};
