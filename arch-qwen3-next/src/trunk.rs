@@ -4,7 +4,7 @@ use mtplx_runtime::artifact::LoadError;
 use mtplx_runtime::cache::{Cache, KvCache, LayerCache, RecurrentCache};
 use mtplx_runtime::mlx_rs::error::Exception;
 use mtplx_runtime::model::Trunk;
-use mtplx_runtime::nn::{Attention, Block, Embedding, LmHead, Mixer as _, RmsNorm, Rows};
+use mtplx_runtime::nn::{Attention, Block, Embedding, LmHead, Mixer as _, Residual, RmsNorm, Rows};
 use mtplx_runtime::quant::{Fused, Linear, Weight};
 use mtplx_runtime::{Array, Result};
 
@@ -67,14 +67,14 @@ impl Trunk for Qwen3NextTrunk {
         if caches.len() != self.layers.len() {
             return Err(Exception::custom(format!("a cache of {} layers for {}", caches.len(), self.layers.len())));
         }
-        let mut x = self.embedding.forward(tokens)?;
+        let mut x = Residual::new(&self.embedding.forward(tokens)?)?;
         for (layer, cache) in self.layers.iter().zip(caches) {
-            x = layer.run(&x, |mixer, x| match mixer {
+            layer.run(&mut x, |mixer, x| match mixer {
                 TrunkMixer::GatedDelta(delta) => delta.forward(x, cache.recurrent()?),
                 TrunkMixer::Attention(attention) => attention.forward(x, &mut Rows::Kept(cache.kv()?)),
             })?;
         }
-        self.norm.forward(&x)
+        x.norm(&self.norm)
     }
 
     fn logits(&mut self, hidden: &Array) -> Result<Array> {

@@ -4,7 +4,7 @@ use mlx_rs::error::Exception;
 
 use super::plan::config::Common;
 use super::plan::{DecoderPlan, MixerPlan};
-use super::{Block, Embedding, LmHead, Mixer, RmsNorm, Rows, Weights};
+use super::{Block, Embedding, LmHead, Mixer, Residual, RmsNorm, Rows, Weights};
 use crate::artifact::LoadError;
 use crate::cache::{Cache, KvCache, LayerCache};
 use crate::model::Trunk;
@@ -60,11 +60,11 @@ impl<M: Mixer> Trunk for Decoder<M> {
         if caches.len() != self.layers.len() {
             return Err(Exception::custom(format!("a cache of {} layers for {}", caches.len(), self.layers.len())));
         }
-        let mut x = self.embedding.forward(tokens)?;
+        let mut x = Residual::new(&self.embedding.forward(tokens)?)?;
         for (layer, cache) in self.layers.iter().zip(caches) {
-            x = layer.forward(&x, &mut Rows::Kept(cache.kv()?))?;
+            layer.forward(&mut x, &mut Rows::Kept(cache.kv()?))?;
         }
-        self.norm.forward(&x)
+        x.norm(&self.norm)
     }
 
     fn logits(&mut self, hidden: &Array) -> Result<Array> {

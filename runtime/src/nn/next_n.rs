@@ -9,7 +9,7 @@
 use mlx_rs::error::Exception;
 use mlx_rs::ops;
 
-use super::{Block, Embedding, LmHead, Mixer, RmsNorm};
+use super::{Block, Embedding, LmHead, Mixer, Residual, RmsNorm};
 use crate::artifact::ConcatOrder;
 use crate::cache::{Cache, KvCache, LayerCache, RecurrentCache, Tape};
 use crate::mlx::slice_axis;
@@ -79,7 +79,9 @@ impl<M: Mixer> NextNModule for NextNLayer<M> {
     }
 
     fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array> {
-        self.block.forward(x, rows)
+        let mut x = Residual::new(x)?;
+        self.block.forward(&mut x, rows)?;
+        x.sum()
     }
 
     fn norm(&self, x: &Array) -> Result<Array> {
