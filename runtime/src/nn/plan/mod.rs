@@ -3,11 +3,13 @@
 //! A plan knows its tensors by name and shape. It lists them, so that a checkpoint can be judged by its headers without a
 //! device (`expected`), and it reads them (`load`).
 
+mod architecture;
 mod attention;
 pub mod config;
 mod feed_forward;
 mod next_n;
 
+pub use architecture::PlannedArchitecture;
 pub use attention::{AttentionPlan, QkNormPlan};
 pub use feed_forward::{FeedForwardPlan, MoePlan, RouterPlan, SharedPlan, SwiGluPlan};
 pub use next_n::{HeadNames, HeadPlan};
