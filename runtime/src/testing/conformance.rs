@@ -10,9 +10,10 @@ use crate::architecture::MtpArchitecture;
 pub type Check = fn(&dyn MtpArchitecture, &Fixture);
 
 /// Every check of one fixture, by name.
-pub const CHECKS: [(&str, Check); 14] = [
+pub const CHECKS: [(&str, Check); 15] = [
     ("golden_tensors", checks::golden_tensors),
     ("golden_states", checks::golden_states),
+    ("contracts_choose_the_hidden_states", checks::contracts_choose_the_hidden_states),
     ("chunked_prefill_is_prefill", checks::chunked_prefill_is_prefill),
     ("verified_rows_are_single_steps", checks::verified_rows_are_single_steps),
     ("every_keep_is_a_fresh_forward", checks::every_keep_is_a_fresh_forward),
@@ -113,6 +114,7 @@ macro_rules! conformance {
             $($crate::conformance! { @folder $architecture, $folder, [
                 golden_tensors,
                 golden_states,
+                contracts_choose_the_hidden_states,
                 chunked_prefill_is_prefill,
                 verified_rows_are_single_steps,
                 every_keep_is_a_fresh_forward,

@@ -126,6 +126,7 @@ where
             hidden_size: self.common.hidden,
             context: self.common.context,
             weight_bytes: weights.nbytes(),
+            hidden_variant: trunk.hidden_variant(),
         };
         Ok(MtpModel { trunk: Box::new(trunk), draft_head, info })
     }
