@@ -12,18 +12,19 @@ use crate::Result;
 use crate::mlx::cuda_default;
 
 /// Whether a kernel may run: a CUDA device, and a self-check that passed.
-pub(crate) struct Gate {
+pub struct Gate {
     name: &'static str,
     passed: OnceLock<bool>,
 }
 
 impl Gate {
-    pub(crate) const fn new(name: &'static str) -> Self {
+    /// Closed until its kernel is first asked for.
+    pub const fn new(name: &'static str) -> Self {
         Self { name, passed: OnceLock::new() }
     }
 
     /// Runs `check` at the first call: the largest relative difference between kernel and twin, and what it may be.
-    pub(crate) fn open(&self, check: impl FnOnce() -> Result<(f32, f32)>) -> bool {
+    pub fn open(&self, check: impl FnOnce() -> Result<(f32, f32)>) -> bool {
         *self.passed.get_or_init(|| {
             if !cuda_default() {
                 return false;
@@ -40,7 +41,7 @@ impl Gate {
 }
 
 /// The largest absolute difference over the largest absolute value of `twin`.
-pub(crate) fn relative_difference(ours: &crate::Array, twin: &crate::Array) -> Result<f32> {
+pub fn relative_difference(ours: &crate::Array, twin: &crate::Array) -> Result<f32> {
     use mlx_rs::Dtype;
     let (ours, twin) = (ours.as_dtype(Dtype::Float32)?, twin.as_dtype(Dtype::Float32)?);
     let difference = ours.subtract(&twin)?.abs()?.max(None)?.divide(twin.abs()?.max(None)?)?;

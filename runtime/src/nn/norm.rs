@@ -19,6 +19,16 @@ impl RmsNorm {
         Self { weight, eps, dtype }
     }
 
+    /// The weight as applied, `[features]` f32.
+    pub fn weight(&self) -> &Array {
+        &self.weight
+    }
+
+    /// What is added to the mean square.
+    pub fn eps(&self) -> f32 {
+        self.eps
+    }
+
     /// The same with f32 outputs.
     pub fn in_f32(self) -> Self {
         Self { dtype: Dtype::Float32, ..self }
