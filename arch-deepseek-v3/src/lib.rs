@@ -6,12 +6,14 @@
 
 mod config;
 mod draft_head;
+mod forge;
 mod mla;
 mod trunk;
 mod weights;
 
 use mtplx_runtime::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
 use mtplx_runtime::artifact::{Checkpoint, LoadError};
+use mtplx_runtime::forge::Rules;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::register_architecture;
 
@@ -47,6 +49,10 @@ impl MtpArchitecture for DeepSeekV3 {
 
     fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
         weights::plan(checkpoint)?.load(checkpoint, options, DESCRIPTOR.max_depth)
+    }
+
+    fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
+        forge::rules(checkpoint)
     }
 }
 

@@ -10,6 +10,7 @@ mod weights;
 
 use mtplx_runtime::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
 use mtplx_runtime::artifact::{Checkpoint, LoadError};
+use mtplx_runtime::forge::Rules;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::register_architecture;
 
@@ -45,6 +46,10 @@ impl MtpArchitecture for Mimo {
 
     fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
         weights::plan(checkpoint)?.load(checkpoint, options, DESCRIPTOR.max_depth)
+    }
+
+    fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
+        Ok(weights::plan(checkpoint)?.forge_rules(checkpoint))
     }
 }
 

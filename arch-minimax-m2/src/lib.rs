@@ -11,6 +11,7 @@ mod weights;
 
 use mtplx_runtime::architecture::{Descriptor, Detection, LoadOptions, MtpArchitecture, Tier};
 use mtplx_runtime::artifact::{Checkpoint, LoadError};
+use mtplx_runtime::forge::Rules;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::register_architecture;
 
@@ -43,6 +44,10 @@ impl MtpArchitecture for MiniMaxM2 {
 
     fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
         weights::plan(checkpoint)?.load(checkpoint, options, DESCRIPTOR.max_depth)
+    }
+
+    fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
+        Ok(weights::plan(checkpoint)?.forge_rules(checkpoint))
     }
 }
 

@@ -6,6 +6,7 @@
 mod attention;
 pub mod config;
 mod feed_forward;
+mod forge;
 mod next_n;
 
 pub use attention::{AttentionPlan, QkNormPlan};
