@@ -171,6 +171,8 @@ impl Rules {
                 continue;
             };
             let output = |index: usize| format!("{mlp}.switch_mlp.{}.weight", EXPERTS[index]);
+            // A pass before may have renamed the output.
+            let stored = rule.source.tensors().to_vec();
             let rest = rest.strip_suffix(".weight").unwrap_or(rest);
             let of = |name: &str| numbered.iter().position(|known| *known == name);
             if let Some((number, name)) = rest.split_once('.')
@@ -183,20 +185,21 @@ impl Rules {
                         let stack: &mut Rule = &mut stacked[*place.get()];
                         stack.shape[0] += 1;
                         if let Source::Stack(tensors) = &mut stack.source {
-                            tensors.push(rule.output.clone());
+                            tensors.extend(stored);
                         }
                     }
                     Entry::Vacant(place) => {
                         place.insert(stacked.len());
-                        let source = Source::Stack(vec![rule.output.clone()]);
+                        let source = Source::Stack(stored);
                         stacked.push(Rule { shape: [&[1], &*rule.shape].concat(), output, source, ..rule });
                     }
                 }
             } else if rest == "gate_up_proj"
                 && let [experts, rows, width] = *rule.shape
+                && let [tensor] = &*stored
             {
                 for (index, start) in [(0, 0), (1, rows / 2)] {
-                    let source = Source::Rows { tensor: rule.output.clone(), each: rows, start };
+                    let source = Source::Rows { tensor: tensor.clone(), each: rows, start };
                     let (output, shape) = (output(index), vec![experts, rows / 2, width]);
                     stacked.push(Rule { output, shape, source, packable: true, ..rule.clone() });
                 }
