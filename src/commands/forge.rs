@@ -137,9 +137,6 @@ fn make(job: &Job<'_>, architecture: &'static str, out: &Path, args: &MakingArgs
         groups: &groups,
         written: None,
     };
-    if !args.json {
-        table(&mut io::stdout().lock(), &document)?;
-    }
     if !args.dry_run {
         let interrupt = on_interrupt()?;
         let bar = Bytes::start(args.json);
@@ -149,13 +146,13 @@ fn make(job: &Job<'_>, architecture: &'static str, out: &Path, args: &MakingArgs
         drop(bar);
         let outcome = outcome?;
         let seconds = started.elapsed().as_secs_f64();
-        if !args.json {
-            summary(&mut stderr(), &outcome, started.elapsed(), out)?;
-        }
+        summary(&mut stderr(), &outcome, started.elapsed(), out)?;
         document.written = Some(Written { outcome, seconds });
     }
-    if args.json {
-        let mut stdout = io::stdout().lock();
+    let mut stdout = io::stdout().lock();
+    if !args.json {
+        table(&mut stdout, &document)?;
+    } else {
         serde_json::to_writer_pretty(&mut stdout, &document).context("standard output")?;
         writeln!(stdout)?;
     }

@@ -127,7 +127,8 @@ impl Policy {
     pub fn parse(path: &str, text: &str) -> Result<Self, ForgeError> {
         let fault = |field: String, what: String| ForgeError::policy(path, field, what);
         let file: File = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].lines().count().max(1));
+            let line =
+                error.span().map_or(1, |span| text.bytes().take(span.start).filter(|&byte| byte == b'\n').count() + 1);
             fault(format!("line {line}"), error.message().to_owned())
         })?;
         if file.name.is_empty() || file.name.len() > 64 || file.name.chars().any(char::is_control) {
