@@ -421,3 +421,64 @@ fn shapes() {
     minimax-m2 135.0 GB
     ");
 }
+
+/// A build of somebody else's, packed and without its head: it gets a head, and keeps every bit of its trunk.
+#[test]
+fn a_packed_build_gets_its_head_back() {
+    let (build, bench) = (copy("trained_qwen3_5/mlx_q4g32"), Bench::new());
+    fs::remove_file(build.path().join("mtp.safetensors")).unwrap();
+    edit(&build.path().join("config.json"), |config| {
+        for field in ["mtplx_mtp_quantization", "mlx_lm_extra_tensors"] {
+            config.as_object_mut().unwrap().remove(field);
+        }
+    });
+    let source = build.path().to_str().unwrap();
+    let from = ["--mtp-from", &model("trained_qwen3_5")];
+    let (_, hint) = fails(&["forge", source, &bench.out(), from[0], from[1]], 4);
+    assert!(hint.contains("--policy as-is"), "{hint}");
+
+    bench.forge(source, &["--policy", "as-is", "--head", "int4", from[0], from[1]]);
+    let trunk = |dir: &Path| tensors(dir, "model.safetensors");
+    assert!(trunk(Path::new(&bench.out())) == trunk(build.path()));
+    assert_eq!(tensors(bench.out(), "mtp.safetensors").len(), 29);
+    let args =
+        ["run", "fn main() {", "--raw", "--model", &bench.out(), "--temperature", "0", "-n", "24", "--ignore-eos"];
+    let document = run_json(&[&args[..], &["--mtp-depth", "1", "--json"]].concat());
+    let accepted = document["stats"]["accepted_by_depth"][0].as_u64();
+    assert!(accepted > Some(0), "a trained head drafts for the trunk that it was trained with: {document:#}");
+    // The whole of it again, head and all.
+    let again = Bench::new();
+    again.forge(&bench.out(), &["--policy", "as-is"]);
+    for file in ["model.safetensors", "mtp.safetensors"] {
+        assert!(tensors(bench.out(), file) == tensors(again.out(), file), "{file}");
+    }
+}
+
+/// Names, shapes and types of vendored artifacts that mlx-lm converted: from their configurations alone come the same.
+#[test]
+fn names_and_shapes_are_those_of_mlx_lm() {
+    for name in ["deepseek_v3", "glm4_moe", "qwen3_5_dense", "qwen3_5_moe", "qwen3_next_moe", "trained_qwen3_5"] {
+        let (theirs, bench) = (fixture(name).join("mlx_q4g32"), Bench::new());
+        let mut config: Value = serde_json::from_slice(&fs::read(theirs.join("config.json")).unwrap()).unwrap();
+        for field in ["quantization", "quantization_config", "mtplx_mtp_quantization", "mlx_lm_extra_tensors"] {
+            config.as_object_mut().unwrap().remove(field);
+        }
+        if name == "qwen3_next_moe" {
+            // Qwen3-Next announces its head by tensors alone.
+            config["num_nextn_predict_layers"] = json!(1);
+        }
+        let shape = bench.0.path().join("shape.json");
+        fs::write(&shape, config.to_string()).unwrap();
+        let routers = "[[rule]]\ngroups = [\"router\"]\nbits = 8\ngroup_size = 64\n[[rule]]\ngroups = [\"mtp_router\"]\nkeep = true\n";
+        let policy = bench.policy(&format!("{Q4G32}dense = \"f32\"\n{routers}"));
+        run_json(&["forge", "synth", "--like", shape.to_str().unwrap(), &bench.out(), "--policy", &policy, "--json"]);
+        let list = |dir: &Path, file: &str| -> Vec<(String, Dtype, Vec<usize>)> {
+            let read = tensors(dir, file).into_iter().map(|(name, (dtype, shape, _))| (name, dtype, shape));
+            // A copy of the trunk's head, which nothing reads.
+            read.filter(|(name, ..)| !name.contains("shared_head_head")).collect()
+        };
+        for file in ["model.safetensors", "mtp.safetensors"] {
+            assert_eq!(list(Path::new(&bench.out()), file), list(&theirs, file), "{name}");
+        }
+    }
+}

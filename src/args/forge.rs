@@ -10,7 +10,7 @@ use super::{Model, positive};
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
 #[command(
     after_help = "Built-in policies: `gdn8-speed4` (Gated DeltaNet 8-bit, the rest 4-bit), `flat4`, `flat8`, `bf16` (nothing \
-packed). A policy of one's own is a TOML file:\n\n  name = \"mine\"\n  bits = 4                # or `keep = true`: not packed\n  \
+packed), `as-is` (a packed build stays as it is: with --mtp-from, it gets its head back). A policy of one's own is a TOML file:\n\n  name = \"mine\"\n  bits = 4                # or `keep = true`: not packed\n  \
 group_size = 64\n\n  [[rule]]                # the first rule that fits decides\n  groups = [\"linear_attn\", \"self_attn\"]\n  \
 bits = 8\n\n  [[rule]]\n  modules = [\"*.layers.0.*\"]\n  keep = true\n\nGroups: embedding, linear_attn, self_attn, mlp, \
 experts, shared_expert, router, lm_head, mtp_fc, mtp_layer, mtp_router. `norms = \"f32\"` keeps all of 1 + w where norms are \

@@ -49,7 +49,6 @@ const OF_THE_HEAD: [&str; 6] = [
 /// # Errors
 /// Another model, by `model_type` or by a field that the head's arithmetic depends on.
 pub(super) fn config(trunk: &Checkpoint, other: &Checkpoint) -> Result<Map<String, Value>, ForgeError> {
-    let shown = |value: Option<&Value>| value.map_or("nothing".to_owned(), Value::to_string);
     let differ = |field: &str, theirs: String, ours: String| ForgeError::Graft {
         other: other.path("config.json").into(),
         field: field.into(),
@@ -62,9 +61,11 @@ pub(super) fn config(trunk: &Checkpoint, other: &Checkpoint) -> Result<Map<Strin
     }
     let stated = |config: &Config, field: &str| config.text().get(field).filter(|value| !value.is_null()).cloned();
     for field in SAME {
-        let (ours, theirs) = (stated(ours, field), stated(theirs, field));
-        if ours != theirs {
-            return Err(differ(field, shown(theirs.as_ref()), shown(ours.as_ref())));
+        // What one of them leaves out is the family's default, or is seen in the shapes.
+        if let (Some(ours), Some(theirs)) = (stated(ours, field), stated(theirs, field))
+            && !agree(&ours, &theirs)
+        {
+            return Err(differ(field, theirs.to_string(), ours.to_string()));
         }
     }
     let mut fields: Map<String, Value> = ours.fields().map(|(name, value)| (name.to_owned(), value.clone())).collect();
@@ -79,6 +80,18 @@ pub(super) fn config(trunk: &Checkpoint, other: &Checkpoint) -> Result<Map<Strin
         };
     }
     Ok(fields)
+}
+
+/// Whether two values mean the same: numbers however they are written, of objects the fields that both have (writers
+/// rename `rope_type` and leave out defaults).
+fn agree(ours: &Value, theirs: &Value) -> bool {
+    match (ours, theirs) {
+        (Value::Object(ours), Value::Object(theirs)) => {
+            ours.iter().all(|(field, value)| theirs.get(field).is_none_or(|other| agree(value, other)))
+        }
+        (Value::Number(ours), Value::Number(theirs)) => ours.as_f64() == theirs.as_f64(),
+        _ => ours == theirs,
+    }
 }
 
 /// The rules of the trunk with the head of `other`, whose tensors must be what the trunk's configuration asks of a head.

@@ -38,11 +38,11 @@ impl<'a> Job<'a> {
         head: Option<&'a Checkpoint>,
         policy: Policy,
     ) -> Result<Self, ForgeError> {
-        refuse_packed(checkpoint)?;
+        refuse_packed(checkpoint, &policy)?;
         let mut rules = architecture.forge_rules(checkpoint)?.grouped();
         let config: Map<String, Value> = match head {
             Some(other) => {
-                refuse_packed(other)?;
+                refuse_packed(other, &policy)?;
                 let config = graft::config(checkpoint, other)?;
                 rules = graft::rules(architecture, rules, &config, other)?;
                 config
@@ -164,9 +164,12 @@ fn fingerprint(plan: &Plan, documents: &Documents, sources: &[Option<&Checkpoint
     hex(&hash.finalize())
 }
 
+/// What to do about a checkpoint that is packed already.
+pub(super) const PACKED_HINT: &str =
+    "forge from the unquantized checkpoint: what packing lost does not come back; `--policy as-is` keeps it as it is";
+
 /// Refuses a checkpoint whose configuration says that it is packed, other than in block-scaled fp8.
-fn refuse_packed(checkpoint: &Checkpoint) -> Result<(), ForgeError> {
-    let hint = "forge from the unquantized checkpoint: what packing lost does not come back";
+fn refuse_packed(checkpoint: &Checkpoint, policy: &Policy) -> Result<(), ForgeError> {
     for level in [checkpoint.config(), &checkpoint.config().text()] {
         let section = match level.section("quantization")? {
             Some(section) => Some(section),
@@ -176,11 +179,20 @@ fn refuse_packed(checkpoint: &Checkpoint) -> Result<(), ForgeError> {
         if section.string_opt("quant_method")? == Some("fp8") {
             continue;
         }
+        if policy.keeps_packed && !section.has("quant_method") {
+            continue;
+        }
         let method = section.string_opt("quant_method")?.unwrap_or("MLX's quantization").to_owned();
         let what = format!("{}: packed already ({method})", checkpoint.path("config.json"));
-        return Err(ForgeError::unsupported(what, hint));
+        return Err(ForgeError::unsupported(what, PACKED_HINT));
     }
     Ok(())
+}
+
+/// Whether a checkpoint states block-scaled fp8.
+pub(super) fn is_fp8(checkpoint: &Checkpoint) -> Result<bool, ForgeError> {
+    let Some(stated) = checkpoint.config().section("quantization_config")? else { return Ok(false) };
+    Ok(stated.string_opt("quant_method")? == Some("fp8"))
 }
 
 /// The head is there as a whole.
@@ -216,6 +228,9 @@ struct Converter<'a>(Reader<'a>);
 
 impl Produce for Converter<'_> {
     fn rows(&self, output: &Output, rows: std::ops::Range<usize>, parts: &mut Parts) -> Result<(), ForgeError> {
+        if let Coding::Kept(..) = output.coding {
+            return self.0.kept(output, rows, parts);
+        }
         if self.0.copy(output, rows.clone(), &mut parts.weight)? {
             return Ok(());
         }
@@ -223,6 +238,7 @@ impl Produce for Converter<'_> {
         let mut values = Vec::with_capacity(rows.len() * output.width());
         self.0.floats(output, rows, &mut values)?;
         match output.coding {
+            Coding::Kept(..) => {} // above
             Coding::Dense(dtype) => values.iter().for_each(|&value| affine::push(&mut parts.weight, value, dtype)),
             Coding::Packed(scheme, dtype) => {
                 let Parts { weight, scales, biases } = parts;

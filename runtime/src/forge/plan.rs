@@ -1,6 +1,6 @@
 //! What will be written, and where: rules and policy, applied to headers. Nothing here reads a weight.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::layout::{self, SHARD, Tensor};
 use super::{ForgeError, Group, Part, Policy, Rule, Rules, Source};
 use crate::artifact::Checkpoint;
-use crate::quant::Scheme;
+use crate::quant::{Mode, Quantization, Scheme};
 
 /// How an output is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub enum Coding {
     Dense(Dtype),
     /// Packed, with scales and biases of this type.
     Packed(Scheme, Dtype),
+    /// Packed already, and copied.
+    Kept(Scheme, Dtype),
 }
 
 /// An output of the plan.
@@ -52,9 +54,9 @@ impl Output {
     /// What it is stored as: one tensor, or weight, scales and biases.
     pub(super) fn tensors(&self) -> Vec<Tensor> {
         let tensor = |name, dtype, shape| Tensor { name, dtype, shape };
-        let Coding::Packed(scheme, dtype) = self.coding else {
-            let Coding::Dense(dtype) = self.coding else { return Vec::new() };
-            return vec![tensor(self.rule.output.clone(), dtype, self.rule.shape.clone())];
+        let (scheme, dtype) = match self.coding {
+            Coding::Dense(dtype) => return vec![tensor(self.rule.output.clone(), dtype, self.rule.shape.clone())],
+            Coding::Packed(scheme, dtype) | Coding::Kept(scheme, dtype) => (scheme, dtype),
         };
         let with_width = |width: usize| {
             let mut shape = self.rule.shape.clone();
@@ -64,11 +66,14 @@ impl Output {
         };
         let module = self.rule.module();
         let groups = with_width(self.width() / scheme.group_size());
-        vec![
+        let mut tensors = vec![
             tensor(format!("{module}.weight"), Dtype::U32, with_width(self.width() / 8 * scheme.bits() / 4)),
             tensor(format!("{module}.scales"), dtype, groups.clone()),
-            tensor(format!("{module}.biases"), dtype, groups),
-        ]
+        ];
+        if scheme.mode() == Mode::Affine {
+            tensors.push(tensor(format!("{module}.biases"), dtype, groups));
+        }
+        tensors
     }
 
     /// Its size in the artifact.
@@ -79,7 +84,7 @@ impl Output {
     /// Its scheme, where it is packed.
     pub fn scheme(&self) -> Option<Scheme> {
         match self.coding {
-            Coding::Packed(scheme, _) => Some(scheme),
+            Coding::Packed(scheme, _) | Coding::Kept(scheme, _) => Some(scheme),
             Coding::Dense(_) => None,
         }
     }
@@ -120,15 +125,23 @@ impl Plan {
     /// A source that is packed already or of a type that is not read.
     pub fn new(rules: &Rules, policy: Policy, trunk: &Checkpoint, head: &Checkpoint) -> Result<Self, ForgeError> {
         let mut outputs = Vec::new();
-        let mut used = std::collections::HashSet::new();
+        let mut used: HashSet<String> = HashSet::new();
+        let (of_trunk, of_head) = (stated_in(trunk, &policy)?, stated_in(head, &policy)?);
         for rule in rules.iter() {
-            let checkpoint = if rule.part == Part::Head { head } else { trunk };
+            let is_head = rule.part == Part::Head;
+            let (checkpoint, stated) = if is_head { (head, &of_head) } else { (trunk, &of_trunk) };
+            if let Some((coding, parts)) = kept(rule, checkpoint, stated.as_ref(), &policy)? {
+                let bytes = parts.iter().filter_map(|part| Some(checkpoint.tensor(part)?.range.len() as u64)).sum();
+                used.extend(parts);
+                outputs.push(Output { rule: rule.clone(), coding, source_bytes: bytes });
+                continue;
+            }
             let (mut bytes, mut dtype) = (0, None);
             for name in rule.source.tensors() {
                 let info = checkpoint.require(name)?;
                 dtype = Some(source_type(checkpoint, name, info.dtype)?);
                 bytes += info.range.len() as u64;
-                used.insert(name.as_str());
+                used.insert(name.clone());
                 if info.dtype == Dtype::F8_E4M3 {
                     let scale = checkpoint.require(&scale_name(name))?;
                     bytes += scale.range.len() as u64;
@@ -151,7 +164,7 @@ impl Plan {
             outputs.push(Output { rule, coding: Coding::Dense(info.dtype), source_bytes: info.range.len() as u64 });
         }
         let of_scale = |name: &str| name.strip_suffix("_scale_inv").is_some_and(|weight| used.contains(weight));
-        let unused = trunk.tensors().map(|(name, _)| name).filter(|name| !used.contains(name) && !of_scale(name));
+        let unused = trunk.tensors().map(|(name, _)| name).filter(|name| !used.contains(*name) && !of_scale(name));
         let left_out = unused.map(str::to_owned).collect();
         Ok(Self::assemble(outputs, left_out, policy))
     }
@@ -193,7 +206,7 @@ impl Plan {
         for output in &self.outputs {
             let (bits, group_size) = match output.coding {
                 Coding::Dense(dtype) => (dtype.bitsize(), None),
-                Coding::Packed(scheme, _) => (scheme.bits(), Some(scheme.group_size())),
+                Coding::Packed(scheme, _) | Coding::Kept(scheme, _) => (scheme.bits(), Some(scheme.group_size())),
             };
             let group = output.rule.group;
             let row = rows.entry((group, std::cmp::Reverse(bits), group_size)).or_insert_with(|| Row {
@@ -287,6 +300,37 @@ fn coding(rule: &Rule, policy: &Policy, dtype: Dtype) -> Coding {
     }
 }
 
+/// What a checkpoint states of its packed modules, where these are to be kept.
+fn stated_in(checkpoint: &Checkpoint, policy: &Policy) -> Result<Option<Quantization>, ForgeError> {
+    if !policy.keeps_packed {
+        return Ok(None);
+    }
+    // Block-scaled fp8 is not packed in this sense: such tensors are unscaled.
+    let fp8 = super::job::is_fp8(checkpoint)?;
+    Ok(Some(if fp8 { Quantization::default() } else { Quantization::from_config(checkpoint.config())? }))
+}
+
+/// A module that is packed already and stays so: its scheme, and its stored tensors.
+fn kept(
+    rule: &Rule,
+    checkpoint: &Checkpoint,
+    stated: Option<&Quantization>,
+    policy: &Policy,
+) -> Result<Option<(Coding, Vec<String>)>, ForgeError> {
+    let (Some(stated), true, Source::Whole(weight)) = (stated, rule.packable && policy.keeps_packed, &rule.source)
+    else {
+        return Ok(None);
+    };
+    let module = weight.strip_suffix(".weight").unwrap_or(weight);
+    // A head's file may be packed otherwise than config.json says of the trunk: there the shapes tell.
+    let by_config = rule.part == Part::Trunk;
+    let Some(scheme) = stated.resolve(checkpoint, module, &rule.shape, by_config)? else { return Ok(None) };
+    let parts = ["weight", "scales", "biases"].map(|part| format!("{module}.{part}"));
+    let parts: Vec<String> = parts.into_iter().filter(|part| checkpoint.tensor(part).is_some()).collect();
+    let dtype = checkpoint.require(&format!("{module}.scales"))?.dtype;
+    Ok(Some((Coding::Kept(scheme, dtype), parts)))
+}
+
 /// The tensor of a block-scaled fp8 weight's scales.
 pub(super) fn scale_name(weight: &str) -> String {
     format!("{weight}_scale_inv")
@@ -298,7 +342,7 @@ fn source_type(checkpoint: &Checkpoint, name: &str, dtype: Dtype) -> Result<Dtyp
     if dtype == Dtype::U32 || checkpoint.tensor(&format!("{module}.scales")).is_some() {
         return Err(ForgeError::unsupported(
             format!("{}: {name}: packed already", checkpoint.label()),
-            "forge from the unquantized checkpoint: what packing lost does not come back",
+            super::job::PACKED_HINT,
         ));
     }
     match dtype {

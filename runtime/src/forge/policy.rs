@@ -7,6 +7,7 @@
 //! name = "mine"
 //! bits = 4               # of modules that no rule speaks of; or `keep = true`
 //! group_size = 64        # 32, 64 or 128
+//! packed = "keep"        # a module that is packed already stays as it is; "refuse" is the default
 //! norms = "f32"          # where 1 + w is written: "source" (the default) rounds it to the checkpoint's type
 //! dense = "bf16"         # the type of what is not packed: "source" (the default), "bf16", "f16" or "f32"
 //!
@@ -32,6 +33,8 @@ pub struct Policy {
     pub name: String,
     default: Option<Scheme>,
     rules: Vec<Matcher>,
+    /// Whether modules that are packed already stay as they are.
+    pub keeps_packed: bool,
     /// The type of norms to which 1 was added, where it is not the checkpoint's own.
     pub norms: Option<Dtype>,
     /// The type of what is not packed, where it is not the checkpoint's own.
@@ -56,7 +59,7 @@ struct Matcher {
 }
 
 /// Names of the built-in policies.
-pub const BUILTIN: [&str; 4] = ["gdn8-speed4", "flat4", "flat8", "bf16"];
+pub const BUILTIN: [&str; 5] = ["gdn8-speed4", "flat4", "flat8", "bf16", "as-is"];
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,6 +70,7 @@ struct File {
     keep: bool,
     group_size: Option<usize>,
     mode: Option<String>,
+    packed: Option<Packed>,
     norms: Option<Float>,
     dense: Option<Float>,
     #[serde(default)]
@@ -85,6 +89,13 @@ struct Entry {
     keep: bool,
     group_size: Option<usize>,
     mode: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Packed {
+    Refuse,
+    Keep,
 }
 
 #[derive(Clone, Copy, Deserialize)]
@@ -115,6 +126,7 @@ impl Policy {
             "flat4" => include_str!("policies/flat4.toml"),
             "flat8" => include_str!("policies/flat8.toml"),
             "bf16" => include_str!("policies/bf16.toml"),
+            "as-is" => include_str!("policies/as-is.toml"),
             _ => return None,
         };
         Self::parse(name, text).ok()
@@ -155,7 +167,8 @@ impl Policy {
             });
         }
         let dtype = |float: Option<Float>| float.and_then(Float::dtype);
-        Ok(Self { name: file.name, default, rules, norms: dtype(file.norms), dense: dtype(file.dense) })
+        let keeps_packed = file.packed == Some(Packed::Keep);
+        Ok(Self { name: file.name, default, rules, keeps_packed, norms: dtype(file.norms), dense: dtype(file.dense) })
     }
 
     /// With the draft head as `--head` asks.

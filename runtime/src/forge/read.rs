@@ -12,6 +12,7 @@ use half::{bf16, f16};
 use safetensors::Dtype;
 
 use super::plan::scale_name;
+use super::run::Parts;
 use super::{ForgeError, Output, Part, Source};
 use crate::artifact::{Checkpoint, TensorInfo, to_f32};
 
@@ -55,6 +56,20 @@ impl<'a> Reader<'a> {
             opened.bytes(info, numbers, out)?;
         }
         Ok(true)
+    }
+
+    /// Rows of a module that is packed already.
+    pub(super) fn kept(&self, output: &Output, rows: Range<usize>, parts: &mut Parts) -> Result<(), ForgeError> {
+        let opened = self.of(output.rule.part);
+        let Source::Whole(weight) = &output.rule.source else { return Ok(()) };
+        let module = weight.strip_suffix(".weight").unwrap_or(weight);
+        let lists = [("weight", &mut parts.weight), ("scales", &mut parts.scales), ("biases", &mut parts.biases)];
+        for (part, out) in lists.into_iter().take(output.tensors().len()) {
+            let info = opened.info(&format!("{module}.{part}"))?;
+            let width = info.shape.last().copied().unwrap_or(0);
+            opened.bytes(info, rows.start * width..rows.end * width, out)?;
+        }
+        Ok(())
     }
 
     /// Rows of an output as f32.

@@ -74,6 +74,10 @@ pub(super) fn run(job: &Job<'_>, out: &Path, control: &Control<'_>) -> Result<Ou
     let done: Vec<bool> = plan.files.iter().map(|file| work.is_done(&file.name, file.size)).collect();
     let sizes = plan.files.iter().zip(&done);
     let resumed = sizes.filter(|(_, done)| **done).map(|(file, _)| file.size).sum::<u64>();
+    // What an interrupted run left of a file takes room that its successor will have.
+    for (file, _) in plan.files.iter().zip(&done).filter(|(_, done)| !**done) {
+        work.discard(&file.name)?;
+    }
     room(total - resumed, out, control)?;
 
     let written = AtomicU64::new(resumed);

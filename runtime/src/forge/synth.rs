@@ -77,7 +77,7 @@ impl Produce for Synthetic {
                     (0..count).for_each(|_| push(&mut parts.weight, rng.number(&fill), dtype));
                 }
             }
-            Coding::Packed(scheme, dtype) => {
+            Coding::Packed(scheme, dtype) | Coding::Kept(scheme, dtype) => {
                 let Fill::Normal(deviation) = fill else { return Ok(()) };
                 let levels = (1_u32 << scheme.bits()) as f32;
                 // Codes are uniform: their variance is (levels² - 1) / 12.

@@ -9,6 +9,8 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -19,6 +21,9 @@ use super::ForgeError;
 const JOURNAL: &str = ".mtplx-forge.json";
 /// The lock's.
 const LOCK: &str = ".mtplx-forge.lock";
+
+/// How often a lock is asked for, every 10 ms.
+const PATIENCE: usize = 50;
 
 /// What has been done.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -67,12 +72,17 @@ impl Work {
         fs::create_dir_all(&dir).map_err(ForgeError::io(&dir))?;
         let lock = dir.join(LOCK);
         let file = File::create(&lock).map_err(ForgeError::io(&lock))?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(fs::TryLockError::WouldBlock) => {
-                return Err(occupied("another process is making this artifact", "wait for it", out));
+        let mut patience = PATIENCE;
+        while let Err(error) = file.try_lock() {
+            match error {
+                // A process that was just started may still hold its parent's lock.
+                fs::TryLockError::WouldBlock if patience > 0 => thread::sleep(Duration::from_millis(10)),
+                fs::TryLockError::WouldBlock => {
+                    return Err(occupied("another process is making this artifact", "wait for it", out));
+                }
+                fs::TryLockError::Error(error) => return Err(ForgeError::io(&lock)(error)),
             }
-            Err(fs::TryLockError::Error(error)) => return Err(ForgeError::io(&lock)(error)),
+            patience -= 1;
         }
         let mut work = Self { out: out.to_owned(), dir, journal: Journal::default(), _lock: file };
         work.journal = work.read_journal().filter(|journal| journal.plan == plan).unwrap_or_default();
@@ -106,6 +116,15 @@ impl Work {
         let Some(hash) = self.journal.done.get(file) else { return false };
         fs::metadata(&path).is_ok_and(|metadata| metadata.len() == size)
             && sha256(&path).is_ok_and(|found| found == *hash)
+    }
+
+    /// Removes an unfinished file, if there is one.
+    pub(super) fn discard(&self, file: &str) -> Result<(), ForgeError> {
+        let path = self.path(file);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(ForgeError::io(&path)(error)),
+            _ => Ok(()),
+        }
     }
 
     /// Notes that a file is finished and on the disk.
@@ -153,7 +172,8 @@ pub(super) fn parent(out: &Path) -> PathBuf {
     out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")).to_owned()
 }
 
-/// Bytes that this user may write to the disk that `dir`, or the nearest folder above it that exists, is on.
+/// Bytes that this user may write to the disk that `dir`, or the nearest folder above it that exists, is on. (`rustix`,
+/// which `tempfile` brings along anyway, has the call without unsafe code.)
 pub(super) fn free_space(dir: &Path) -> io::Result<u64> {
     let existing = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
     let disk = rustix::fs::statvfs(existing)?;
