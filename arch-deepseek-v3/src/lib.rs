@@ -6,12 +6,14 @@
 
 mod config;
 mod draft_head;
+mod forge;
 mod mla;
 mod trunk;
 mod weights;
 
 use mtplx_runtime::architecture::{Descriptor, Tier};
-use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint, LoadError};
+use mtplx_runtime::forge::Rules;
 use mtplx_runtime::nn::plan::{DecoderPlan, PlannedArchitecture};
 use mtplx_runtime::register_architecture;
 
@@ -37,6 +39,10 @@ impl PlannedArchitecture for DeepSeekV3 {
 
     fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<MlaPlan>, ArtifactError> {
         weights::plan(checkpoint)
+    }
+
+    fn forge_rules(plan: &DecoderPlan<MlaPlan>, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
+        forge::rules(plan, checkpoint)
     }
 }
 

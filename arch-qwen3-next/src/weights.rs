@@ -85,8 +85,21 @@ fn routed<'a>(checkpoint: &Checkpoint, config: &'a Config, mlp: &str) -> Option<
     config.moe.as_ref().filter(|_| !["gate", "up", "down"].into_iter().any(has))
 }
 
+/// Whether the draft head's norms are stored as w and applied as 1 + w.
+pub(crate) fn head_norms_around_zero(checkpoint: &Checkpoint, names: &Names) -> Result<bool, LoadError> {
+    let mean = |name: &str| -> Result<f32, LoadError> {
+        let values = checkpoint.floats(&format!("{}{name}", names.head))?;
+        Ok(values.iter().sum::<f32>() / values.len().max(1) as f32)
+    };
+    // A sidecar beside a raw trunk may be in MLX's form: what its own file states, or holds, decides.
+    let raw = names.raw && *checkpoint.head_source() == HeadSource::Shards;
+    let (encoding, rule) = norm_encoding(checkpoint.config(), raw, mean)?;
+    tracing::debug!(?encoding, %rule, "norms of the draft head");
+    Ok(encoding == NormEncoding::Delta)
+}
+
 /// Gated attention; `plus_one` for norms that are stored around zero.
-fn attention(config: &Config, plus_one: bool) -> AttentionPlan {
+pub(crate) fn attention(config: &Config, plus_one: bool) -> AttentionPlan {
     AttentionPlan {
         gated: config.gated,
         qkv_bias: config.attention_bias,
@@ -98,7 +111,7 @@ fn attention(config: &Config, plus_one: bool) -> AttentionPlan {
 }
 
 /// The feed-forward part: routed where `moe` says so.
-fn feed_forward(config: &Config, moe: Option<&MoePlan>) -> FeedForwardPlan {
+pub(crate) fn feed_forward(config: &Config, moe: Option<&MoePlan>) -> FeedForwardPlan {
     match moe {
         Some(moe) => FeedForwardPlan::Sparse(moe.clone()),
         None => FeedForwardPlan::Dense(SwiGluPlan { hidden: config.common.hidden, intermediate: config.intermediate }),
@@ -125,15 +138,7 @@ impl<'a> Loader<'a> {
 
     /// Whether the draft head's norms are stored as w and applied as 1 + w.
     pub(crate) fn head_norms_around_zero(&self) -> Result<bool, LoadError> {
-        let mean = |name: &str| -> Result<f32, LoadError> {
-            let values = self.checkpoint.floats(&format!("{}{name}", self.names.head))?;
-            Ok(values.iter().sum::<f32>() / values.len().max(1) as f32)
-        };
-        // A sidecar beside a raw trunk may be in MLX's form: what its own file states, or holds, decides.
-        let raw = self.names.raw && *self.checkpoint.head_source() == HeadSource::Shards;
-        let (encoding, rule) = norm_encoding(self.checkpoint.config(), raw, mean)?;
-        tracing::debug!(?encoding, %rule, "norms of the draft head");
-        Ok(encoding == NormEncoding::Delta)
+        head_norms_around_zero(self.checkpoint, self.names)
     }
 
     /// A norm over the hidden width.

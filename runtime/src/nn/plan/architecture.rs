@@ -3,6 +3,7 @@
 use super::{DecoderPlan, MixerPlan};
 use crate::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture};
 use crate::artifact::{ArtifactError, Checkpoint, LoadError};
+use crate::forge::Rules;
 use crate::model::MtpModel;
 
 /// What is left to state where all layers attend; it makes an [`MtpArchitecture`].
@@ -22,6 +23,14 @@ pub trait PlannedArchitecture: Send + Sync + 'static {
     /// Judges the draft head by the headers: the plan lists its tensors.
     fn judge(plan: &DecoderPlan<Self::Mixer>, checkpoint: &Checkpoint) -> Head {
         plan.head.detect(checkpoint)
+    }
+
+    /// What becomes of a checkpoint's tensors in an artifact.
+    ///
+    /// # Errors
+    /// As [`PlannedArchitecture::plan`].
+    fn forge_rules(plan: &DecoderPlan<Self::Mixer>, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
+        Ok(plan.forge_rules(checkpoint))
     }
 }
 
@@ -43,5 +52,9 @@ impl<A: PlannedArchitecture> MtpArchitecture for A {
 
     fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
         A::plan(checkpoint)?.load(checkpoint, options, A::DESCRIPTOR.max_depth)
+    }
+
+    fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
+        A::forge_rules(&A::plan(checkpoint)?, checkpoint)
     }
 }

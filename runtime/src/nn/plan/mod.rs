@@ -7,6 +7,7 @@ mod architecture;
 mod attention;
 pub mod config;
 mod feed_forward;
+mod forge;
 mod next_n;
 
 pub use architecture::PlannedArchitecture;

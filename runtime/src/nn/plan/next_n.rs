@@ -60,7 +60,7 @@ impl HeadNames {
 }
 
 /// The list in a sidecar.
-const SIDECAR: &str = "mtp.layers";
+pub(super) const SIDECAR: &str = "mtp.layers";
 
 /// A draft head.
 #[derive(Debug, Clone)]
