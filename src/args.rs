@@ -1,10 +1,14 @@
 //! What was typed, and nothing done about it: what it means is decided in [`crate::settings`].
 
+mod bench;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{RangedU64ValueParser, Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+pub use bench::{BenchArgs, BenchCommand, Depths, MeasureArgs};
 
 /// The largest depth that may be asked for.
 pub const MAX_DEPTH: usize = 8;
@@ -44,6 +48,8 @@ pub enum Command {
     ///
     /// Runs the reference's tokens through the model's trunk and MTP head and compares what comes out, tensor by tensor.
     Parity(ParityArgs),
+    /// Measure speed, the cost of verification, and acceptance.
+    Bench(Box<BenchArgs>),
     /// Print a completion script for a shell.
     #[command(hide = true)]
     Completions(CompletionsArgs),

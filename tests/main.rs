@@ -2,6 +2,7 @@
 //!
 //! One binary, because each integration-test binary links MLX again.
 
+mod bench;
 mod command;
 mod damage;
 mod generate;

@@ -15,6 +15,7 @@ use mtplx_runtime::text::Ending;
 
 use self::document::Document;
 use self::generation::{Generation, Interrupt};
+pub use self::prompt::from_file as read_text;
 use crate::args::{Depth, RunArgs};
 use crate::engine;
 use crate::error::{Exit, Failure, stderr, warn};
