@@ -8,7 +8,7 @@ use std::str::FromStr;
 use clap::builder::{RangedU64ValueParser, Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
-pub use bench::{BenchArgs, BenchCommand, Depths, MeasureArgs};
+pub use bench::{BenchArgs, BenchCommand, CompareArgs, Depths, MeasureArgs};
 
 /// The largest depth that may be asked for.
 pub const MAX_DEPTH: usize = 8;

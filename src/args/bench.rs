@@ -28,6 +28,8 @@ pub enum BenchCommand {
     Acceptance(MeasureArgs),
     /// All of these, over several lengths of context.
     Sweep(MeasureArgs),
+    /// Compare two results, B over A.
+    Compare(CompareArgs),
 }
 
 #[derive(Debug, Args)]
@@ -89,6 +91,23 @@ pub struct MeasureArgs {
 
     /// Print one JSON document.
     #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// The result to compare with: what `mtplx bench … --json` printed.
+    pub a: PathBuf,
+
+    /// The other result.
+    pub b: PathBuf,
+
+    /// Compare results of different devices or models.
+    #[arg(long)]
+    pub anyway: bool,
+
+    /// Print one JSON document.
+    #[arg(long)]
     pub json: bool,
 }
 

@@ -108,7 +108,7 @@ impl Bench<'_> {
                 round_bytes: self.traffic.step + runs.depth * self.traffic.draft + cache_bytes,
                 cache_bytes,
                 percent_of_copy: None,
-                counts: runs.stats.clone().into(),
+                counts: (&runs.stats).into(),
             })
         });
         Ok(rows.collect())
@@ -184,7 +184,7 @@ impl Bench<'_> {
             depth,
             texts: self.texts.len(),
             tokens_per_round: stats.mean_accepted_length().unwrap_or(1.0),
-            counts: stats.into(),
+            counts: (&stats).into(),
         })
     }
 

@@ -2,6 +2,7 @@
 //! `compare`; `docs/benchmarks.md` says how to read it.
 
 mod bandwidth;
+mod compare;
 mod measure;
 mod plan;
 mod provenance;
@@ -16,6 +17,7 @@ use mtplx_runtime::mlx;
 use mtplx_runtime::quant::Traffic;
 use mtplx_runtime::speculative::{DepthPolicy, SessionOptions};
 
+pub use self::compare::Comparison;
 use self::measure::Bench;
 use self::plan::{Plan, Wanted};
 use self::provenance::Provenance;
@@ -142,5 +144,37 @@ fn method(args: &MeasureArgs, settings: &Settings, texts: &Texts, seed: u64) -> 
         top_k: settings.top_k.value,
         min_p: settings.min_p.value,
         text: texts.source.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::args::{Device, Model};
+
+    /// Every tensor is counted once, as it is held: with the loader's own sum as the reference.
+    #[test]
+    fn bytes_of_weights_are_those_of_the_loader() {
+        engine::choose_device(Some(Device::Cpu)).unwrap();
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
+        // With copies of the embeddings and the output matrix in the head's layer, or without.
+        for (name, copies) in [
+            ("deepseek_v3/mlx_q4g32", true),
+            ("glm4_moe_air_bf16", true),
+            ("mimo_bf16", false),
+            ("minimax_m2_bf16", true),
+            ("qwen3_5_moe/mlx_q4g32", false),
+            ("trained_qwen3_5/mlx_q4g32", false),
+        ] {
+            let opened = engine::open(&Model::Dir(fixtures.join(name))).unwrap();
+            let loaded = opened.load(false, Precision::Auto).unwrap().model.info.weight_bytes;
+            let Traffic { step, draft, total } = Traffic::of(&opened.checkpoint, true).unwrap();
+            // The loader counts norms twice, and does not load copies.
+            let ratio = total as f64 / loaded as f64;
+            assert!(ratio > 0.99 && ratio < if copies { 1.5 } else { 1.01 }, "{name}: {total}, loaded {loaded}");
+            assert!(0 < draft && draft < step && step < loaded, "{name}: step {step}, draft {draft} of {loaded}");
+        }
     }
 }

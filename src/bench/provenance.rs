@@ -109,6 +109,12 @@ impl Machine {
             }
         }
     }
+
+    /// What figures of two machines must share to be comparable.
+    pub fn identity(&self) -> (Device, Option<&str>) {
+        let name = if self.device == Device::Cpu { &self.cpu } else { &self.device_name };
+        (self.device, name.as_deref())
+    }
 }
 
 impl ModelFiles {
@@ -128,6 +134,11 @@ impl ModelFiles {
             verdict: opened.assessment.verdict.name().to_owned(),
             files: files.collect(),
         }
+    }
+
+    /// Whether these are the same files, wherever they lie.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.model_type == other.model_type && self.files == other.files
     }
 }
 

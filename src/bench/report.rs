@@ -1,7 +1,7 @@
 //! What a benchmark found: the document that `--json` prints, and that `bench compare` reads.
 
 use mtplx_runtime::quant::Traffic;
-use mtplx_runtime::speculative::stats;
+use mtplx_runtime::speculative::SpeculationStats;
 use serde::{Deserialize, Serialize};
 
 use super::provenance::Provenance;
@@ -150,7 +150,7 @@ pub struct Decode {
     /// Those bytes a second, per cent of the copy bandwidth.
     pub percent_of_copy: Option<f64>,
     /// Counts and rates by depth, over all repetitions.
-    pub counts: stats::Report,
+    pub counts: Counts,
 }
 
 /// The time of a verification of some rows.
@@ -185,5 +185,35 @@ pub struct AcceptanceReport {
     /// Texts read; each repetition draws from each again.
     pub texts: usize,
     pub tokens_per_round: f64,
-    pub counts: stats::Report,
+    pub counts: Counts,
+}
+
+/// Rounds and drafts; rates are derived from the counts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Counts {
+    pub rounds: u64,
+    pub emitted: u64,
+    /// At `[i]`, the rounds that drafted at least i + 1 tokens; likewise below.
+    pub drafted_by_depth: Vec<u64>,
+    /// Those whose draft i + 1 was decided: the ones before it were accepted.
+    pub examined_by_depth: Vec<u64>,
+    pub accepted_by_depth: Vec<u64>,
+    /// Accepted of those examined.
+    pub conditional_acceptance: Vec<Option<f64>>,
+    /// Accepted of those drafted.
+    pub cumulative_acceptance: Vec<Option<f64>>,
+}
+
+impl From<&SpeculationStats> for Counts {
+    fn from(stats: &SpeculationStats) -> Self {
+        Self {
+            rounds: stats.rounds(),
+            emitted: stats.emitted(),
+            drafted_by_depth: stats.drafted_by_depth().to_vec(),
+            examined_by_depth: stats.examined_by_depth().to_vec(),
+            accepted_by_depth: stats.accepted_by_depth().to_vec(),
+            conditional_acceptance: stats.conditional(),
+            cumulative_acceptance: stats.cumulative(),
+        }
+    }
 }

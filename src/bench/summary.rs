@@ -25,6 +25,11 @@ impl Summary {
         let mad = self::median(&mut distances)?;
         Some(Self { n: values.len(), median, min, max, mad })
     }
+
+    /// Whether two ranges from least to most have a number in common.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        self.min <= other.max && other.min <= self.max
+    }
 }
 
 /// Sorts, and takes the middle; the mean of the two in the middle of an even number.
@@ -83,6 +88,7 @@ mod tests {
         let one = Summary::of([7.0]).unwrap();
         assert_eq!((one.median, one.min, one.max, one.mad), (7.0, 7.0, 7.0, 0.0));
         assert_eq!(Summary::of([]), None);
+        assert!(summary.overlaps(&even) && even.overlaps(&summary) && !even.overlaps(&one));
     }
 
     #[test]

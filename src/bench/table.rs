@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::report::{Decode, Report};
+use super::report::{Counts, Decode, Report};
 use super::summary::{Percentiles, Summary};
 
 /// Writes every part that was measured.
@@ -129,7 +129,7 @@ fn foot(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
 }
 
 /// `1: 97.6% 97.6% (122/125)` and so on.
-fn by_depth(counts: &mtplx_runtime::speculative::stats::Report) -> String {
+fn by_depth(counts: &Counts) -> String {
     let percent = |rate: Option<&Option<f64>>| match rate.copied().flatten() {
         Some(rate) => format!("{:.1}%", 100.0 * rate),
         None => "-".to_owned(),

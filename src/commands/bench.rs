@@ -2,9 +2,9 @@
 
 use std::io::{self, Write as _};
 
-use crate::args::{BenchArgs, BenchCommand, MeasureArgs};
-use crate::bench::{self, Kind};
-use crate::error::Exit;
+use crate::args::{BenchArgs, BenchCommand, CompareArgs, MeasureArgs};
+use crate::bench::{self, Comparison, Kind};
+use crate::error::{Exit, warn};
 
 /// Measures or compares.
 pub fn bench(args: &BenchArgs) -> anyhow::Result<Exit> {
@@ -14,7 +14,22 @@ pub fn bench(args: &BenchArgs) -> anyhow::Result<Exit> {
         BenchCommand::Prefill(args) => measure(args, Kind::Prefill),
         BenchCommand::Acceptance(args) => measure(args, Kind::Acceptance),
         BenchCommand::Sweep(args) => measure(args, Kind::Sweep),
+        BenchCommand::Compare(args) => compare(args),
     }
+}
+
+fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
+    let comparison = Comparison::of(&args.a, &args.b, args.anyway)?;
+    comparison.notes.iter().for_each(|note| warn(note));
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &comparison)?;
+        writeln!(out)?;
+    } else {
+        comparison.write(&mut out)?;
+    }
+    out.flush()?;
+    Ok(Exit::Done)
 }
 
 fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Exit> {

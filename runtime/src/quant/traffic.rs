@@ -111,3 +111,23 @@ impl Holds<'_> {
         weights * size_of::<f32>()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tensors_by_their_names() {
+        for (name, expected) in [
+            ("model.embed_tokens.weight", Part::Embedding),
+            ("language_model.lm_head.scales", Part::Output),
+            ("model.layers.61.shared_head.head.weight", Part::Output),
+            ("model.layers.0.mlp.experts.7.up_proj.weight", Part::Expert),
+            ("model.layers.0.mlp.switch_mlp.gate_proj.weight", Part::Expert),
+            ("model.layers.0.mlp.shared_experts.up_proj.weight", Part::Whole),
+            ("mtp.fc.weight", Part::Whole),
+        ] {
+            assert!(part(name) == expected, "{name}");
+        }
+    }
+}

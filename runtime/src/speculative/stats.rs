@@ -9,7 +9,7 @@
 //! E             = emitted / rounds                                (mean accepted length; 1 is plain decoding)
 //! ```
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::accept::Acceptance;
 
@@ -177,7 +177,7 @@ impl SpeculationStats {
 }
 
 /// Counts and rates as a document, under their published names.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Report {
     /// See [`SpeculationStats::requests`].
     pub requests: u64,
