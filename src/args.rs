@@ -1,6 +1,7 @@
 //! What was typed, and nothing done about it: what it means is decided in [`crate::settings`].
 
 mod bench;
+mod forge;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,6 +10,7 @@ use clap::builder::{RangedU64ValueParser, Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use bench::{BenchArgs, BenchCommand, CompareArgs, Depths, MeasureArgs};
+pub use forge::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
 
 /// The largest depth that may be asked for.
 pub const MAX_DEPTH: usize = 8;
@@ -42,6 +44,8 @@ pub enum Command {
     /// Text streams to standard output; figures go to standard error when it is done. Without --model the built-in
     /// model runs: a small one, trained on source code.
     Run(Box<RunArgs>),
+    /// Turn a checkpoint into an artifact: MLX's layout, packed, the MTP head with it.
+    Forge(Box<ForgeArgs>),
     /// List the architectures that this binary can run.
     Archs(ArchsArgs),
     /// Compare a model with expected tensors.

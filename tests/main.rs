@@ -5,6 +5,7 @@
 mod bench;
 mod command;
 mod damage;
+mod forge;
 mod generate;
 mod help;
 mod parity;

@@ -2,12 +2,14 @@
 
 mod archs;
 mod bench;
+mod forge;
 mod parity;
 mod run;
 mod shell;
 
 pub use archs::archs;
 pub use bench::bench;
+pub use forge::forge;
 pub use parity::parity;
 pub use run::{read_text, run};
 pub use shell::{completions, man, version};

@@ -27,7 +27,13 @@ impl Trunk for Table {
 }
 
 fn model() -> MtpModel {
-    let info = ModelInfo { vocab_size: 2, hidden_size: 2, context: 8, weight_bytes: 0 };
+    let info = ModelInfo {
+        vocab_size: 2,
+        hidden_size: 2,
+        context: 8,
+        weight_bytes: 0,
+        hidden_variant: HiddenVariant::PostNorm,
+    };
     MtpModel { trunk: Box::new(Table), draft_head: None, info }
 }
 
