@@ -21,6 +21,7 @@ mod engine;
 mod error;
 mod settings;
 mod terminal;
+mod tuned;
 
 use std::process::ExitCode;
 
@@ -61,6 +62,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Archs(args)) => commands::archs(&args),
         Some(Command::Parity(args)) => commands::parity(&args),
         Some(Command::Bench(args)) => commands::bench(&args),
+        Some(Command::Tune(args)) => commands::tune(&args),
         Some(Command::Completions(args)) => commands::completions(Cli::command(), &args),
         Some(Command::Man) => commands::man(Cli::command()),
         None => Err(error::Failure::usage("a command was expected", "`mtplx --help` lists them").into()),

@@ -10,3 +10,4 @@ mod generate;
 mod help;
 mod parity;
 mod prompts;
+mod tune;

@@ -37,6 +37,23 @@ pub struct MeasureArgs {
     /// The model's folder, or `builtin`.
     pub model: Model,
 
+    #[command(flatten)]
+    pub method: MethodArgs,
+
+    /// Accept drafts by these figures, the share of rounds that accept at least 1, 2, ... of them, whatever the drafts are:
+    /// shows what a round costs where weights are random. Nothing else of the round changes, and every output says so.
+    #[arg(long, value_name = "P,...", value_delimiter = ',', num_args = 1, value_parser = share)]
+    #[arg(allow_negative_numbers = true, help_heading = "What to measure")]
+    pub simulate_acceptance: Option<Vec<f64>>,
+
+    /// Print one JSON document.
+    #[arg(long, help_heading = "Output")]
+    pub json: bool,
+}
+
+/// How to measure, for benchmarks and for tuning.
+#[derive(Debug, Clone, Args)]
+pub struct MethodArgs {
     /// Measure a model without evidence that covers these very files, or with evidence that failed.
     #[arg(long)]
     pub allow_unverified: bool,
@@ -45,7 +62,7 @@ pub struct MeasureArgs {
     pub device: DeviceArgs,
 
     /// Draft so many tokens a round: numbers and ranges such as `0..3,5`. Plain decoding is always measured
-    /// [default: 0 to 3; 0 to 8 for verify-cost, acceptance and sweep].
+    /// [default: 0 to 3; 0 to 8 for verify-cost, acceptance, sweep and tune].
     #[arg(long, value_name = "LIST", help_heading = "What to measure")]
     pub depths: Option<Depths>,
 
@@ -68,12 +85,6 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "N", default_value = "1", help_heading = "What to measure")]
     pub warmup: usize,
 
-    /// Accept drafts by these figures, the share of rounds that accept at least 1, 2, ... of them, whatever the drafts are:
-    /// shows what a round costs where weights are random. Nothing else of the round changes, and every output says so.
-    #[arg(long, value_name = "P,...", value_delimiter = ',', num_args = 1, value_parser = share)]
-    #[arg(allow_negative_numbers = true, help_heading = "What to measure")]
-    pub simulate_acceptance: Option<Vec<f64>>,
-
     /// How drafts are judged [default: rejection].
     #[arg(long, value_name = "RULE", help_heading = "What to measure")]
     pub acceptance: Option<Acceptance>,
@@ -88,6 +99,28 @@ pub struct MeasureArgs {
 
     #[command(flatten)]
     pub sampling: SamplingArgs,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "`mtplx run` drafts at the depth that was found for a model, unless --mtp-depth says otherwise. Depths are \
+kept in $XDG_CONFIG_HOME/mtplx/tuned.json (~/.config/mtplx/tuned.json), one for each model, device and machine."
+)]
+pub struct TuneArgs {
+    /// The model's folder, or `builtin`.
+    #[arg(required_unless_present_any = ["show", "clear"])]
+    pub model: Option<Model>,
+
+    #[command(flatten)]
+    pub method: MethodArgs,
+
+    /// List the depths that were found, of this model or of all; measure nothing.
+    #[arg(long, conflicts_with = "clear")]
+    pub show: bool,
+
+    /// Forget the depth that was found for this model here, or for all models; measure nothing.
+    #[arg(long)]
+    pub clear: bool,
 
     /// Print one JSON document.
     #[arg(long, help_heading = "Output")]
@@ -137,7 +170,7 @@ impl FromStr for Depths {
     }
 }
 
-impl MeasureArgs {
+impl MethodArgs {
     /// What a list is too long for.
     pub fn too_many(&self) -> Option<&'static str> {
         let contexts = self.contexts.as_ref().is_some_and(|contexts| contexts.len() > MOST);

@@ -19,13 +19,15 @@ use mtplx_runtime::speculative::{DepthPolicy, SessionOptions};
 
 pub use self::compare::Comparison;
 use self::measure::Bench;
-use self::plan::{Plan, Wanted};
+use self::plan::Plan;
+pub use self::plan::Wanted;
+pub use self::provenance::Machine;
 use self::provenance::Provenance;
 pub use self::report::{Kind, Report};
 use self::report::{Memory, Method, SCHEMA};
 pub use self::table::write as write_table;
 use self::texts::Texts;
-use crate::args::MeasureArgs;
+use crate::args::{MeasureArgs, MethodArgs};
 use crate::engine::{self, Opened};
 use crate::error::warn;
 use crate::settings::{ModelSays, Settings};
@@ -36,9 +38,17 @@ use crate::terminal::Progress;
 /// # Errors
 /// What was asked for makes no sense for this model; the model does not load; MLX fails.
 pub fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Report> {
-    let wanted = Wanted::of(args, kind)?;
-    engine::choose_device(args.device.device)?;
-    let opened = engine::open(&args.model)?;
+    engine::choose_device(args.method.device.device)?;
+    let figures = args.simulate_acceptance.as_deref();
+    let wanted = Wanted::of(&args.method, figures, kind)?;
+    of_opened(&engine::open(&args.model)?, &args.method, &wanted, args.json)
+}
+
+/// What [`measure`] does, for a model that was opened on the device that was chosen.
+///
+/// # Errors
+/// As [`measure`].
+pub fn of_opened(opened: &Opened, args: &MethodArgs, wanted: &Wanted<'_>, quiet: bool) -> anyhow::Result<Report> {
     let headless = matches!(opened.assessment.verdict, Verdict::Incomplete { .. } | Verdict::NoMtp);
     let trunk_only = headless && !wanted.needs_head();
     opened.admit(trunk_only)?;
@@ -49,17 +59,18 @@ pub fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Report> {
         contract: opened.assessment.contract.as_ref(),
         generation_config: text.generation_config.as_ref(),
         max_depth: if trunk_only { 0 } else { descriptor.max_depth },
+        tuned_depth: None,
         has_chat_template: false,
     };
     let mut warnings: Vec<String> = opened.warnings().collect();
     let settings = Settings::resolve(&args.as_run()?, says, &mut warnings)?;
     warnings.iter().for_each(|warning| warn(warning));
 
-    let progress = Progress::start(format!("loading {}", opened.checkpoint.label()), args.json);
+    let progress = Progress::start(format!("loading {}", opened.checkpoint.label()), quiet);
     mlx::reset_peak_memory();
     let mut engine = opened.load(trunk_only, Precision::Auto)?;
     let plan = wanted.plan(&engine.model)?;
-    let traffic = traffic(&opened)?;
+    let traffic = traffic(opened)?;
     let tell = |what: String| progress.say(what);
     let mut bench = Bench {
         model: &mut engine.model,
@@ -75,11 +86,11 @@ pub fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Report> {
     };
     let mut report = Report {
         schema: SCHEMA,
-        kind,
+        kind: wanted.kind,
         simulated_acceptance: wanted.simulation.as_ref().map(|simulation| simulation.cumulative().to_vec()),
         method: method(args, &settings, &texts, bench.options.seed),
         memory: Memory::new(bench.model.info.weight_bytes, traffic),
-        provenance: Provenance::of(&opened, engine.load_time),
+        provenance: Provenance::of(opened, engine.load_time),
         cold_first_token_s: None,
         decode: Vec::new(),
         verify_cost: Vec::new(),
@@ -120,7 +131,7 @@ fn traffic(opened: &Opened) -> anyhow::Result<Traffic> {
     Ok(Traffic::of(&opened.checkpoint, mlx::default_device() == mlx::Device::Cpu)?)
 }
 
-fn options(settings: &Settings, args: &MeasureArgs) -> SessionOptions {
+fn options(settings: &Settings, args: &MethodArgs) -> SessionOptions {
     SessionOptions {
         sampling: settings.sampling(),
         draft_sampling: settings.draft_sampling(),
@@ -132,7 +143,7 @@ fn options(settings: &Settings, args: &MeasureArgs) -> SessionOptions {
     }
 }
 
-fn method(args: &MeasureArgs, settings: &Settings, texts: &Texts, seed: u64) -> Method {
+fn method(args: &MethodArgs, settings: &Settings, texts: &Texts, seed: u64) -> Method {
     Method {
         repeats: args.repeats,
         warmup: args.warmup,

@@ -5,7 +5,7 @@ use mtplx_runtime::speculative::Simulation;
 
 use super::measure::{SETTLE, STEPS};
 use super::report::Kind;
-use crate::args::{Acceptance, Depths, MAX_DEPTH, MeasureArgs};
+use crate::args::{Acceptance, Depths, MAX_DEPTH, MethodArgs};
 use crate::error::Failure;
 
 /// Lengths of context where none are stated.
@@ -15,8 +15,8 @@ const TEXT: usize = 512;
 
 /// What was asked for, as far as it can be judged without the model.
 pub struct Wanted<'a> {
-    kind: Kind,
-    args: &'a MeasureArgs,
+    pub kind: Kind,
+    args: &'a MethodArgs,
     pub simulation: Option<Simulation>,
     /// The deepest, as typed or by default.
     depths: Vec<usize>,
@@ -41,11 +41,11 @@ impl<'a> Wanted<'a> {
     ///
     /// # Errors
     /// They contradict each other.
-    pub fn of(args: &'a MeasureArgs, kind: Kind) -> Result<Self, Failure> {
+    pub fn of(args: &'a MethodArgs, simulated: Option<&[f64]>, kind: Kind) -> Result<Self, Failure> {
         if let Some(list) = args.too_many() {
             return Err(Failure::usage(format!("{list}: too many"), "64 at most"));
         }
-        let simulation = match &args.simulate_acceptance {
+        let simulation = match simulated {
             None => None,
             Some(_) if !matches!(kind, Kind::Decode | Kind::Sweep) => {
                 let what =
@@ -57,7 +57,7 @@ impl<'a> Wanted<'a> {
                             there is no decision to simulate";
                 return Err(Failure::usage(what, "leave out `--acceptance coupled`"));
             }
-            Some(figures) => Some(Simulation::new(figures.clone()).map_err(|error| {
+            Some(figures) => Some(Simulation::new(figures.to_vec()).map_err(|error| {
                 let what = format!("--simulate-acceptance: {error}");
                 Failure::usage(
                     what,
@@ -68,7 +68,7 @@ impl<'a> Wanted<'a> {
         let default = match (&simulation, kind) {
             (Some(simulation), _) => simulation.cumulative().len().min(MAX_DEPTH),
             (None, Kind::Decode | Kind::Prefill) => 3,
-            (None, Kind::VerifyCost | Kind::Acceptance | Kind::Sweep) => MAX_DEPTH,
+            (None, Kind::VerifyCost | Kind::Acceptance | Kind::Sweep | Kind::Tune) => MAX_DEPTH,
         };
         let mut depths = args.depths.as_ref().map_or_else(|| (0..=default).collect(), |Depths(depths)| depths.clone());
         let deepest = depths.last().copied().unwrap_or(0);
@@ -87,7 +87,7 @@ impl<'a> Wanted<'a> {
     /// Whether it takes a draft head.
     pub fn needs_head(&self) -> bool {
         match self.kind {
-            Kind::Decode | Kind::Sweep => self.depths.last().is_some_and(|&depth| depth > 0),
+            Kind::Decode | Kind::Sweep | Kind::Tune => self.depths.last().is_some_and(|&depth| depth > 0),
             Kind::Acceptance => true,
             Kind::VerifyCost | Kind::Prefill => false,
         }
@@ -117,7 +117,7 @@ impl<'a> Wanted<'a> {
         let decoded = self.args.tokens.saturating_add((SETTLE + 1) * (deepest + 1));
         let verified = (SETTLE + STEPS) * (deepest + 1);
         let behind = match self.kind {
-            Kind::Decode | Kind::Acceptance => decoded,
+            Kind::Decode | Kind::Acceptance | Kind::Tune => decoded,
             Kind::VerifyCost => verified,
             Kind::Prefill => 1,
             Kind::Sweep => decoded.max(verified),
@@ -148,7 +148,7 @@ impl<'a> Wanted<'a> {
             self.kind == Kind::Acceptance || self.kind == Kind::Sweep && self.simulation.is_none() && deepest > 0;
         let most = self.args.contexts.as_ref().map_or(TEXT, |_| contexts[0]).min(room);
         Ok(Plan {
-            decode: all(&[Kind::Decode, Kind::Sweep]),
+            decode: all(&[Kind::Decode, Kind::Sweep, Kind::Tune]),
             verify: all(&[Kind::VerifyCost, Kind::Sweep]),
             prefill: all(&[Kind::Prefill, Kind::Sweep]),
             acceptance: reads_texts.then_some(most),

@@ -19,6 +19,7 @@ pub enum Kind {
     Prefill,
     Acceptance,
     Sweep,
+    Tune,
 }
 
 impl Kind {
@@ -30,6 +31,7 @@ impl Kind {
             Self::Prefill => "prefill",
             Self::Acceptance => "acceptance",
             Self::Sweep => "sweep",
+            Self::Tune => "tune",
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use mtplx_runtime::text::Tokenizer;
 
-use crate::args::MeasureArgs;
+use crate::args::MethodArgs;
 use crate::commands::read_text;
 use crate::error::Failure;
 
@@ -28,7 +28,7 @@ impl Texts {
     ///
     /// # Errors
     /// The text cannot be read or is empty; the tokenizer fails.
-    pub fn of(args: &MeasureArgs, tokenizer: &Tokenizer) -> anyhow::Result<Self> {
+    pub fn of(args: &MethodArgs, tokenizer: &Tokenizer) -> anyhow::Result<Self> {
         let (texts, source) = match (&args.prompt, &args.file) {
             (Some(text), _) => (vec![text.clone()], "--prompt".to_owned()),
             (_, Some(path)) => (vec![read_text(path)?], path.display().to_string()),

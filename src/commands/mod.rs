@@ -6,6 +6,7 @@ mod forge;
 mod parity;
 mod run;
 mod shell;
+mod tune;
 
 pub use archs::archs;
 pub use bench::bench;
@@ -13,3 +14,4 @@ pub use forge::forge;
 pub use parity::parity;
 pub use run::{read_text, run};
 pub use shell::{completions, man, version};
+pub use tune::tune;
