@@ -12,6 +12,7 @@ use std::sync::Arc;
 use super::config::{Config, MAX_CONFIG};
 use super::error::{ArtifactError, LoadError, shown};
 use super::floats::to_f32;
+use super::hashes::{FileStamp, sha256};
 use super::header::{self, TensorInfo};
 use super::index;
 use super::sidecar::{self, HeadSource, SIDECARS};
@@ -25,6 +26,7 @@ const MAX_TEXT: usize = 128 << 20;
 pub struct Checkpoint {
     source: Source,
     config: Config,
+    config_sha256: String,
     files: BTreeMap<Arc<str>, Bytes>,
     tensors: BTreeMap<String, TensorInfo>,
     vision_tensors: usize,
@@ -92,7 +94,8 @@ impl Checkpoint {
         }
 
         let Opening { files, tensors, vision: vision_tensors, .. } = opening;
-        Ok(Self { source, config, files, tensors, vision_tensors, head_source, missing_head_file })
+        let config_sha256 = sha256(&bytes);
+        Ok(Self { source, config, config_sha256, files, tensors, vision_tensors, head_source, missing_head_file })
     }
 
     /// The folder's path as the caller gave it, or the embedded label.
@@ -160,6 +163,21 @@ impl Checkpoint {
         self.tensor(name)
             .and_then(|info| self.files.get(&info.file)?.get(info.range.clone()))
             .ok_or_else(|| ArtifactError::damaged(self.label(), format!("{}: tensor not found", shown(name))))
+    }
+
+    /// The hash of `config.json` as it was read.
+    pub(super) fn config_sha256(&self) -> &str {
+        &self.config_sha256
+    }
+
+    /// The bytes of a weight file; empty for one that was not opened.
+    pub(super) fn file_bytes(&self, file: &str) -> &[u8] {
+        self.files.get(file).map_or(&[], |bytes| bytes)
+    }
+
+    /// What tells that a weight file is still the one that was opened.
+    pub(super) fn stamp(&self, file: &str) -> Option<FileStamp> {
+        self.files.get(file)?.stamp()
     }
 
     /// A small file beside the weights, if it is there: at most `cap` bytes.
