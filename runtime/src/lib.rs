@@ -17,6 +17,7 @@ pub mod speculative;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod text;
+pub mod verify;
 
 pub use inventory;
 pub use mlx_rs;

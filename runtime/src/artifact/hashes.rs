@@ -84,6 +84,11 @@ struct Known {
 }
 
 impl KnownHashes {
+    /// Adds what `other` knows.
+    pub fn merge(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
     fn recall(&self, path: &str, stamp: &FileStamp) -> Option<&str> {
         let known = self.0.get(path).filter(|known| known.stamp == *stamp)?;
         is_hash(&known.sha256).then_some(&known.sha256)
