@@ -1,10 +1,14 @@
 //! What was typed, and nothing done about it: what it means is decided in [`crate::settings`].
 
+mod verify;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{RangedU64ValueParser, Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+pub use self::verify::VerifyArgs;
 
 /// The largest depth that may be asked for.
 pub const MAX_DEPTH: usize = 8;
@@ -38,6 +42,11 @@ pub enum Command {
     /// Text streams to standard output; figures go to standard error when it is done. Without --model the built-in
     /// model runs: a small one, trained on source code.
     Run(Box<RunArgs>),
+    /// Measure whether a model's drafting is exact on this machine, and write the evidence into its contract.
+    ///
+    /// Loads the model and puts its own loop to the test, through its own logits. What passes may run without
+    /// --allow-unverified.
+    Verify(VerifyArgs),
     /// List the architectures that this binary can run.
     Archs(ArchsArgs),
     /// Compare a model with expected tensors.

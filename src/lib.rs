@@ -18,6 +18,8 @@ mod builtin;
 mod commands;
 mod engine;
 mod error;
+mod home;
+mod machine;
 mod settings;
 mod terminal;
 
@@ -56,6 +58,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         _ if cli.version => commands::version(),
         Some(Command::Run(args)) => commands::run(&args),
+        Some(Command::Verify(args)) => commands::verify(&args),
         Some(Command::Archs(args)) => commands::archs(&args),
         Some(Command::Parity(args)) => commands::parity(&args),
         Some(Command::Completions(args)) => commands::completions(Cli::command(), &args),

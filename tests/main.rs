@@ -8,3 +8,4 @@ mod generate;
 mod help;
 mod parity;
 mod prompts;
+mod verify;

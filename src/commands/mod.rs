@@ -4,8 +4,10 @@ mod archs;
 mod parity;
 mod run;
 mod shell;
+mod verify;
 
 pub use archs::archs;
 pub use parity::parity;
 pub use run::run;
 pub use shell::{completions, man, version};
+pub use verify::verify;
