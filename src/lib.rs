@@ -59,6 +59,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         _ if cli.version => commands::version(),
         Some(Command::Run(args)) => commands::run(&args),
         Some(Command::Verify(args)) => commands::verify(&args),
+        Some(Command::Forge(args)) => commands::forge(&args),
         Some(Command::Archs(args)) => commands::archs(&args),
         Some(Command::Parity(args)) => commands::parity(&args),
         Some(Command::Completions(args)) => commands::completions(Cli::command(), &args),

@@ -142,7 +142,7 @@ impl Checkpoint {
             let hash = recalled.unwrap_or_else(|| {
                 let mut hasher = Sha256::new();
                 let mut here = 0;
-                for chunk in self.file_bytes(file).chunks(CHUNK) {
+                for chunk in self.file_bytes(file).unwrap_or_default().chunks(CHUNK) {
                     hasher.update(chunk);
                     here += chunk.len() as u64;
                     progress(done + here, all);
