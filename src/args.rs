@@ -1,6 +1,7 @@
 //! What was typed, and nothing done about it: what it means is decided in [`crate::settings`].
 
 mod forge;
+mod inspect;
 mod verify;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::str::FromStr;
 use clap::builder::{RangedU64ValueParser, Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use self::inspect::InspectArgs;
 pub use self::verify::VerifyArgs;
 pub use forge::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
 
@@ -46,6 +48,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Turn a checkpoint into an artifact: MLX's layout, packed, the MTP head with it.
     Forge(Box<ForgeArgs>),
+    /// Say what a model is, what it is worth, and what it takes to run it.
+    Inspect(InspectArgs),
     /// Measure whether a model's drafting is exact on this machine, and write the evidence into its contract.
     ///
     /// Loads the model and puts its own loop to the test, through its own logits. What passes may run without

@@ -2,6 +2,7 @@
 
 mod archs;
 mod forge;
+mod inspect;
 mod parity;
 mod run;
 mod shell;
@@ -9,6 +10,7 @@ mod verify;
 
 pub use archs::archs;
 pub use forge::forge;
+pub use inspect::inspect;
 pub use parity::parity;
 pub use run::run;
 pub use shell::{completions, man, version};

@@ -36,6 +36,5 @@ pub use hashes::KnownHashes;
 pub use header::TensorInfo;
 pub use norms::{NormEncoding, NormRule, norm_encoding};
 pub use sidecar::HeadSource;
-#[cfg(any(test, feature = "testing"))]
 pub(crate) use sidecar::is_head as is_head_tensor;
 pub use verdict::{Assessment, Verdict, Witness, assess, assess_with};
