@@ -106,8 +106,20 @@ fn packed_artifacts_of_every_family_draft_and_agree_with_plain_decoding() {
         let bench = Bench::new();
         let document = bench.forge(&model(name), &["--policy", "gdn8-speed4"]);
         assert!(document["bytes_after"].as_u64() < document["bytes_before"].as_u64(), "{document:#}");
-        let args =
-            ["run", "x", "--raw", "--model", &bench.out(), "--temperature", "0", "-n", "12", "--ignore-eos", "--json"];
+        let args = [
+            "run",
+            "x",
+            "--raw",
+            "--allow-unverified",
+            "--model",
+            &bench.out(),
+            "--temperature",
+            "0",
+            "-n",
+            "12",
+            "--ignore-eos",
+            "--json",
+        ];
         let tokens = |extra: &[&str]| run_json(&[&args, extra].concat())["token_ids"].clone();
         let drafted = tokens(&["--mtp-depth", "2"]);
         assert!(drafted.is_array() && drafted == tokens(&["--no-mtp"]), "{name}: {drafted}");
@@ -298,7 +310,7 @@ fn vision_parts_are_copied_as_they_are() {
     assert_eq!((&vision["count"], &vision["after"]), (&json!(1), &json!(30)));
     let copied = tensors(bench.out(), "model-vision-00001-of-00001.safetensors");
     assert_eq!(copied["model.visual.patch_embed.proj.weight"], patch);
-    assert_eq!(run(&["run", "x", "--model", &bench.out(), "-n", "1"]).code, 0);
+    assert_eq!(run(&["run", "x", "--allow-unverified", "--model", &bench.out(), "-n", "1"]).code, 0);
 }
 
 /// The work of `forge`, stopped or starved at will.
@@ -394,8 +406,19 @@ fn synthetic_artifacts_run_and_repeat() {
     let (one, same, other) = (synth("one", &[]), synth("same", &[]), synth("other", &["--seed", "1"]));
     let weights = |out: &str| fs::read(Path::new(out).join("model.safetensors")).unwrap();
     assert!(weights(&one) == weights(&same) && weights(&one) != weights(&other));
-    let document =
-        run_json(&["run", "hello", "--model", &one, "--temperature", "0", "-n", "8", "--ignore-eos", "--json"]);
+    let document = run_json(&[
+        "run",
+        "hello",
+        "--allow-unverified",
+        "--model",
+        &one,
+        "--temperature",
+        "0",
+        "-n",
+        "8",
+        "--ignore-eos",
+        "--json",
+    ]);
     assert_eq!(document["token_ids"].as_array().unwrap().len(), 8, "{document:#}");
 }
 
@@ -441,8 +464,19 @@ fn a_packed_build_gets_its_head_back() {
     let trunk = |dir: &Path| tensors(dir, "model.safetensors");
     assert!(trunk(Path::new(&bench.out())) == trunk(build.path()));
     assert_eq!(tensors(bench.out(), "mtp.safetensors").len(), 29);
-    let args =
-        ["run", "fn main() {", "--raw", "--model", &bench.out(), "--temperature", "0", "-n", "24", "--ignore-eos"];
+    let args = [
+        "run",
+        "fn main() {",
+        "--raw",
+        "--allow-unverified",
+        "--model",
+        &bench.out(),
+        "--temperature",
+        "0",
+        "-n",
+        "24",
+        "--ignore-eos",
+    ];
     let document = run_json(&[&args[..], &["--mtp-depth", "1", "--json"]].concat());
     let accepted = document["stats"]["accepted_by_depth"][0].as_u64();
     assert!(accepted > Some(0), "a trained head drafts for the trunk that it was trained with: {document:#}");
