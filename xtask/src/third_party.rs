@@ -60,7 +60,9 @@ pub fn check(root: &Path) -> Result {
     }
     new_arch::new_arch(root, "skeleton", Some(&skeleton))?;
     fs::copy(example.join("Cargo.lock"), skeleton.join("Cargo.lock")).context("write", &skeleton)?;
-    lacks_a_reference_only(cargo("test", &skeleton).args(["--workspace", "--offline", "--", "--skip", "joint"]))
+    lacks_a_reference_only(cargo("test", &skeleton).args(["--workspace", "--offline", "--", "--skip", "joint"]))?;
+    sees_the_unnamed(&skeleton, cargo("build", &skeleton).arg("--offline"))?;
+    refuses_another_runtime(&skeleton, cargo("check", &skeleton).arg("--offline"))
 }
 
 fn shown(command: &mut Command) -> Result {
@@ -103,6 +105,67 @@ fn drafts(program: &Path, model: &Path) -> Result {
     }
     Err(Failure::new(format!("`{}`: no 32 tokens with two drafts a round", process::shown(&command)))
         .detail(document["stats"].to_string()))
+}
+
+/// A program that lists the architecture and does not name it: the lint says so, and the program too.
+fn sees_the_unnamed(skeleton: &Path, build: &mut Command) -> Result {
+    edit(&skeleton.join("src/main.rs"), "use skeleton_architecture as _;", "")?;
+    build.args(["--message-format", "json-diagnostic-short"]);
+    eprintln!("unnamed: {}", process::shown(build));
+    let output = process::quiet(build)?;
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let lint = messages.contains("`skeleton_architecture` is unused");
+    let program = run::executable(&messages, "skeleton").ok_or_else(|| {
+        let failure = Failure::new("a program that does not name its architecture: expected it to build");
+        failure.detail(process::last_lines(&output.stderr, 20))
+    })?;
+    let list = process::quiet(Command::new(&program).arg("archs"))?;
+    let warned = String::from_utf8_lossy(&list.stderr).contains("no architecture is linked");
+    if lint && warned && list.stdout.is_empty() {
+        return Ok(());
+    }
+    let what = "a program that does not name its architecture: expected rustc and `archs` to warn";
+    Err(Failure::new(format!("{what} (rustc: {lint}, archs: {warned})")))
+}
+
+/// An architecture built against another version of the runtime: cargo refuses it.
+fn refuses_another_runtime(skeleton: &Path, check: &mut Command) -> Result {
+    let runtime = skeleton.join("runtime");
+    fs::create_dir_all(runtime.join("src")).context("make", &runtime)?;
+    let files = [("Cargo.toml", OTHER_RUNTIME), ("build.rs", "fn main() {}\n"), ("src/lib.rs", "")];
+    for (path, text) in files {
+        fs::write(runtime.join(path), text).context("write", &runtime)?;
+    }
+    edit(&skeleton.join("architecture/Cargo.toml"), "../../../runtime", "../runtime")?;
+    eprintln!("another runtime: {}", process::shown(check));
+    let output = process::quiet(check)?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && complaint.contains("`mtplx-runtime` links to the native library `mtplx_runtime`") {
+        return Ok(());
+    }
+    let failure = Failure::new("an architecture built against another mtplx-runtime: expected cargo to refuse it");
+    Err(failure.detail(process::last_lines(&output.stderr, 20)))
+}
+
+/// What counts of a runtime of another version, when cargo resolves.
+const OTHER_RUNTIME: &str = r#"[package]
+name = "mtplx-runtime"
+version = "99.0.0"
+links = "mtplx_runtime"
+build = "build.rs"
+
+[features]
+testing = []
+
+[workspace]
+"#;
+
+fn edit(path: &Path, from: &str, to: &str) -> Result {
+    let text = fs::read_to_string(path).context("read", path)?;
+    if !text.contains(from) {
+        return Err(Failure::new(format!("{}: expected `{from}` in it", path.display())));
+    }
+    fs::write(path, text.replace(from, to)).context("write", path)
 }
 
 /// Exactly one test fails: the one that stands for what only the author can supply.
