@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
-use super::layout::{self, SHARD, Tensor};
+use super::layout::{self, SHARD, Tensor, numbers};
 use super::{ForgeError, Group, Part, Policy, Rule, Rules, Source};
 use crate::artifact::Checkpoint;
 use crate::quant::{Mode, Quantization, Scheme};
@@ -152,6 +152,10 @@ impl Plan {
             outputs.push(Output { rule: rule.clone(), coding, source_bytes: bytes });
         }
         for (name, info) in trunk.vision() {
+            if info.dtype.bitsize() % 8 != 0 {
+                let what = format!("{}: {name}: type {}: not a whole number of bytes", trunk.label(), info.dtype);
+                return Err(ForgeError::unsupported(what, "forge from the checkpoint as its makers published it"));
+            }
             let rule = Rule {
                 output: name.to_owned(),
                 shape: info.shape.clone(),
@@ -172,7 +176,7 @@ impl Plan {
     /// Applies rules and policy to nothing: every source is taken to be there, in bf16.
     pub fn imagined(rules: &Rules, policy: Policy) -> Self {
         let output = |rule: &Rule| {
-            let source_bytes = rule.shape.iter().map(|&n| n as u64).product::<u64>() * 2;
+            let source_bytes = 2 * numbers(&rule.shape);
             Output { rule: rule.clone(), coding: coding(rule, &policy, Dtype::BF16), source_bytes }
         };
         Self::assemble(rules.iter().map(output).collect(), Vec::new(), policy)
