@@ -230,9 +230,10 @@ pub struct ParityArgs {
     /// A safetensors file with tokens and expected tensors.
     pub reference: PathBuf,
 
-    /// The largest absolute difference that passes.
-    #[arg(long, value_name = "X", default_value = "2e-4", value_parser = tolerance)]
-    pub tolerance: f64,
+    /// The largest absolute difference that passes [default: 2e-4 for f32; for native a mean difference of 0.05 and the
+    /// same most probable token in 95 % of the rows, ties aside].
+    #[arg(long, value_name = "X", value_parser = tolerance)]
+    pub tolerance: Option<f64>,
 
     /// Compute in f32, or in the checkpoint's own type.
     #[arg(long, value_name = "TYPE", default_value = "f32")]

@@ -3,12 +3,13 @@
 
 use mtplx_runtime::artifact::{Checkpoint, LoadError};
 use mtplx_runtime::forge::{Rule, Rules, Source};
+use mtplx_runtime::nn::plan::DecoderPlan;
 
 use crate::config::Config;
-use crate::weights;
+use crate::weights::MlaPlan;
 
 /// The rules.
-pub(crate) fn rules(checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
+pub(crate) fn rules(plan: &DecoderPlan<MlaPlan>, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
     let Config { heads, kv_rank, nope_dim, value_dim, .. } = Config::new(checkpoint)?;
     let each = nope_dim + value_dim;
     let split = |rule: &Rule| {
@@ -25,5 +26,5 @@ pub(crate) fn rules(checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
             part("unembed_out", [heads, value_dim, kv_rank], Source::Rows { tensor, each, start: nope_dim }),
         ])
     };
-    Ok(weights::plan(checkpoint)?.forge_rules(checkpoint).replace(split))
+    Ok(plan.forge_rules(checkpoint).replace(split))
 }

@@ -71,6 +71,7 @@ impl MtpArchitecture for Qwen3Next {
             hidden_size: config.common.hidden,
             context: config.common.context,
             weight_bytes: loader.weights.nbytes(),
+            hidden_variant: trunk.output.variant(),
         };
         Ok(MtpModel { trunk: Box::new(trunk), draft_head, info })
     }

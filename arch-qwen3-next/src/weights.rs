@@ -42,12 +42,16 @@ impl Names {
             name.strip_prefix(head)?.strip_prefix("layers.")?.split('.').next()?.parse::<usize>().ok()
         });
         let head_layers = numbers.max().map_or(0, |last| last.saturating_add(1));
-        // MLX moves the taps before the last axis; a checkpoint without convolutions is MLX's if its prefix is.
+        // MLX moves the taps before the last axis. A checkpoint without convolutions is MLX's if it has a name or a form
+        // that only MLX writes.
         let conv = checkpoint.tensors().find(|(name, _)| name.starts_with(trunk) && name.ends_with(".conv1d.weight"));
         let raw = match conv.map(|(_, info)| info.shape.as_slice()) {
             Some([_, 1, taps]) => *taps != 1,
             Some(_) => false,
-            None => trunk == "model.language_model.",
+            None => {
+                let only_mlx = |name: &str| name.contains(".switch_mlp.") || name.ends_with(".scales");
+                !(wrapped || checkpoint.tensors().any(|(name, _)| only_mlx(name)))
+            }
         };
         Self { trunk, lm_head, has_lm_head: has(format!("{lm_head}.weight")), head, raw, head_layers }
     }
@@ -167,5 +171,29 @@ impl<'a> Loader<'a> {
     ) -> Result<Block<M>, LoadError> {
         let Common { hidden, eps, .. } = self.config.common;
         Block::load(&self.weights, prefix, (hidden, eps, plus_one), mixer, feed_forward)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mtplx_runtime::testing::{Fill, TinyCheckpoint};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A model may attend in every layer: then there is no convolution to tell the layouts by.
+    #[test]
+    fn without_convolutions_mlx_is_known_by_what_only_it_writes() {
+        let raw = |name: &str| {
+            let dir =
+                TinyCheckpoint::new(json!({"model_type": "qwen3_5"}), 0).tensor(name, &[2], Fill::Normal(1.0)).write();
+            Names::new(&Checkpoint::open(dir.path()).expect("a checkpoint")).raw
+        };
+        assert!(raw("model.norm.weight"));
+        assert!(raw("model.language_model.norm.weight"));
+        assert!(raw("model.layers.0.mlp.experts.gate_up_proj"));
+        assert!(!raw("language_model.model.norm.weight"));
+        assert!(!raw("model.layers.0.mlp.switch_mlp.gate_proj.weight"));
+        assert!(!raw("model.layers.0.mlp.gate_proj.scales"));
     }
 }

@@ -1,5 +1,6 @@
 //! The checks of the conformance suite: each takes an architecture and a fixture, and fails by panicking.
 
+mod conventions;
 mod detection;
 mod forge;
 mod forward;
@@ -7,6 +8,7 @@ pub mod joint;
 mod rollback;
 mod session;
 
+pub use conventions::contracts_choose_the_hidden_states;
 pub use detection::{claims_its_fixtures_only, names_each_misshapen_tensor, names_each_missing_tensor};
 pub use forge::forged_artifacts_are_the_same_model;
 pub use forward::{chunked_prefill_is_prefill, golden_states, golden_tensors, verified_rows_are_single_steps};
