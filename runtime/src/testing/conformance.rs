@@ -10,7 +10,7 @@ use crate::architecture::MtpArchitecture;
 pub type Check = fn(&dyn MtpArchitecture, &Fixture);
 
 /// Every check of one fixture, by name.
-pub const CHECKS: [(&str, Check); 15] = [
+pub const CHECKS: [(&str, Check); 16] = [
     ("golden_tensors", checks::golden_tensors),
     ("golden_states", checks::golden_states),
     ("contracts_choose_the_hidden_states", checks::contracts_choose_the_hidden_states),
