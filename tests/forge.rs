@@ -277,6 +277,11 @@ fn what_it_refuses() {
     assert!(error.starts_with("no-such-model: "), "{error}");
     let (error, _) = fails(&["forge", "synth", "--like", "qwen3.5-4b", "--layers", "33", &out], 2);
     assert!(error.contains("33: expected 1 to 32"), "{error}");
+    let endless = bench.0.path().join("endless.json");
+    let fields = json!({"model_type": "glm4_moe", "num_hidden_layers": 1000, "n_routed_experts": 65536});
+    fs::write(&endless, fields.to_string()).unwrap();
+    let (error, _) = fails(&["forge", "synth", "--like", endless.to_str().unwrap(), &out], 5);
+    assert!(error.contains("n_routed_experts: 65536: in 1000 layers: expected at most"), "{error}");
     // Somebody else's folder where the work would go.
     let hidden = bench.0.path().join(".out.forging");
     fs::create_dir(&hidden).unwrap();
@@ -446,12 +451,18 @@ fn a_packed_build_gets_its_head_back() {
     let document = run_json(&[&args[..], &["--mtp-depth", "1", "--json"]].concat());
     let accepted = document["stats"]["accepted_by_depth"][0].as_u64();
     assert!(accepted > Some(0), "a trained head drafts for the trunk that it was trained with: {document:#}");
-    // The whole of it again, head and all.
+    // The whole of it again, head and all, and what its contract says of the head.
     let again = Bench::new();
+    edit(&Path::new(&bench.out()).join("mtplx_runtime.json"), |contract| {
+        contract["mtp_contract"]["concat_order"] = json!("embedding_hidden");
+    });
     again.forge(&bench.out(), &["--policy", "as-is"]);
     for file in ["model.safetensors", "mtp.safetensors"] {
         assert!(tensors(bench.out(), file) == tensors(again.out(), file), "{file}");
     }
+    let contract = fs::read_to_string(Path::new(&again.out()).join("mtplx_runtime.json")).unwrap();
+    let contract: Value = serde_json::from_str(&contract).unwrap();
+    assert_eq!(contract["mtp_contract"]["concat_order"], "embedding_hidden");
 }
 
 /// Names, shapes and types of vendored artifacts that mlx-lm converted: from their configurations alone come the same.

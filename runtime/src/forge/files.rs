@@ -6,7 +6,7 @@ use sha2::{Digest as _, Sha256};
 use super::work::hex;
 use super::{ForgeError, Part, Plan};
 use crate::architecture::Descriptor;
-use crate::artifact::{CONTRACT, Checkpoint};
+use crate::artifact::{CONTRACT, Checkpoint, MtpContract};
 
 /// Files with their contents.
 pub(super) type Documents = Vec<(String, Vec<u8>)>;
@@ -66,9 +66,21 @@ pub(super) fn config(mut fields: Map<String, Value>, plan: &Plan) -> Value {
     Value::Object(fields)
 }
 
-/// The contract of an artifact that nobody measured yet.
-pub(super) fn contract(descriptor: &Descriptor, plan: &Plan, provenance: Value) -> (String, Vec<u8>) {
+/// The contract of an artifact that nobody measured yet. `head` is where the draft head came from: the conventions that its
+/// own contract states are the head's, and stay with it.
+pub(super) fn contract(
+    descriptor: &Descriptor,
+    plan: &Plan,
+    head: Option<&Checkpoint>,
+    provenance: Value,
+) -> (String, Vec<u8>) {
+    let stated = head.and_then(|head| serde_json::to_value(MtpContract::stated(head)).ok());
     let mut head = Map::new();
+    for field in ["base_hidden_variant", "hidden_variant", "concat_order", "mtp_position_mode"] {
+        if let Some(value) = stated.as_ref().and_then(|stated| stated.get(field)) {
+            head.insert(field.to_owned(), value.clone());
+        }
+    }
     if let Value::Object(stated) = plan.head_quantization() {
         let names = [
             ("bits", "mtp_quant_bits"),

@@ -80,7 +80,7 @@ impl<'a> Job<'a> {
             provenance["vision_tensors"] = json!(checkpoint.vision_tensors());
         }
         let mut documents = files::copied(checkpoint)?;
-        documents.extend(finish(architecture, config, &plan, provenance));
+        documents.extend(finish(architecture, config, &plan, Some(of_head), provenance));
         let fingerprint = fingerprint(&plan, &documents, &[Some(checkpoint), head]);
         let producer = Box::new(Converter(Reader::new(checkpoint, head)?));
         Ok(Self { architecture, plan, documents, fingerprint, producer })
@@ -113,7 +113,7 @@ impl<'a> Job<'a> {
             "synthetic": {"like": name, "seed": seed},
         });
         let mut documents = tokenizer::files();
-        documents.extend(finish(architecture, config, &plan, provenance));
+        documents.extend(finish(architecture, config, &plan, None, provenance));
         let fingerprint = fingerprint(&plan, &documents, &[]);
         Ok(Self { architecture, plan, documents, fingerprint, producer: Box::new(Synthetic::new(seed)) })
     }
@@ -149,10 +149,16 @@ impl<'a> Job<'a> {
 }
 
 /// Configuration, index and contract.
-fn finish(architecture: &dyn MtpArchitecture, config: Map<String, Value>, plan: &Plan, provenance: Value) -> Documents {
+fn finish(
+    architecture: &dyn MtpArchitecture,
+    config: Map<String, Value>,
+    plan: &Plan,
+    head: Option<&Checkpoint>,
+    provenance: Value,
+) -> Documents {
     vec![
         ("model.safetensors.index.json".to_owned(), pretty(&plan.index())),
-        files::contract(architecture.descriptor(), plan, provenance),
+        files::contract(architecture.descriptor(), plan, head, provenance),
         // Last: without it, a folder is no checkpoint.
         ("config.json".to_owned(), pretty(&files::config(config, plan))),
     ]
