@@ -1,5 +1,6 @@
 //! The small files of an artifact: `config.json`, the index, the contract, and what is copied as it is.
 
+use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -55,6 +56,18 @@ pub(super) fn config(mut fields: Map<String, Value>, plan: &Plan) -> Value {
             text.shift_remove("_name_or_path");
         }
     }
+    // Activations take the type that is stated.
+    if let Some(dense) = plan.policy.dense {
+        let name = match dense {
+            Dtype::F16 => "float16",
+            Dtype::F32 => "float32",
+            _ => "bfloat16",
+        };
+        restate(&mut fields, name);
+        if let Some(Value::Object(text)) = fields.get_mut("text_config") {
+            restate(text, name);
+        }
+    }
     if let Some(quantization) = plan.quantization() {
         fields.insert("quantization".to_owned(), quantization.clone());
         fields.insert("quantization_config".to_owned(), quantization);
@@ -64,6 +77,15 @@ pub(super) fn config(mut fields: Map<String, Value>, plan: &Plan) -> Value {
         fields.insert("mlx_lm_extra_tensors".to_owned(), json!({"mtp_file": super::plan::HEAD_FILE}));
     }
     Value::Object(fields)
+}
+
+/// Changes the type of the weights where it is stated.
+fn restate(fields: &mut Map<String, Value>, name: &str) {
+    for field in ["dtype", "torch_dtype"] {
+        if let Some(stated) = fields.get_mut(field) {
+            *stated = json!(name);
+        }
+    }
 }
 
 /// The contract of an artifact that nobody measured yet. `head` is where the draft head came from: the conventions that its

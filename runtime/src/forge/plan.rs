@@ -246,11 +246,16 @@ impl Plan {
         let packed =
             |output: &&Output| output.rule.part == Part::Trunk && (output.rule.packable || output.scheme().is_some());
         let modules = || self.outputs.iter().filter(packed);
-        let default = match self.policy.default_scheme() {
-            Some(scheme) => scheme,
-            None => modules().find_map(Output::scheme)?,
-        };
-        modules().find_map(Output::scheme)?;
+        // The policy's own, or what most have.
+        let most = modules().filter_map(Output::scheme).fold(Vec::<(Scheme, usize)>::new(), |mut counts, scheme| {
+            match counts.iter_mut().find(|(known, _)| *known == scheme) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((scheme, 1)),
+            }
+            counts
+        });
+        let most = most.into_iter().max_by_key(|(_, count)| *count)?.0;
+        let default = self.policy.default_scheme().unwrap_or(most);
         let mut stated = stated(default);
         for output in modules().filter(|output| output.scheme() != Some(default)) {
             let entry = output.scheme().map_or(Value::Bool(false), |scheme| Value::Object(self::stated(scheme)));
