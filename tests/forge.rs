@@ -417,6 +417,7 @@ fn synthetic_artifacts_run_and_repeat() {
     let document =
         run_json(&["run", "hello", "--model", &one, "--temperature", "0", "-n", "8", "--ignore-eos", "--json"]);
     assert_eq!(document["token_ids"].as_array().unwrap().len(), 8, "{document:#}");
+    assert!(!document["text"].as_str().unwrap().is_empty(), "{document:#}");
 }
 
 /// Every shape can be planned, in any number of layers.

@@ -112,7 +112,8 @@ impl<'a> Job<'a> {
             "policy": plan.policy.name,
             "synthetic": {"like": name, "seed": seed},
         });
-        let mut documents = tokenizer::files();
+        let vocab = imagined.config().text().size("vocab_size", 1 << 24)?;
+        let mut documents = tokenizer::files(vocab);
         documents.extend(finish(architecture, config, &plan, None, provenance));
         let fingerprint = fingerprint(&plan, &documents, &[]);
         Ok(Self { architecture, plan, documents, fingerprint, producer: Box::new(Synthetic::new(seed)) })
