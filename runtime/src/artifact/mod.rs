@@ -34,6 +34,5 @@ pub(crate) use floats::to_f32;
 pub use header::TensorInfo;
 pub use norms::{NormEncoding, NormRule, norm_encoding};
 pub use sidecar::HeadSource;
-#[cfg(any(test, feature = "testing"))]
 pub(crate) use sidecar::is_head as is_head_tensor;
 pub use verdict::{Assessment, Verdict, assess};
