@@ -3,6 +3,7 @@
 //! A kernel runs only on a CUDA device, only for the shapes and types it was written for, and only after its self-check: its
 //! first use compares it with its twin on random inputs. One that fails is left out with a warning, for good.
 
+pub mod attention;
 pub mod norm;
 pub mod qmm;
 

@@ -64,11 +64,29 @@ fn strings(names: &[&CStr]) -> mlx_sys::mlx_vector_string {
 }
 
 impl CudaKernel {
-    /// A kernel `name` with the `body` of its function and a `header` of device functions.
+    /// A kernel `name` with the `body` of its function and a `header` of device functions; its inputs are made row-contiguous.
     ///
     /// # Errors
     /// When a text holds a NUL.
     pub fn new(name: &CStr, inputs: &[&CStr], outputs: &[&CStr], header: &str, body: &str) -> Result<Self> {
+        Self::with_layout(name, inputs, outputs, (header, body), true)
+    }
+
+    /// The same, with inputs as they lie: the body goes by `NAME_strides`.
+    ///
+    /// # Errors
+    /// As [`CudaKernel::new`].
+    pub fn strided(name: &CStr, inputs: &[&CStr], outputs: &[&CStr], header: &str, body: &str) -> Result<Self> {
+        Self::with_layout(name, inputs, outputs, (header, body), false)
+    }
+
+    fn with_layout(
+        name: &CStr,
+        inputs: &[&CStr],
+        outputs: &[&CStr],
+        (header, body): (&str, &str),
+        contiguous: bool,
+    ) -> Result<Self> {
         super::backend::install_error_handler();
         let text = |text: &str| CString::new(text).map_err(|error| Exception::custom(error.to_string()));
         let (header, body) = (text(header)?, text(body)?);
@@ -81,7 +99,7 @@ impl CudaKernel {
                 names_out,
                 body.as_ptr(),
                 header.as_ptr(),
-                true,
+                contiguous,
                 0,
             );
             mlx_sys::mlx_vector_string_free(names_in);
@@ -91,7 +109,7 @@ impl CudaKernel {
         Ok(Self { handle, inputs: inputs.len(), outputs: outputs.len() })
     }
 
-    /// Runs it, lazily, over `inputs`, which are made row-contiguous first.
+    /// Runs it, lazily, over `inputs`.
     ///
     /// The kernel's own indexing is trusted: that its source stays within the shapes given here is what its tests and its
     /// self-check are for.

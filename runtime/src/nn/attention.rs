@@ -6,6 +6,7 @@ use mlx_rs::ops;
 
 use super::{Mixer, RmsNorm, Rope, Rows};
 use crate::cache::KvCache;
+use crate::kernels::attention;
 use crate::mlx::{cuda_default, slice_axis};
 use crate::quant::{Fused, Linear};
 use crate::{Array, Result};
@@ -103,6 +104,9 @@ impl Attention {
 
     fn attend_cached(&self, p: &Projected, cache: &mut KvCache) -> Result<Array> {
         let (k, v) = cache.append(&p.k, &p.v)?;
+        if let Some(attended) = attention::attend(&p.q, &k, &v, self.scale()) {
+            return attended;
+        }
         if (2..=FEW).contains(&p.q.dim(2)) && cuda_default() {
             return self.attend(&p.q, &[(k, v)]);
         }
