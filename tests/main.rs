@@ -5,8 +5,10 @@
 mod command;
 mod damage;
 mod forge;
+mod gates;
 mod generate;
 mod help;
+mod inspect;
 mod parity;
 mod prompts;
 mod verify;
