@@ -1,5 +1,6 @@
 //! What was typed, and nothing done about it: what it means is decided in [`crate::settings`].
 
+mod bench;
 mod forge;
 mod inspect;
 mod verify;
@@ -12,6 +13,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use self::inspect::InspectArgs;
 pub use self::verify::VerifyArgs;
+pub use bench::{BenchArgs, BenchCommand, CompareArgs, Depths, MeasureArgs, MethodArgs, TuneArgs};
 pub use forge::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
 
 /// The largest depth that may be asked for.
@@ -61,6 +63,10 @@ pub enum Command {
     ///
     /// Runs the reference's tokens through the model's trunk and MTP head and compares what comes out, tensor by tensor.
     Parity(ParityArgs),
+    /// Measure speed, the cost of verification, and acceptance.
+    Bench(Box<BenchArgs>),
+    /// Find the depth that is fastest on this machine, plain decoding included, and keep it for `run`.
+    Tune(Box<TuneArgs>),
     /// Print a completion script for a shell.
     #[command(hide = true)]
     Completions(CompletionsArgs),
@@ -71,8 +77,8 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Settings come from these flags, then from the model's contract (mtplx_runtime.json), then from its \
-generation_config.json, then from built-in defaults (temperature 0.6, top-p 0.95, top-k 20). --json names the source \
+    after_help = "Settings come from these flags, then (the depth) from what `mtplx tune` found here, then from the model's \
+contract (mtplx_runtime.json), then from its generation_config.json, then from built-in defaults (temperature 0.6, top-p 0.95, top-k 20). --json names the source \
 of each.\n\nExit status: 0 done, 1 failed while running, 2 wrong usage, 3 model incomplete or unverified, 4 model not \
 supported, 5 file missing or damaged, 130 interrupted."
 )]

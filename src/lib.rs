@@ -14,6 +14,7 @@
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 mod args;
+mod bench;
 mod builtin;
 mod commands;
 mod engine;
@@ -22,6 +23,7 @@ mod home;
 mod machine;
 mod settings;
 mod terminal;
+mod tuned;
 
 use std::process::ExitCode;
 
@@ -63,6 +65,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Forge(args)) => commands::forge(&args),
         Some(Command::Archs(args)) => commands::archs(&args),
         Some(Command::Parity(args)) => commands::parity(&args),
+        Some(Command::Bench(args)) => commands::bench(&args),
+        Some(Command::Tune(args)) => commands::tune(&args),
         Some(Command::Completions(args)) => commands::completions(Cli::command(), &args),
         Some(Command::Man) => commands::man(Cli::command()),
         None => Err(error::Failure::usage("a command was expected", "`mtplx --help` lists them").into()),

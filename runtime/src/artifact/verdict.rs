@@ -167,7 +167,7 @@ fn unclaimed(error: &ResolveError) -> String {
         let linked = if linked.is_empty() { "none".to_owned() } else { linked.join("; ") };
         let model_type = shown(model_type);
         return format!(
-            "config.json: model_type: \"{model_type}\" is {family}, known but not implemented (linked: {linked})"
+            "config.json: model_type: \"{model_type}\" is {family}: no linked architecture implements it (linked: {linked})"
         );
     }
     shown_line(&error.to_string())

@@ -16,11 +16,13 @@ use mtplx_runtime::text::Ending;
 use self::document::Document;
 use self::generation::Generation;
 pub(super) use self::generation::Interrupt;
+pub use self::prompt::from_file as read_text;
 use crate::args::{Depth, RunArgs};
 use crate::engine;
 use crate::error::{Exit, Failure, stderr, warn};
 use crate::settings::{ModelSays, Settings};
 use crate::terminal::{Progress, TextOut};
+use crate::tuned;
 
 /// Generates.
 pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
@@ -37,6 +39,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         contract: opened.assessment.contract.as_ref(),
         generation_config: text.generation_config.as_ref(),
         max_depth: if trunk_only { 0 } else { descriptor.max_depth },
+        tuned_depth: tuned::depth_for(&opened.checkpoint, &mut warnings),
         has_chat_template: text.template.is_some(),
     };
     let mut settings = Settings::resolve(args, model_says, &mut warnings)?;

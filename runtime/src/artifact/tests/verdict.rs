@@ -128,9 +128,13 @@ fn claims() {
     check(
         of("deepseek_v4_flash"),
         4,
-        "incompatible: config.json: model_type: \"deepseek_v4_flash\" is DeepSeek V4, known but not implemented (linked: toy-mtp: toy)",
+        "incompatible: config.json: model_type: \"deepseek_v4_flash\" is DeepSeek V4: no linked architecture implements it (linked: toy-mtp: toy)",
     );
-    let both = assessed(&of("toy"), Registry::new([&ONE as _, &TWO as _]));
+    let two = || Registry::new([&ONE as _, &TWO as _]);
+    let names = ["other-mtp (toy 0.0.0)", "toy-mtp (toy 0.0.0)"].map(str::to_owned).to_vec();
+    assert_eq!(two().conflicts(), [("toy", names)]);
+    assert!(Registry::new([&ONE as _]).conflicts().is_empty());
+    let both = assessed(&of("toy"), two());
     assert_eq!(
         both.verdict.to_string(),
         "incompatible: config.json: model_type: \"toy\" is claimed by 2 architectures: other-mtp (toy 0.0.0), toy-mtp (toy 0.0.0)"
