@@ -49,6 +49,10 @@ pub struct MeasureArgs {
     /// Print one JSON document.
     #[arg(long, help_heading = "Output")]
     pub json: bool,
+
+    /// Draw the result as an SVG picture as well.
+    #[arg(long, value_name = "OUT.svg", help_heading = "Output")]
+    pub plot: Option<PathBuf>,
 }
 
 /// How to measure, for benchmarks and for tuning.
