@@ -2,6 +2,8 @@
 
 mod bench;
 mod forge;
+mod inspect;
+mod verify;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,6 +11,8 @@ use std::str::FromStr;
 use clap::builder::{RangedU64ValueParser, Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use self::inspect::InspectArgs;
+pub use self::verify::VerifyArgs;
 pub use bench::{BenchArgs, BenchCommand, CompareArgs, Depths, MeasureArgs, MethodArgs, TuneArgs};
 pub use forge::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
 
@@ -46,6 +50,13 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Turn a checkpoint into an artifact: MLX's layout, packed, the MTP head with it.
     Forge(Box<ForgeArgs>),
+    /// Say what a model is, what it is worth, and what it takes to run it.
+    Inspect(InspectArgs),
+    /// Measure whether a model's drafting is exact on this machine, and write the evidence into its contract.
+    ///
+    /// Loads the model and puts its own loop to the test, through its own logits. What passes may run without
+    /// --allow-unverified.
+    Verify(VerifyArgs),
     /// List the architectures that this binary can run.
     Archs(ArchsArgs),
     /// Compare a model with expected tensors.

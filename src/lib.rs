@@ -19,6 +19,8 @@ mod builtin;
 mod commands;
 mod engine;
 mod error;
+mod home;
+mod machine;
 mod settings;
 mod terminal;
 mod tuned;
@@ -58,6 +60,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         _ if cli.version => commands::version(),
         Some(Command::Run(args)) => commands::run(&args),
+        Some(Command::Inspect(args)) => commands::inspect(&args),
+        Some(Command::Verify(args)) => commands::verify(&args),
         Some(Command::Forge(args)) => commands::forge(&args),
         Some(Command::Archs(args)) => commands::archs(&args),
         Some(Command::Parity(args)) => commands::parity(&args),

@@ -11,3 +11,4 @@ mod help;
 mod parity;
 mod prompts;
 mod tune;
+mod verify;

@@ -7,6 +7,7 @@ pub mod scheme;
 mod stated;
 mod traffic;
 
+pub(crate) use dequantize::e4m3;
 pub use dequantize::{Packed, dequantize};
 pub use linear::{Experts, Fused, Linear, Weight};
 pub use scheme::{Mode, Scheme, SchemeError};
