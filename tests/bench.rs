@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::command::{fails, json, model, run};
 
 const TRAINED: &str = "trained_qwen3_5/mlx_q4g32";
-const QUICK: [&str; 6] = ["--contexts", "48", "--repeats", "2", "--warmup", "1"];
+const QUICK: [&str; 7] = ["--contexts", "48", "--repeats", "2", "--warmup", "1", "--allow-unverified"];
 
 /// The document of a quick measurement.
 fn bench(what: &str, more: &[&str]) -> Value {
@@ -127,8 +127,21 @@ fn results_are_compared() {
 /// The document's form: names and types, with what differs from run to run taken out.
 #[test]
 fn the_document_keeps_its_form() {
-    let args =
-        ["--depths", "0,2", "-n", "8", "--repeats", "1", "--warmup", "0", "--contexts", "40", "--temperature", "0.7"];
+    let args = [
+        "--depths",
+        "0,2",
+        "-n",
+        "8",
+        "--repeats",
+        "1",
+        "--warmup",
+        "0",
+        "--contexts",
+        "40",
+        "--temperature",
+        "0.7",
+        "--allow-unverified",
+    ];
     let dir = tempfile::tempdir().unwrap();
     let plot = dir.path().join("sweep.svg").display().to_string();
     let document = json(&[&["bench", "sweep", &model(TRAINED), "--json", "--plot", &plot], &args[..]].concat());
@@ -175,10 +188,10 @@ fn measurements_that_make_no_sense() {
         ("prefill", &["--prompt", ""], "the text has no tokens"),
         ("decode", &["--contexts", &many], "--contexts: too many"),
     ] {
-        let (error, _) = fails(&[&["bench", what, &model], more].concat(), 2);
+        let (error, _) = fails(&[&["bench", what, &model, "--allow-unverified"], more].concat(), 2);
         assert!(error.contains(named), "{error}");
     }
-    let (error, _) = fails(&["bench", "decode", &model, "--file", "no/such/file"], 5);
+    let (error, _) = fails(&["bench", "decode", &model, "--allow-unverified", "--file", "no/such/file"], 5);
     assert!(error.starts_with("no/such/file: "), "{error}");
     let (error, _) = fails(&["bench", "decode", &model, "--plot", "no/such/folder/out.svg"], 1);
     assert!(error.starts_with("no/such/folder/out.svg: "), "{error}");
