@@ -1,8 +1,9 @@
-//! What the program keeps for its user between runs: what files hashed to, and this machine's name for itself.
+//! What the program keeps for its user between runs: what files hashed to, this machine's name for itself, and the depths
+//! that were tuned here.
 //!
 //! Two folders, as the system has them: `cache` for what may go at any time, `state` for what should stay. `MTPLX_HOME`
 //! names one folder for both. Where there is no such folder, or it cannot be written, nothing is kept and nothing fails:
-//! files are hashed again, and evidence for recognized architectures cannot count as this machine's.
+//! files are hashed again, evidence for recognized architectures cannot count as this machine's, and nothing is tuned.
 
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
@@ -17,13 +18,18 @@ const MAX_FILE: u64 = 64 << 20;
 pub struct Home {
     hashes: Option<PathBuf>,
     machine: Option<PathBuf>,
+    tuned: Option<PathBuf>,
 }
 
 impl Home {
     /// The user's, by the environment.
     pub fn of_user() -> Self {
         let file = |base: Option<PathBuf>, name: &str| base.map(|base| base.join(name));
-        Self { hashes: file(folder(Kind::Cache), "hashes.json"), machine: file(folder(Kind::State), "machine") }
+        Self {
+            hashes: file(folder(Kind::Cache), "hashes.json"),
+            machine: file(folder(Kind::State), "machine"),
+            tuned: file(folder(Kind::State), "tuned.json"),
+        }
     }
 
     /// What files hashed to, as far as it is known.
@@ -37,6 +43,11 @@ impl Home {
         if let (Some(path), Ok(text)) = (&self.hashes, serde_json::to_string(known)) {
             let _ = write(path, &text);
         }
+    }
+
+    /// Where tuned depths are; `None` without a home.
+    pub fn tuned(&self) -> Option<&Path> {
+        self.tuned.as_deref()
     }
 
     /// This machine's name for itself: random digits that say nothing else about it.
@@ -89,8 +100,11 @@ fn read(path: &Path) -> Option<String> {
     (metadata.is_file() && metadata.len() <= MAX_FILE).then(|| fs::read_to_string(path).ok())?
 }
 
-/// Whole or not at all: another run may be reading or writing it.
-fn write(path: &Path, text: &str) -> io::Result<()> {
+/// Writes a file whole or not at all: another run may be reading or writing it.
+///
+/// # Errors
+/// What the system says.
+pub fn write(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().ok_or_else(|| io::Error::other("no folder"))?;
     fs::create_dir_all(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -107,19 +121,19 @@ mod tests {
     #[test]
     fn a_machine_keeps_its_name() {
         let dir = tempfile::tempdir().unwrap();
-        let home = || Home { hashes: None, machine: Some(dir.path().join("deeper/machine")) };
+        let home = || Home { hashes: None, machine: Some(dir.path().join("deeper/machine")), tuned: None };
         assert_eq!(home().machine(), None);
         let name = home().make_machine().unwrap();
         assert_eq!((home().make_machine().unwrap(), home().machine()), (name.clone(), Some(name)));
         fs::write(dir.path().join("deeper/machine"), "somebody").unwrap();
         assert_eq!(home().machine(), None);
-        assert!(Home { hashes: None, machine: None }.make_machine().is_err());
+        assert!(Home { hashes: None, machine: None, tuned: None }.make_machine().is_err());
     }
 
     #[test]
     fn hashes_that_cannot_be_read_are_none() {
         let dir = tempfile::tempdir().unwrap();
-        let home = Home { hashes: Some(dir.path().join("hashes.json")), machine: None };
+        let home = Home { hashes: Some(dir.path().join("hashes.json")), machine: None, tuned: None };
         home.keep_hashes(&KnownHashes::default());
         assert_eq!(fs::read_to_string(dir.path().join("hashes.json")).unwrap(), "{}");
         fs::write(dir.path().join("hashes.json"), "[1").unwrap();

@@ -37,11 +37,23 @@ fn spelled(seconds: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
 }
 
-fn processor() -> Option<String> {
+/// The processor's name.
+pub fn processor() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok();
     let name =
         text.as_deref().and_then(|text| field(text, "model name")).map(|name| name.trim_start_matches([' ', ':']));
     name.map(str::to_owned).or_else(|| sysctl("machdep.cpu.brand_string"))
+}
+
+/// The NVIDIA driver's version.
+pub fn driver() -> Option<String> {
+    version_in(fs::read_to_string("/proc/driver/nvidia/version").ok()?.lines().next()?)
+}
+
+/// The first word of a line that is numbers with dots between.
+fn version_in(line: &str) -> Option<String> {
+    let is_version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
+    line.split_whitespace().find(is_version).map(str::to_owned)
 }
 
 /// NVIDIA's driver says; elsewhere the graphics processor is part of the processor's name.
@@ -93,6 +105,13 @@ mod tests {
         ] {
             assert_eq!(spelled(seconds), text);
         }
+    }
+
+    #[test]
+    fn versions_in_a_driver_s_line() {
+        let line = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep 23 10:11:16 UTC 2025";
+        assert_eq!(version_in(line).as_deref(), Some("580.95.05"));
+        assert_eq!(version_in("no version"), None);
     }
 
     #[test]

@@ -1,13 +1,10 @@
 //! The depths that `mtplx tune` found best, one for each model, device and machine: a small file of the user's.
 //!
-//! `$XDG_CONFIG_HOME/mtplx/tuned.json`, or under `~/.config`. `run` reads it and goes on without it whatever is wrong
-//! with it; nothing but `tune` writes it.
+//! [`Home`] knows where. `run` reads it and goes on without it whatever is wrong with it; nothing but `tune` writes it.
 
-use std::env;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
-use std::thread;
 
 use mtplx_runtime::artifact::Checkpoint;
 use mtplx_runtime::mlx::Device;
@@ -15,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::Machine;
 use crate::error::{Exit, Failure};
+use crate::home::{self, Home};
 
 /// The version of the file's form.
 const SCHEMA: u32 = 1;
@@ -56,16 +54,24 @@ pub struct Key {
     pub fingerprint: String,
     pub device: Device,
     pub device_name: Option<String>,
-    pub cpu: Option<String>,
-    pub threads: usize,
+    /// This machine's name for itself.
+    pub machine: String,
 }
 
 impl Key {
-    /// Of a model on this machine, on the device that was chosen.
-    pub fn of(checkpoint: &Checkpoint) -> Self {
-        let Machine { device, device_name, cpu, .. } = Machine::this();
-        let threads = thread::available_parallelism().map_or(1, usize::from);
-        Self { fingerprint: fingerprint(checkpoint), device, device_name, cpu, threads }
+    /// Of a model on the machine of that name, on the device that was chosen.
+    fn new(checkpoint: &Checkpoint, machine: String) -> Self {
+        let Machine { device, device_name, .. } = Machine::this();
+        Self { fingerprint: fingerprint(checkpoint), device, device_name, machine }
+    }
+
+    /// Of a model on this machine, which is given a name if it has none.
+    ///
+    /// # Errors
+    /// The name cannot be kept.
+    pub fn of(checkpoint: &Checkpoint) -> Result<Self, Failure> {
+        let machine = Home::of_user().make_machine().map_err(|error| not_kept("this machine's name", &error))?;
+        Ok(Self::new(checkpoint, machine))
     }
 }
 
@@ -115,10 +121,7 @@ impl Tuned {
     pub fn store(mut self) -> Result<PathBuf, Failure> {
         self.schema = SCHEMA;
         let path = path()?;
-        write(&path, &self).map_err(|error| {
-            Failure::new(Exit::Failed, format!("{}: {error}", path.display()))
-                .hint("tuned depths are kept there; XDG_CONFIG_HOME names another folder")
-        })?;
+        write(&path, &self).map_err(|error| not_kept(&path.display().to_string(), &error))?;
         Ok(path)
     }
 
@@ -138,38 +141,31 @@ impl Tuned {
 
 /// The depth that was tuned for this model here. A file that cannot be read is worth a warning, no more.
 pub fn depth_for(checkpoint: &Checkpoint, warnings: &mut Vec<String>) -> Option<usize> {
-    match Tuned::load() {
-        // Most users never tune: then nothing of the model is looked at.
+    // Most users never tune, or on no such machine: then nothing of the model is looked at.
+    let home = Home::of_user();
+    let (path, machine) = (home.tuned()?, home.machine()?);
+    match Tuned::read(path) {
         Ok(tuned) if tuned.entries.is_empty() => None,
-        Ok(tuned) => tuned.get(&Key::of(checkpoint)).map(|entry| entry.depth),
+        Ok(tuned) => tuned.get(&Key::new(checkpoint, machine)).map(|entry| entry.depth),
         Err(failure) => {
-            // Without a home there is nothing to read, and nothing to say.
-            if path().is_ok() {
-                warnings.push(format!("tuned depths: {failure}"));
-            }
+            warnings.push(format!("tuned depths: {failure}"));
             None
         }
     }
 }
 
 fn path() -> Result<PathBuf, Failure> {
-    let set = env::var_os("XDG_CONFIG_HOME").filter(|value| !value.is_empty()).map(PathBuf::from);
-    let config = set.or_else(|| Some(env::home_dir()?.join(".config"))).ok_or_else(|| {
-        Failure::usage("there is no home folder to keep tuned depths in", "XDG_CONFIG_HOME names a folder")
-    })?;
-    Ok(config.join("mtplx").join("tuned.json"))
+    let what = "there is no home folder to keep tuned depths in";
+    let missing = || Failure::usage(what, "MTPLX_HOME names a folder");
+    Home::of_user().tuned().map(Path::to_owned).ok_or_else(missing)
+}
+
+fn not_kept(what: &str, error: &io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("{what}: {error}")).hint("MTPLX_HOME names a folder to keep it in")
 }
 
 fn write(path: &Path, tuned: &Tuned) -> io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
-    let text = serde_json::to_string_pretty(tuned)? + "\n";
-    fs::write(&unfinished, text).and_then(|()| fs::rename(&unfinished, path)).inspect_err(|_| {
-        // What matters is the first error.
-        let _ = fs::remove_file(&unfinished);
-    })
+    home::write(path, &(serde_json::to_string_pretty(tuned)? + "\n"))
 }
 
 /// Names, types and shapes of all tensors and the first bytes of some: equal for copies of a model, and different for
@@ -210,13 +206,8 @@ mod tests {
     use super::*;
 
     fn entry(fingerprint: &str, depth: usize) -> Entry {
-        let key = Key {
-            fingerprint: fingerprint.into(),
-            device: Device::Cpu,
-            device_name: None,
-            cpu: Some("a processor".into()),
-            threads: 4,
-        };
+        let key =
+            Key { fingerprint: fingerprint.into(), device: Device::Cpu, device_name: None, machine: "here".into() };
         let (tok_s, plain_tok_s) = (20.0, 10.0);
         let mtplx_version = "0.1.0".to_owned();
         Entry { model: "m".into(), key, depth, tok_s, plain_tok_s, contexts: vec![512], mtplx_version, commit: None }
@@ -246,7 +237,7 @@ mod tests {
         let read = Tuned::read(&path).unwrap();
         assert_eq!(read.entries.len(), 2);
         assert_eq!(read.get(&entry("one", 0).key), Some(&entry("one", 3)));
-        let elsewhere = Key { threads: 8, ..entry("one", 0).key };
+        let elsewhere = Key { machine: "there".into(), ..entry("one", 0).key };
         assert_eq!(read.get(&elsewhere), None);
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left over");
 

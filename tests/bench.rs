@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::command::{fails, json, model, run};
 
 const TRAINED: &str = "trained_qwen3_5/mlx_q4g32";
-const QUICK: [&str; 6] = ["--contexts", "48", "--repeats", "2", "--warmup", "1"];
+const QUICK: [&str; 7] = ["--contexts", "48", "--repeats", "2", "--warmup", "1", "--allow-unverified"];
 
 /// The document of a quick measurement.
 fn bench(what: &str, more: &[&str]) -> Value {
@@ -28,14 +28,20 @@ fn simulated_acceptance_gives_the_length_that_it_implies() {
         assert!((found - implied).abs() < 0.05, "{found} for {implied}");
         assert!(row["counts"]["conditional_acceptance"][1].as_f64().unwrap() > 0.9);
     }
-    // Said to people as well.
-    let ran = run(
-        &[&["bench", "decode", &model(TRAINED)], &QUICK[..], &["-n", "4", "--simulate-acceptance", "0.5"]].concat()
-    );
+    // Said to people as well, in words and in the picture.
+    let dir = tempfile::tempdir().unwrap();
+    let plot = dir.path().join("decode.svg").display().to_string();
+    let ran = run(&[
+        &["bench", "decode", &model(TRAINED)],
+        &QUICK[..],
+        &["-n", "4", "--simulate-acceptance", "0.5", "--plot", &plot],
+    ]
+    .concat());
     assert!(
         ran.stdout.contains("SIMULATED acceptance 0.5") && ran.stdout.contains("acceptance (SIMULATED)"),
         "{ran:?}"
     );
+    assert!(std::fs::read_to_string(&plot).unwrap().contains("SIMULATED acceptance 0.5"));
 }
 
 #[test]
@@ -121,9 +127,32 @@ fn results_are_compared() {
 /// The document's form: names and types, with what differs from run to run taken out.
 #[test]
 fn the_document_keeps_its_form() {
-    let args =
-        ["--depths", "0,2", "-n", "8", "--repeats", "1", "--warmup", "0", "--contexts", "40", "--temperature", "0.7"];
-    let document = json(&[&["bench", "sweep", &model(TRAINED), "--json"], &args[..]].concat());
+    let args = [
+        "--depths",
+        "0,2",
+        "-n",
+        "8",
+        "--repeats",
+        "1",
+        "--warmup",
+        "0",
+        "--contexts",
+        "40",
+        "--temperature",
+        "0.7",
+        "--allow-unverified",
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let plot = dir.path().join("sweep.svg").display().to_string();
+    let document = json(&[&["bench", "sweep", &model(TRAINED), "--json", "--plot", &plot], &args[..]].concat());
+    let picture = std::fs::read_to_string(&plot).unwrap();
+    assert!(picture.starts_with("<svg ") && picture.ends_with("</svg>\n"));
+    for said in
+        ["Prefill", "Decoding behind 40 tokens", "Cost of a verification", "Acceptance by depth", "tokens / s", "MLX"]
+    {
+        assert!(picture.contains(said), "{said}");
+    }
+    assert!(!picture.contains("NaN") && !picture.contains("inf\"") && !picture.contains("SIMULATED"));
     insta::assert_snapshot!("sweep", serde_json::to_string_pretty(&form(&document)).unwrap());
 }
 
@@ -159,11 +188,13 @@ fn measurements_that_make_no_sense() {
         ("prefill", &["--prompt", ""], "the text has no tokens"),
         ("decode", &["--contexts", &many], "--contexts: too many"),
     ] {
-        let (error, _) = fails(&[&["bench", what, &model], more].concat(), 2);
+        let (error, _) = fails(&[&["bench", what, &model, "--allow-unverified"], more].concat(), 2);
         assert!(error.contains(named), "{error}");
     }
-    let (error, _) = fails(&["bench", "decode", &model, "--file", "no/such/file"], 5);
+    let (error, _) = fails(&["bench", "decode", &model, "--allow-unverified", "--file", "no/such/file"], 5);
     assert!(error.starts_with("no/such/file: "), "{error}");
+    let (error, _) = fails(&["bench", "decode", &model, "--plot", "no/such/folder/out.svg"], 1);
+    assert!(error.starts_with("no/such/folder/out.svg: "), "{error}");
     for more in [&["--depths", "9"][..], &["--depths", "2..1"], &["--contexts", "0"], &["--repeats", "0"], &["-n", "0"]]
     {
         assert_eq!(run(&[&["bench", "decode", &model], more].concat()).code, 2, "{more:?}");

@@ -18,8 +18,6 @@ pub struct Ran {
 pub fn mtplx(args: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("mtplx"));
     command.args(args).env_remove("MTPLX_DEVICE").env_remove("CLICOLOR_FORCE").env("MTPLX_DEVICE", "cpu");
-    // Nothing of the user who runs the tests is read.
-    command.env("XDG_CONFIG_HOME", "/nonexistent");
     command.env("MTPLX_HOME", "/dev/null/mtplx");
     command
 }

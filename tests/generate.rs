@@ -264,7 +264,8 @@ fn interrupted() {
         .spawn()
         .unwrap();
     let mut stdout = child.stdout.take().unwrap();
-    let mut first = [0; 1];
+    // More than the token that prefill draws: there is a rate to report.
+    let mut first = [0; 8];
     stdout.read_exact(&mut first).unwrap();
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     let mut rest = Vec::new();

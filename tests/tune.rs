@@ -8,9 +8,9 @@ use crate::command::{model, mtplx};
 
 const TRAINED: &str = "trained_qwen3_5/mlx_q4g32";
 
-/// A run with a configuration folder of its own: exit code, standard output and error.
+/// A run with a folder of its own to keep things in: exit code, standard output and error.
 fn run(config: &std::path::Path, args: &[&str]) -> (i32, String, String) {
-    let output = mtplx(args).env("XDG_CONFIG_HOME", config).output().unwrap();
+    let output = mtplx(args).env("MTPLX_HOME", config).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
@@ -26,12 +26,25 @@ fn a_depth_is_found_kept_used_and_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let (config, model) = (dir.path(), model(TRAINED));
     let depth = |more: &[&str]| {
-        let args = ["run", "the ", "--raw", "--model", &model, "--json", "-n4"];
+        let args = ["run", "the ", "--raw", "--model", &model, "--json", "-n4", "--allow-unverified"];
         json(config, &[&args[..], more].concat())["settings"]["mtp_depth"].clone()
     };
     assert_eq!(depth(&[]), json!({"value": "auto", "source": "default"}));
 
-    let quick = ["--depths", "0..2", "--contexts", "32", "-n", "12", "--repeats", "2", "--warmup", "1", "--json"];
+    let quick = [
+        "--depths",
+        "0..2",
+        "--contexts",
+        "32",
+        "-n",
+        "12",
+        "--repeats",
+        "2",
+        "--warmup",
+        "1",
+        "--json",
+        "--allow-unverified",
+    ];
     let document = json(config, &[&["tune", &model], &quick[..]].concat());
     let best = &document["best"];
     let rate = |depth: &Value| {
@@ -41,7 +54,7 @@ fn a_depth_is_found_kept_used_and_forgotten() {
     let rates = [0, 1, 2].map(|depth| rate(&json!(depth)));
     assert!(rates.iter().all(|other| rate(&best["depth"]) * 1.01 >= *other), "{document}");
     assert_eq!(best["plain_tok_s"].as_f64().unwrap(), rates[0]);
-    let file = config.join("mtplx/tuned.json");
+    let file = config.join("tuned.json");
     assert_eq!(document["stored"], file.display().to_string());
 
     assert_eq!(depth(&[]), json!({"value": best["depth"], "source": "tuned"}));

@@ -49,6 +49,10 @@ pub struct MeasureArgs {
     /// Print one JSON document.
     #[arg(long, help_heading = "Output")]
     pub json: bool,
+
+    /// Draw the result as an SVG picture as well.
+    #[arg(long, value_name = "OUT.svg", help_heading = "Output")]
+    pub plot: Option<PathBuf>,
 }
 
 /// How to measure, for benchmarks and for tuning.
@@ -104,7 +108,7 @@ pub struct MethodArgs {
 #[derive(Debug, Args)]
 #[command(
     after_help = "`mtplx run` drafts at the depth that was found for a model, unless --mtp-depth says otherwise. Depths are \
-kept in $XDG_CONFIG_HOME/mtplx/tuned.json (~/.config/mtplx/tuned.json), one for each model, device and machine."
+kept with the program's other files of this user (MTPLX_HOME names another folder), one for each model, device and machine."
 )]
 pub struct TuneArgs {
     /// The model's folder, or `builtin`.

@@ -1,12 +1,12 @@
 //! What a result was measured with: engine, MLX, machine, model files.
 
-use std::fs;
 use std::time::Duration;
 
 use mtplx_runtime::mlx::{self, Device, DeviceInfo};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Opened;
+use crate::machine;
 
 /// Everything that a figure depends on beside the method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct Provenance {
     pub model: ModelFiles,
     /// Seconds to load the weights.
     pub load_s: f64,
+    /// When it was measured, in UTC.
+    pub time: String,
 }
 
 /// What was computed on.
@@ -50,7 +52,7 @@ pub struct ModelFiles {
 pub struct ModelFile {
     pub name: String,
     pub bytes: usize,
-    /// As the model's contract states it: reading a large file again to check it would take longer than most benchmarks.
+    /// As the model's contract states it, and compared with the file where the verdict is `verified`.
     pub stated_sha256: Option<String>,
 }
 
@@ -65,6 +67,7 @@ impl Provenance {
             machine: Machine::this(),
             model: ModelFiles::of(opened),
             load_s: load_time.as_secs_f64(),
+            time: machine::timestamp(),
         }
     }
 
@@ -92,9 +95,9 @@ impl Machine {
             device,
             device_name: info.name.or(info.architecture).filter(|_| gpu),
             device_memory: info.memory.filter(|_| gpu),
-            driver: driver().filter(|_| gpu),
-            cpu: cpu(),
-            os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            driver: machine::driver().filter(|_| gpu),
+            cpu: machine::processor(),
+            os: machine::os(),
         }
     }
 
@@ -139,53 +142,5 @@ impl ModelFiles {
     /// Whether these are the same files, wherever they lie.
     pub fn is_same(&self, other: &Self) -> bool {
         self.model_type == other.model_type && self.files == other.files
-    }
-}
-
-/// The NVIDIA driver's version, where the system says it.
-fn driver() -> Option<String> {
-    let text = fs::read_to_string("/proc/driver/nvidia/version").ok()?;
-    version_in(text.lines().next()?)
-}
-
-/// The first word of a line that is numbers with dots between.
-fn version_in(line: &str) -> Option<String> {
-    let is_version = |word: &&str| word.contains('.') && word.chars().all(|c| c.is_ascii_digit() || c == '.');
-    line.split_whitespace().find(is_version).map(str::to_owned)
-}
-
-/// The processor's name, where the system says it.
-fn cpu() -> Option<String> {
-    let text = fs::read_to_string("/proc/cpuinfo").ok();
-    let named = text.as_deref().and_then(|text| {
-        let line = text.lines().find(|line| line.starts_with("model name"))?;
-        Some(line.split_once(':')?.1.trim().to_owned())
-    });
-    named.or_else(brand)
-}
-
-/// The processor's name as macOS gives it.
-#[cfg(target_os = "macos")]
-fn brand() -> Option<String> {
-    let output =
-        std::process::Command::new("/usr/sbin/sysctl").args(["-n", "machdep.cpu.brand_string"]).output().ok()?;
-    let name = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (output.status.success() && !name.is_empty()).then_some(name)
-}
-
-#[cfg(not(target_os = "macos"))]
-fn brand() -> Option<String> {
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_in_a_driver_s_line() {
-        let line = "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  Tue Sep 23 10:11:16 UTC 2025";
-        assert_eq!(version_in(line).as_deref(), Some("580.95.05"));
-        assert_eq!(version_in("no version"), None);
     }
 }

@@ -1,10 +1,12 @@
 //! `mtplx bench`: measures, and shows the result as tables or as JSON.
 
+use std::fs::{self, File};
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use crate::args::{BenchArgs, BenchCommand, CompareArgs, MeasureArgs};
 use crate::bench::{self, Comparison, Kind};
-use crate::error::{Exit, warn};
+use crate::error::{Exit, Failure, warn};
 
 /// Measures or compares.
 pub fn bench(args: &BenchArgs) -> anyhow::Result<Exit> {
@@ -33,7 +35,14 @@ fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
 }
 
 fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Exit> {
+    if let Some(path) = &args.plot {
+        // Minutes of measuring should not end in a file that cannot be written.
+        File::options().append(true).create(true).open(path).map_err(|error| not_written(path, &error))?;
+    }
     let report = bench::measure(args, kind)?;
+    if let Some(path) = &args.plot {
+        fs::write(path, bench::draw(&report)).map_err(|error| not_written(path, &error))?;
+    }
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -43,4 +52,8 @@ fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Exit> {
     }
     out.flush()?;
     Ok(Exit::Done)
+}
+
+fn not_written(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("{}: {error}", path.display())).hint("the picture is written there")
 }

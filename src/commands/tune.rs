@@ -34,12 +34,12 @@ pub fn tune(args: &TuneArgs) -> anyhow::Result<Exit> {
     };
     engine::choose_device(args.method.device.device)?;
     let wanted = Wanted::of(&args.method, None, Kind::Tune)?;
-    // A damaged file is better noticed before the measurement.
-    let mut tuned = Tuned::load()?;
     let opened = engine::open(model)?;
+    // What keeps the result from being kept is better noticed before the measurement.
+    let mut tuned = Tuned::load()?;
+    let key = Key::of(&opened.checkpoint)?;
     let report = bench::of_opened(&opened, &args.method, &wanted, args.json)?;
-    let entry =
-        best(&report, Key::of(&opened.checkpoint)).ok_or_else(|| Failure::new(Exit::Failed, "nothing was measured"))?;
+    let entry = best(&report, key).ok_or_else(|| Failure::new(Exit::Failed, "nothing was measured"))?;
     tuned.put(entry.clone());
     let stored = tuned.store()?.display().to_string();
 
@@ -95,9 +95,9 @@ fn show(args: &TuneArgs) -> anyhow::Result<Exit> {
         writeln!(out)?;
     } else {
         for entry in &tuned.entries {
-            let Key { device, device_name, cpu, .. } = &entry.key;
-            let name = device_name.as_ref().or(cpu.as_ref()).map_or("unknown", String::as_str);
-            writeln!(out, "{}\n  {}, on {}: {name}", entry.model, line(entry), device.name())?;
+            let Key { device, device_name, .. } = &entry.key;
+            let name = device_name.as_ref().map(|name| format!(": {name}")).unwrap_or_default();
+            writeln!(out, "{}\n  {}, on {}{name}", entry.model, line(entry), device.name())?;
         }
     }
     out.flush()?;
@@ -124,7 +124,7 @@ fn clear(args: &TuneArgs) -> anyhow::Result<Exit> {
 fn key(args: &TuneArgs) -> anyhow::Result<Option<Key>> {
     let Some(model) = &args.model else { return Ok(None) };
     engine::choose_device(args.method.device.device)?;
-    Ok(Some(Key::of(&engine::open(model)?.checkpoint)))
+    Ok(Some(Key::of(&engine::checkpoint(model)?)?))
 }
 
 fn line(entry: &Entry) -> String {

@@ -10,9 +10,10 @@ use std::fmt;
 
 use super::checkpoint::Checkpoint;
 use super::contract::{CONTRACT, Contract, Finding, Severity};
-use super::error::shown;
+use super::error::{ArtifactError, shown};
 use super::families::known_family;
 use super::hashes::KnownHashes;
+use super::norms::norm_encoding;
 use crate::architecture::{Descriptor, Head, Tier};
 use crate::quant::{HeadQuantization, Quantization};
 use crate::registry::{Registry, ResolveError};
@@ -42,6 +43,9 @@ pub enum Verdict {
     Incompatible {
         /// Why.
         why: String,
+        /// What to do next.
+        #[serde(skip)]
+        hint: String,
     },
 }
 
@@ -67,7 +71,7 @@ impl Verdict {
     }
 
     /// What to do next.
-    pub fn hint(&self) -> Option<&'static str> {
+    pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Verified => None,
             Self::Unverified { .. } => {
@@ -75,7 +79,7 @@ impl Verdict {
             }
             Self::Incomplete { .. } => Some("--no-mtp runs the trunk alone"),
             Self::NoMtp => Some("--no-mtp runs it without drafting"),
-            Self::Incompatible { .. } => Some("`mtplx archs` lists what is linked"),
+            Self::Incompatible { hint, .. } => Some(hint),
         }
     }
 }
@@ -87,7 +91,7 @@ impl fmt::Display for Verdict {
             Self::Verified => Ok(()),
             Self::NoMtp => f.write_str(": the trunk is supported and has no draft head"),
             Self::Unverified { why } => write!(f, ": {}", why.join("; ")),
-            Self::Incompatible { why } => write!(f, ": {why}"),
+            Self::Incompatible { why, .. } => write!(f, ": {why}"),
             Self::Incomplete { missing, misshapen } => {
                 let lists = [("missing", missing), ("misshapen", misshapen)];
                 let lists = lists.iter().filter(|(_, names)| !names.is_empty());
@@ -133,7 +137,10 @@ pub fn assess(checkpoint: &Checkpoint, registry: &Registry) -> Assessment {
 pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witness<'_>) -> Assessment {
     let (contract, mut findings) = Contract::read(checkpoint);
     let (claim, verdict) = match registry.resolve(checkpoint) {
-        Err(error) => (None, Verdict::Incompatible { why: unclaimed(&error) }),
+        Err(error) => (
+            None,
+            Verdict::Incompatible { why: unclaimed(&error), hint: "`mtplx archs` lists what is linked".to_owned() },
+        ),
         Ok(claim) => {
             let descriptor = claim.architecture.descriptor();
             if let Some(contract) = &contract {
@@ -144,7 +151,7 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
                     .map_or(Verdict::Verified, |why| Verdict::Unverified { why })
             };
             let verdict = obstacle(checkpoint, contract.as_ref())
-                .map(|why| Verdict::Incompatible { why })
+                .map(|(why, hint)| Verdict::Incompatible { why, hint })
                 .unwrap_or_else(|| of_head(checkpoint, claim.head, of_evidence));
             (Some(descriptor.id), verdict)
         }
@@ -184,15 +191,19 @@ fn compare(contract: &Contract, id: &str, max_depth: usize, findings: &mut Vec<F
     }
 }
 
-/// What keeps a claimed checkpoint from running at all.
-fn obstacle(checkpoint: &Checkpoint, contract: Option<&Contract>) -> Option<String> {
+/// What keeps a claimed checkpoint from running at all, and what to do about it.
+fn obstacle(checkpoint: &Checkpoint, contract: Option<&Contract>) -> Option<(String, String)> {
     if let Some(asked) = contract.and_then(|contract| contract.newer_engine(env!("CARGO_PKG_VERSION"))) {
         let own = env!("CARGO_PKG_VERSION");
-        return Some(format!("{CONTRACT}: min_engine_version: {}: this engine is {own}", shown(asked)));
+        let why = format!("{CONTRACT}: min_engine_version: {}: this engine is {own}", shown(asked));
+        return Some((why, "install a newer mtplx".to_owned()));
     }
     let config = checkpoint.config();
+    // Only a stated encoding can be refused here: means are asked where none is stated.
+    let norms = || norm_encoding::<ArtifactError>(config, false, |_| Ok(0.0)).err();
     let stated = Quantization::from_config(config).err().or_else(|| HeadQuantization::from_config(config).err());
-    stated.map(|error| error.to_string())
+    let error = stated.or_else(norms)?;
+    Some((error.to_string(), error.hint().unwrap_or("correct config.json, or download it again").to_owned()))
 }
 
 /// The verdict on a checkpoint that a linked architecture claims.
@@ -219,20 +230,20 @@ fn doubts(
     witness: Witness<'_>,
 ) -> Option<Vec<String>> {
     let mut why = Vec::new();
+    let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
+    why.extend(errors().map(ToString::to_string));
     let Some(contract) = contract else {
-        let unreadable = !findings.is_empty();
-        why.push(if unreadable { format!("{CONTRACT} cannot be read") } else { format!("no {CONTRACT}") });
+        why.extend(why.is_empty().then(|| format!("no {CONTRACT}")));
         return Some(why);
     };
-    let faults = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-    if faults > 0 {
-        why.push(format!("{CONTRACT} has {faults} error{}", if faults == 1 { "" } else { "s" }));
-    }
-    why.extend(contract.baseline_fault());
+    // What was said of a field is not said again of its absence.
+    let said = |field: &str| errors().any(|finding| finding.field == field);
+    why.extend(contract.baseline_fault().filter(|_| !said("exactness_baseline")));
     if descriptor.tier == Tier::Recognized {
         why.extend(measured_elsewhere(contract, descriptor, witness.machine));
     }
     match &contract.sha256 {
+        None if said("sha256") => {}
         None => why.push("sha256: missing, so the evidence covers no files".to_owned()),
         Some(_) if !why.is_empty() && !witness.thorough => {}
         Some(stated) => why.extend(checkpoint.uncovered(stated, || {

@@ -157,7 +157,7 @@ pub fn inspect(checkpoint: &Checkpoint, registry: &Registry) -> Inspection {
         files,
         tensors: checkpoint.tensors().count(),
         parameters,
-        memory: cache.map(|cache| memory(cache, &groups, parameters, context)),
+        memory: cache.map(|cache| memory(cache, &groups, context)),
         groups,
         head,
         context,
@@ -165,10 +165,13 @@ pub fn inspect(checkpoint: &Checkpoint, registry: &Registry) -> Inspection {
     }
 }
 
-fn memory(cache: CacheSize, groups: &[Group], parameters: u64, context: Option<usize>) -> Memory {
+fn memory(cache: CacheSize, groups: &[Group], context: Option<usize>) -> Memory {
+    // Some publish copies of the trunk's embedding and head with each MTP layer; none of them is loaded.
+    let copied = |group: &&Group| group.head && matches!(group.part, "embeddings" | "output");
+    let loaded = || groups.iter().filter(|group| !copied(group));
     Memory {
-        weights_f32: 4 * parameters,
-        weights_native: groups.iter().map(|group| group.bytes).sum(),
+        weights_f32: loaded().map(|group| 4 * group.parameters).sum(),
+        weights_native: loaded().map(|group| group.bytes).sum(),
         contexts: CONTEXTS
             .into_iter()
             .map(|rows| ContextMemory {

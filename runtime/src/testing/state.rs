@@ -1,8 +1,9 @@
 //! What a sequence leaves behind, compared: lengths, keys and values, recurrent states.
 
-use crate::cache::{Cache, LayerCache};
+use crate::cache::Cache;
 use crate::model::MtpModel;
 use crate::verify::host::{self, token_array};
+use crate::verify::{Difference, difference};
 use crate::{Array, Result};
 
 /// Largest difference of two ways to compute the same state, per unit of its largest value: products of other widths round
@@ -51,29 +52,15 @@ pub fn assert_close(what: &str, found: &Array, expected: &Array, tolerance: f64)
     }
 }
 
-/// Asserts that two caches hold the same rows, layer by layer.
+/// Asserts that two caches hold the same rows: [`difference`] within [`TOLERANCE`].
 #[track_caller]
 pub fn assert_same_state(what: &str, found: &Cache, expected: &Cache) {
-    assert_eq!(found.len(), expected.len(), "{what}: committed rows");
-    assert_eq!(found.pending(), 0, "{what}: pending rows");
-    assert_eq!(found.layers().len(), expected.layers().len(), "{what}: layers");
-    for (index, pair) in found.layers().iter().zip(expected.layers()).enumerate() {
-        match pair {
-            (LayerCache::Kv(found), LayerCache::Kv(expected)) => {
-                assert_eq!(found.len(), expected.len(), "{what}: layer {index}: rows");
-                let (found, expected) = (found.committed().expect("views"), expected.committed().expect("views"));
-                if let (Some((k, v)), Some((wanted_k, wanted_v))) = (&found, &expected) {
-                    assert_close(&format!("{what}: layer {index}: keys"), k, wanted_k, TOLERANCE);
-                    assert_close(&format!("{what}: layer {index}: values"), v, wanted_v, TOLERANCE);
-                }
-            }
-            (LayerCache::Recurrent(found), LayerCache::Recurrent(expected)) => {
-                assert_eq!(found.states().len(), expected.states().len(), "{what}: layer {index}: states");
-                for (number, (found, expected)) in found.states().iter().zip(expected.states()).enumerate() {
-                    assert_close(&format!("{what}: layer {index}: state {number}"), found, expected, TOLERANCE);
-                }
-            }
-            _ => panic!("{what}: layer {index}: another kind of state"),
+    match difference(found, expected).expect("values") {
+        // Written so that a NaN fails.
+        Ok(Difference { relative, at }) if !(relative <= TOLERANCE) => {
+            panic!("{what}: {at}: off by {relative:e} of the largest value, allowed {TOLERANCE:e}")
         }
+        Ok(_) => {}
+        Err(mismatch) => panic!("{what}: {mismatch}"),
     }
 }

@@ -27,7 +27,7 @@ use mlx_rs::error::Exception;
 use serde_json::{Map, Value};
 
 pub use self::acceptance::DepthCount;
-pub use self::state::{Mismatch, difference};
+pub use self::state::{Difference, Mismatch, difference};
 use crate::model::MtpModel;
 use crate::sampling::SamplingParams;
 use crate::speculative::SessionError;

@@ -187,9 +187,9 @@ impl Worst {
 
     fn note_state(&mut self, found: &Cache, expected: &Cache, accepted: usize) -> Result<()> {
         match difference(found, expected)? {
-            Ok(difference) => self.state = self.state.max(difference),
-            Err(Mismatch(what)) => {
-                self.mismatch.get_or_insert(format!("{what} after {accepted} accepted"));
+            Ok(difference) => self.state = self.state.max(difference.relative),
+            Err(mismatch) => {
+                self.mismatch.get_or_insert(format!("{mismatch} after {accepted} accepted"));
             }
         }
         self.compared += 1;
@@ -198,14 +198,25 @@ impl Worst {
 }
 
 /// Two states that cannot be compared: lengths, layers or shapes that differ.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mismatch(pub String);
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Mismatch(String);
 
-/// The largest difference of two caches' values, for each unit of the largest value of the same array.
+/// How far two states are apart.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Difference {
+    /// The largest difference of two values, for each unit of the largest value of the same array; infinite where
+    /// something is not a number.
+    pub relative: f64,
+    /// The layer and array that it is in.
+    pub at: String,
+}
+
+/// Compares two caches, layer by layer.
 ///
 /// # Errors
 /// When MLX fails.
-pub fn difference(found: &Cache, expected: &Cache) -> Result<std::result::Result<f64, Mismatch>> {
+pub fn difference(found: &Cache, expected: &Cache) -> Result<std::result::Result<Difference, Mismatch>> {
     let mismatch = |what: String| Ok(Err(Mismatch(what)));
     if (found.len(), found.pending()) != (expected.len(), 0) {
         return mismatch(format!(
@@ -218,7 +229,7 @@ pub fn difference(found: &Cache, expected: &Cache) -> Result<std::result::Result
     if found.layers().len() != expected.layers().len() {
         return mismatch(format!("{} layers: expected {}", found.layers().len(), expected.layers().len()));
     }
-    let mut worst = 0.0f64;
+    let mut worst = Difference::default();
     for (index, pair) in found.layers().iter().zip(expected.layers()).enumerate() {
         let pairs: Vec<(Array, Array)> = match pair {
             (LayerCache::Kv(found), LayerCache::Kv(expected)) => match (found.committed()?, expected.committed()?) {
@@ -234,7 +245,7 @@ pub fn difference(found: &Cache, expected: &Cache) -> Result<std::result::Result
             }
             _ => return mismatch(format!("layer {index}: another kind of state")),
         };
-        for (found, expected) in pairs {
+        for (number, (found, expected)) in pairs.into_iter().enumerate() {
             if found.shape() != expected.shape() {
                 return mismatch(format!("layer {index}: shape {:?}: expected {:?}", found.shape(), expected.shape()));
             }
@@ -242,7 +253,10 @@ pub fn difference(found: &Cache, expected: &Cache) -> Result<std::result::Result
             let scale = expected.iter().fold(1.0f64, |scale, &value| scale.max(f64::from(value).abs()));
             for (found, expected) in found.iter().zip(&expected) {
                 let off = (f64::from(*found) - f64::from(*expected)).abs() / scale;
-                worst = worst.max(if off.is_nan() { f64::INFINITY } else { off });
+                let relative = if off.is_nan() { f64::INFINITY } else { off };
+                if relative > worst.relative {
+                    worst = Difference { relative, at: format!("layer {index}: array {number}") };
+                }
             }
         }
     }

@@ -22,7 +22,7 @@ struct Document<'a> {
     says: String,
     /// The exit code of a command that the verdict keeps from running.
     exit_code: u8,
-    hint: Option<&'static str>,
+    hint: Option<&'a str>,
     #[serde(flatten)]
     inspection: Inspection,
     contract: Option<&'a Contract>,

@@ -62,7 +62,7 @@ fn verdict(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
     writeln!(out, "verdict       {}", document.verdict.name())?;
     let reasons: Vec<String> = match document.verdict {
         Verdict::Unverified { why } => why.clone(),
-        Verdict::Incompatible { why } => vec![why.clone()],
+        Verdict::Incompatible { why, .. } => vec![why.clone()],
         Verdict::Incomplete { missing, misshapen } => {
             let of = |what: &'static str, names: &[String]| -> Vec<String> {
                 names.iter().map(|name| format!("{what} {name}")).collect()
@@ -145,7 +145,9 @@ fn contract(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
             )?;
         }
     }
-    for finding in document.findings {
+    // Errors are among the verdict's reasons where they decide it.
+    let reasons: &[String] = if let Verdict::Unverified { why } = document.verdict { why } else { &[] };
+    for finding in document.findings.iter().filter(|finding| !reasons.contains(&finding.to_string())) {
         let severity = match finding.severity {
             Severity::Warning => "warning",
             Severity::Error => "error",

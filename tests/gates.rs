@@ -1,0 +1,368 @@
+//! The verdict table, artifact by artifact: what `inspect` and `run` say of each, with exit code and hint.
+//!
+//! Every artifact is a vendored checkpoint with something done to it. One snapshot holds them all, so that a change of any
+//! message shows what else it changes.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use mtplx_runtime::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
+use mtplx_runtime::artifact::hashes::sha256;
+use mtplx_runtime::artifact::{Checkpoint, LoadError, assess};
+use mtplx_runtime::model::MtpModel;
+use mtplx_runtime::registry::Registry;
+use safetensors::SafeTensors;
+use safetensors::tensor::TensorView;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::command::{copy, mtplx};
+
+/// A complete artifact of a family whose evidence may be shipped, head in a file of its own.
+const QWEN: &str = "trained_qwen3_5/mlx_q4g32";
+/// One complete checkpoint of each other family, head in the shards, and a tensor of its head.
+const RECOGNIZED: [(&str, &str, &str); 4] = [
+    ("deepseek_v3_bf16", "deepseek-v3-mtp", "model.layers.3.eh_proj.weight"),
+    ("glm4_moe_air_bf16", "glm4-moe-mtp", "model.layers.3.eh_proj.weight"),
+    ("mimo_bf16", "mimo-mtp", "model.mtp_layers.0.input_proj.weight"),
+    ("minimax_m2_bf16", "minimax-m2-mtp", "model.layers.3.eh_proj.weight"),
+];
+const CONTRACT: &str = "mtplx_runtime.json";
+/// What this machine calls itself here.
+const MACHINE: &str = "0123456789abcdef0123456789abcdef";
+
+/// An artifact, and what was done to it.
+struct Artifact {
+    name: String,
+    dir: TempDir,
+}
+
+impl Artifact {
+    fn of(fixture: &str, name: impl Into<String>) -> Self {
+        let dir = copy(fixture);
+        for file in ["golden.json", "golden.safetensors"] {
+            let _ = fs::remove_file(dir.path().join(file));
+        }
+        Self { name: name.into(), dir }
+    }
+
+    fn file(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        fs::write(self.dir.path().join(name), bytes).unwrap();
+    }
+
+    fn read(&self, name: &str) -> Vec<u8> {
+        fs::read(self.dir.path().join(name)).unwrap()
+    }
+
+    fn config(self, change: impl FnOnce(&mut Value)) -> Self {
+        let mut config = serde_json::from_slice(&self.read("config.json")).unwrap();
+        change(&mut config);
+        self.file("config.json", config.to_string());
+        self
+    }
+
+    /// The hashes of the files as they are now.
+    fn hashes(&self) -> Value {
+        let files = ["config.json", "model.safetensors", "mtp.safetensors"];
+        let there = files.into_iter().filter(|file| self.dir.path().join(file).is_file());
+        there.map(|file| (file.to_owned(), json!(sha256(&self.read(file))))).collect::<serde_json::Map<_, _>>().into()
+    }
+
+    /// With a valid contract of passed evidence for these files, and then changed.
+    fn contract(self, id: &str, change: impl FnOnce(&mut Value)) -> Self {
+        let mut contract = json!({"mtplx_version": "0.1.0", "contract_version": 1, "arch_id": id, "mtp_depth_max": 2,
+            "recommended_profile": "stable", "exactness_baseline": {"gate": "mtplx verify", "status": "passed"},
+            "verified_on": {"machine": MACHINE}, "sha256": self.hashes()});
+        change(&mut contract);
+        self.file(CONTRACT, contract.to_string());
+        self
+    }
+
+    /// Rewrites a weight file; `change` is told each name and shape and says which shape to write, or to leave it out.
+    fn tensors(self, file: &str, change: impl Fn(&str, &[usize]) -> Option<Vec<usize>>) -> Self {
+        let bytes = self.read(file);
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let kept = tensors.iter().filter_map(|(name, view)| {
+            let shape = change(name, view.shape())?;
+            Some((name.to_owned(), TensorView::new(view.dtype(), shape, view.data()).unwrap()))
+        });
+        let out = safetensors::serialize(kept, None).unwrap();
+        self.file(file, out);
+        self
+    }
+
+    fn without(self, file: &str, tensor: &str) -> Self {
+        self.tensors(file, |name, shape| (name != tensor).then(|| shape.to_vec()))
+    }
+
+    fn misshapen(self, file: &str, tensor: &str) -> Self {
+        let flat = |shape: &[usize]| vec![1, shape.iter().product()];
+        self.tensors(file, |name, shape| Some(if name == tensor { flat(shape) } else { shape.to_vec() }))
+    }
+
+    /// What the program says of it.
+    fn said(&self, home: &Path) -> String {
+        let path = self.dir.path().to_str().unwrap();
+        let said = |args: &[&str]| {
+            let output = mtplx(args).env("MTPLX_HOME", home).output().unwrap();
+            let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap().replace(path, "DIR");
+            (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+        };
+        let mut text = format!("## {}\n", self.name);
+        let (code, stdout, stderr) = said(&["inspect", path, "--json"]);
+        if code == 0 {
+            let document: Value = serde_json::from_str(&stdout).unwrap();
+            let _ = writeln!(text, "inspect 0: {}", document["says"].as_str().unwrap());
+            for finding in document["findings"].as_array().unwrap() {
+                let [severity, field, what] = ["severity", "field", "what"].map(|name| finding[name].as_str().unwrap());
+                let _ = writeln!(text, "  {severity}: {field}: {what}");
+            }
+        } else {
+            let _ = write!(text, "inspect {code}: {stderr}");
+        }
+        let (code, _, stderr) = said(&["run", "x", "--raw", "-n1", "--model", path]);
+        // What a run that succeeds says are figures.
+        let stderr = if code == 0 { "\n" } else { &stderr };
+        let _ = write!(text, "run {code}: {stderr}");
+        text
+    }
+}
+
+fn qwen(name: impl Into<String>) -> Artifact {
+    Artifact::of(QWEN, name)
+}
+
+/// A Qwen artifact whose contract was changed.
+fn changed(name: &str, change: impl FnOnce(&mut Value)) -> Artifact {
+    qwen(name).contract("qwen3-next-mtp", change)
+}
+
+/// One whose contract has these fields as well, or instead.
+fn with(name: &str, fields: Value) -> Artifact {
+    changed(name, |contract| {
+        for (field, value) in fields.as_object().unwrap() {
+            contract[field] = value.clone();
+        }
+    })
+}
+
+fn evidence() -> Vec<Artifact> {
+    let status = |name: &str, status: Value| with(name, json!({"exactness_baseline": {"status": status}}));
+    let uncovered = |file: &str| {
+        changed(&format!("hash of {file} missing"), |contract| {
+            contract["sha256"].as_object_mut().unwrap().remove(file);
+        })
+    };
+    let other_byte = |artifact: Artifact, file: &str| {
+        let mut bytes = artifact.read(file);
+        let end = bytes.len() - 1;
+        bytes[end] ^= 1;
+        artifact.file(file, bytes);
+        artifact
+    };
+    let vision = with("a weight file that the evidence never saw", json!({}));
+    let tensor = TensorView::new(safetensors::Dtype::U8, vec![1], &[7]).unwrap();
+    vision.file("model-vision.safetensors", safetensors::serialize([("visual.x", tensor)], None).unwrap());
+    vec![
+        with("verified", json!({})),
+        with("verified, with keys of somebody else's", json!({"somebody_elses": {"a": [1]}})),
+        qwen("no contract"),
+        status("baseline pending", json!("pending")),
+        status("baseline candidate", json!("candidate")),
+        status("baseline failed", json!("failed")),
+        status("baseline empty", json!("")),
+        status("baseline status of another type", json!(true)),
+        with("baseline status missing", json!({"exactness_baseline": {"max_abs_diff": 0.0}})),
+        changed("no hashes", |contract| drop(contract.as_object_mut().unwrap().remove("sha256"))),
+        uncovered("config.json"),
+        uncovered("mtp.safetensors"),
+        other_byte(with("trunk changed", json!({})), "model.safetensors"),
+        other_byte(with("head changed", json!({})), "mtp.safetensors"),
+        with("configuration changed", json!({})).config(|config| config["comment"] = json!("new")),
+        changed("hash of a file that is not there", |contract| {
+            contract["sha256"]["gone.safetensors"] = json!("0".repeat(64));
+        }),
+        vision,
+    ]
+}
+
+fn findings() -> Vec<Artifact> {
+    let without = |field: &str| {
+        changed(&format!("{field} missing"), |contract| drop(contract.as_object_mut().unwrap().remove(field)))
+    };
+    let unreadable = |name: &str, text: &str| {
+        let artifact = qwen(name);
+        artifact.file(CONTRACT, text);
+        artifact
+    };
+    let source = |path: &str| json!({"forge_provenance": {"sources": [{"path": path}]}});
+    vec![
+        unreadable("contract that is not JSON", "[{"),
+        unreadable("contract that is no object", "3"),
+        without("mtplx_version"),
+        without("arch_id"),
+        without("mtp_depth_max"),
+        without("recommended_profile"),
+        without("exactness_baseline"),
+        without("verified_on"),
+        with("architecture of another family", json!({"arch_id": "mimo-mtp"})),
+        with("depth beyond the architecture's", json!({"mtp_depth_max": 32})),
+        with("depth of none", json!({"mtp_depth_max": 0})),
+        with("default depth beyond the ceiling", json!({"mtp_depth_default": 3})),
+        with("generation mode unknown", json!({"recommended_generation_mode": "fast"})),
+        with(
+            "draft sampler out of range",
+            json!({"recommended_draft_sampler": {"temperature": -1, "top_p": 7, "top_k": "x"}}),
+        ),
+        with("head scheme that MLX lacks", json!({"recommended_draft_lm_head": {"bits": 7}})),
+        with("hidden variant and order unknown", json!({"mtp_contract": {"hidden_variant": "x", "concat_order": "y"}})),
+        with("acceptance beyond 1", json!({"speed_evidence": {"acceptance_by_depth": [1.5], "speedup": "2x"}})),
+        with("newer engine", json!({"min_engine_version": "99.0"})),
+        with("engine version that is none", json!({"min_engine_version": "soon"})),
+        with("newer contract", json!({"contract_version": 2})),
+        with("hash that is none", json!({"sha256": {"config.json": "abc"}})),
+        with("hash of a file outside", json!({"sha256": {"../config.json": "0".repeat(64)}})),
+        with("leaked path", source("/home/me/models/x")),
+        with("leaked path of Windows", source("C:\\Users\\me\\x")),
+        with("leaked path of a network", source("\\\\server\\models\\x")),
+        with("leaked home", source("~/models/x")),
+        with("leaked URL of a file", json!({"notes": ["see file:///srv/x", "made with --in=/data/models"]})),
+        with("everything at once", json!({"mtp_depth_max": "3", "arch_id": 1, "verified_on": [], "vision": "/a/b"})),
+    ]
+}
+
+fn heads() -> Vec<Artifact> {
+    let mut all = vec![
+        qwen("qwen3-next-mtp: head's file missing"),
+        qwen("qwen3-next-mtp: norm missing").without("mtp.safetensors", "language_model.mtp.norm.weight"),
+        qwen("qwen3-next-mtp: projection misshapen"),
+        qwen("no MTP"),
+    ];
+    fs::remove_file(all[0].dir.path().join("mtp.safetensors")).unwrap();
+    // The fixture's own prefix.
+    let bytes = all[1].read("mtp.safetensors");
+    let names: Vec<String> =
+        SafeTensors::deserialize(&bytes).unwrap().names().iter().map(|s| (*s).to_owned()).collect();
+    let named = |end: &str| names.iter().find(|name| name.ends_with(end)).unwrap_or_else(|| panic!("{end}: {names:?}"));
+    let last = all.pop().unwrap();
+    let misshapen = all.pop().unwrap().misshapen("mtp.safetensors", named("pre_fc_norm_hidden.weight"));
+    let missing = all.pop().unwrap().without("mtp.safetensors", named("layers.0.input_layernorm.weight"));
+    fs::remove_file(last.dir.path().join("mtp.safetensors")).unwrap();
+    let none = last.config(|config| {
+        let config = config.as_object_mut().unwrap();
+        config.remove("mlx_lm_extra_tensors");
+        config["text_config"]["mtp_num_hidden_layers"] = json!(0);
+    });
+    all.extend([missing, misshapen, none]);
+    for (fixture, id, tensor) in RECOGNIZED {
+        let of = |what: &str| Artifact::of(fixture, format!("{id}: {tensor} {what}"));
+        all.push(of("missing").without("model.safetensors", tensor));
+        all.push(of("misshapen").misshapen("model.safetensors", tensor));
+    }
+    // As published: announced, and not there.
+    let stripped = Artifact::of("minimax_m2_bf16", "minimax-m2-mtp: as published")
+        .tensors("model.safetensors", |name, shape| (!name.starts_with("model.layers.3.")).then(|| shape.to_vec()));
+    all.push(stripped.config(|config| config["num_mtp_modules"] = json!(1)));
+    all
+}
+
+fn tiers() -> Vec<Artifact> {
+    let mut all = Vec::new();
+    for (fixture, id, _) in RECOGNIZED {
+        all.push(Artifact::of(fixture, format!("{id}: verified on this machine")).contract(id, |_| {}));
+    }
+    let (fixture, id, _) = RECOGNIZED[2];
+    let of = |what: &str| Artifact::of(fixture, format!("{id}: {what}"));
+    let elsewhere = |contract: &mut Value| contract["verified_on"]["machine"] = json!("f".repeat(32));
+    all.push(of("verified on another machine").contract(id, elsewhere));
+    all.push(of("verified on a machine without a name").contract(id, |contract| contract["verified_on"] = json!({})));
+    all
+}
+
+fn incompatible() -> Vec<Artifact> {
+    let model_type = |name: &str| {
+        qwen(format!("model_type {name}")).config(|config| {
+            config["model_type"] = json!(name);
+            config["text_config"]["model_type"] = json!(name);
+        })
+    };
+    let quantized = |method: &str| {
+        qwen(format!("quantized by {method}")).config(|config| {
+            config.as_object_mut().unwrap().remove("quantization");
+            config["quantization_config"] = json!({"quant_method": method});
+        })
+    };
+    let pickled = qwen("pickled weights");
+    fs::rename(pickled.dir.path().join("model.safetensors"), pickled.dir.path().join("pytorch_model.bin")).unwrap();
+    vec![
+        model_type("llama"),
+        model_type("deepseek_v4"),
+        model_type("glm_moe_dsa"),
+        model_type("step3p5"),
+        model_type("QWEN3_5"),
+        quantized("gptq"),
+        quantized("fp8"),
+        qwen("code from the repository").config(|config| config["auto_map"] = json!({"AutoModel": "modeling.X"})),
+        qwen("norm encoding unknown")
+            .config(|config| config["mtplx_mtp_quantization"] = json!({"norm_encoding": "whatever"})),
+        pickled,
+    ]
+}
+
+/// Claims what another claims as well.
+struct Claims(Descriptor);
+
+static CLAIMANTS: [Claims; 2] = [claimant("acme-mtp", "acme-arch"), claimant("other-mtp", "other-arch")];
+
+const fn claimant(id: &'static str, crate_name: &'static str) -> Claims {
+    Claims(Descriptor {
+        id,
+        name: "Toy",
+        model_types: &["qwen3_5"],
+        tier: Tier::Recognized,
+        max_depth: 1,
+        crate_name,
+        crate_version: "1.0.0",
+    })
+}
+
+impl MtpArchitecture for Claims {
+    fn descriptor(&self) -> &'static Descriptor {
+        CLAIMANTS.iter().map(|claims| &claims.0).find(|descriptor| descriptor.id == self.0.id).unwrap()
+    }
+
+    fn detect(&self, _: &Checkpoint) -> Detection {
+        Detection::Claimed { head: Head::Complete }
+    }
+
+    fn load(&self, checkpoint: &Checkpoint, _: &LoadOptions) -> Result<MtpModel, LoadError> {
+        checkpoint.require("nothing is loaded here").and_then(|_| unreachable!())
+    }
+}
+
+/// No binary links two claimants by accident, so the library is asked.
+fn two_claimants() -> String {
+    let artifact = qwen("two claimants");
+    let registry = Registry::new(CLAIMANTS.iter().map(|claims| claims as &dyn MtpArchitecture));
+    let verdict = assess(&Checkpoint::open(artifact.dir.path()).unwrap(), &registry).verdict;
+    format!("## two claimants\nverdict {}: {verdict}\n hint: {}\n", verdict.exit_code(), verdict.hint().unwrap())
+}
+
+#[test]
+fn every_verdict_and_finding() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("machine"), MACHINE).unwrap();
+    let artifacts: Vec<Artifact> =
+        [evidence(), findings(), heads(), tiers(), incompatible()].into_iter().flatten().collect();
+    assert!(artifacts.len() >= 40);
+    // In parts, each by a thread of its own: the program waits for its files and for its linker.
+    let parts: Vec<&[Artifact]> = artifacts.chunks(artifacts.len().div_ceil(4)).collect();
+    let said: Vec<String> = std::thread::scope(|scope| {
+        let of = |part: &[Artifact]| part.iter().map(|artifact| artifact.said(home.path())).collect::<Vec<_>>();
+        let threads: Vec<_> = parts.into_iter().map(|part| scope.spawn(move || of(part))).collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    let all = format!("{}\n{}", said.join("\n"), two_claimants());
+    insta::assert_snapshot!("gates", all.replace(env!("CARGO_PKG_VERSION"), "VERSION"));
+}
