@@ -14,6 +14,7 @@ mod families;
 mod floats;
 mod header;
 mod index;
+mod listing;
 mod norms;
 mod sidecar;
 mod source;
@@ -32,8 +33,10 @@ pub use error::{ArtifactError, ErrorKind, LoadError};
 pub use families::known_family;
 pub(crate) use floats::to_f32;
 pub use header::TensorInfo;
+pub use listing::weight_files;
 pub use norms::{NormEncoding, NormRule, norm_encoding};
 pub use sidecar::HeadSource;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use sidecar::is_head as is_head_tensor;
+pub use source::check_name;
 pub use verdict::{Assessment, Verdict, assess};
