@@ -1,10 +1,14 @@
 //! What was typed, and nothing done about it: what it means is decided in [`crate::settings`].
 
+mod hub;
+
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::builder::{RangedU64ValueParser, Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+pub use self::hub::{ModelsArgs, PullArgs, RemoveArgs};
 
 /// The largest depth that may be asked for.
 pub const MAX_DEPTH: usize = 8;
@@ -44,6 +48,12 @@ pub enum Command {
     ///
     /// Runs the reference's tokens through the model's trunk and MTP head and compares what comes out, tensor by tensor.
     Parity(ParityArgs),
+    /// Download a model from the Hugging Face hub.
+    Pull(PullArgs),
+    /// List the models in the Hugging Face cache that this binary can run.
+    Models(ModelsArgs),
+    /// Remove a model, or one revision of it, from the Hugging Face cache.
+    Remove(RemoveArgs),
     /// Print a completion script for a shell.
     #[command(hide = true)]
     Completions(CompletionsArgs),
@@ -127,8 +137,8 @@ pub struct RunArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// A model's folder, or `builtin`.
-    #[arg(short, long, value_name = "DIR", default_value = "builtin")]
+    /// A model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin`.
+    #[arg(short, long, value_name = "MODEL", default_value = "builtin")]
     pub model: Model,
 
     /// Run a model without evidence that covers these very files, or with evidence that failed.
@@ -218,7 +228,7 @@ pub struct ArchsArgs {
 Exit status: 0 everything within the tolerance, 1 something beyond it or nothing to compare."
 )]
 pub struct ParityArgs {
-    /// The model's folder, or `builtin`.
+    /// The model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin`.
     pub model: Model,
 
     /// A safetensors file with tokens and expected tensors.
@@ -246,10 +256,11 @@ pub struct CompletionsArgs {
     pub shell: clap_complete::Shell,
 }
 
-/// A model: a folder or the one that is compiled in.
+/// A model: the one that is compiled in, or one on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Model {
     Builtin,
+    /// A folder, or a repository in the Hugging Face cache: [`crate::hub::folder_of`] tells.
     Dir(PathBuf),
 }
 
@@ -258,7 +269,7 @@ impl FromStr for Model {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
-            "" => Err("a folder was expected".to_owned()),
+            "" => Err("a folder or OWNER/NAME was expected".to_owned()),
             "builtin" => Ok(Self::Builtin),
             dir => Ok(Self::Dir(dir.into())),
         }

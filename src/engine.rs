@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use crate::args::{self, Model};
 use crate::builtin;
 use crate::error::{Exit, Failure, from_code};
+use crate::hub;
 
 /// A checkpoint that was opened and judged, but not loaded.
 pub struct Opened {
@@ -41,10 +42,13 @@ pub struct TextSide {
 /// There is no such model, or its files are damaged.
 pub fn open(model: &Model) -> anyhow::Result<Opened> {
     let checkpoint = match model {
-        Model::Dir(dir) => Checkpoint::open(dir)?,
+        Model::Dir(typed) => Checkpoint::open(&hub::folder_of(typed)?)?,
         Model::Builtin => {
             let files = builtin::files().ok_or_else(|| {
-                Failure::usage("this binary has no built-in model", "`--model DIR` runs a model from a folder")
+                Failure::usage(
+                    "this binary has no built-in model",
+                    "`--model MODEL` runs one from a folder or the Hugging Face cache",
+                )
             })?;
             Checkpoint::embedded(builtin::LABEL, files)?
         }

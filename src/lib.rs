@@ -16,8 +16,10 @@
 mod args;
 mod builtin;
 mod commands;
+mod disk;
 mod engine;
 mod error;
+mod hub;
 mod settings;
 mod terminal;
 
@@ -58,6 +60,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Run(args)) => commands::run(&args),
         Some(Command::Archs(args)) => commands::archs(&args),
         Some(Command::Parity(args)) => commands::parity(&args),
+        Some(Command::Pull(args)) => commands::pull(&args),
+        Some(Command::Models(args)) => commands::models(&args),
+        Some(Command::Remove(args)) => commands::remove(&args),
         Some(Command::Completions(args)) => commands::completions(Cli::command(), &args),
         Some(Command::Man) => commands::man(Cli::command()),
         None => Err(error::Failure::usage("a command was expected", "`mtplx --help` lists them").into()),

@@ -6,5 +6,7 @@ mod command;
 mod damage;
 mod generate;
 mod help;
+#[cfg(unix)]
+mod hub;
 mod parity;
 mod prompts;

@@ -102,7 +102,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 /// The first Ctrl-C ends the generation after its round; the second ends the program, whatever it is doing.
 ///
 /// `ctrlc` because it is the same on every system and needs no signal-safe code here: a flag is all there is to set.
-fn on_interrupt() -> anyhow::Result<Interrupt> {
+pub(super) fn on_interrupt() -> anyhow::Result<Interrupt> {
     let flag = Arc::new(AtomicBool::new(false));
     let handler = Arc::clone(&flag);
     ctrlc::set_handler(move || {
