@@ -13,6 +13,10 @@
 // see what only the integration tests use.)
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
+/// Lets the runtime hold the template engine and the tokenizer library to a budget of memory.
+#[global_allocator]
+static ALLOCATOR: mtplx_runtime::mlx::BudgetAllocator = mtplx_runtime::mlx::BudgetAllocator;
+
 mod args;
 mod builtin;
 mod commands;
@@ -22,6 +26,8 @@ mod error;
 mod hub;
 mod settings;
 mod terminal;
+#[cfg(test)]
+mod tests;
 
 use std::process::ExitCode;
 
