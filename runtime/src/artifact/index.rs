@@ -15,9 +15,9 @@ const MAX_INDEX: usize = 64 << 20;
 const MAX_SHARDS: usize = 4096;
 
 /// The trunk's files, and what the index claims of them.
-pub(super) struct Shards {
+pub(crate) struct Shards {
     /// File names, sorted.
-    pub(super) files: BTreeSet<String>,
+    pub(crate) files: BTreeSet<String>,
     /// Tensor to file, where there is an index.
     pub(super) weight_map: Option<BTreeMap<String, String>>,
 }
@@ -57,7 +57,7 @@ pub(super) fn without_index(
 }
 
 /// Parses and checks the index; `path` names it in errors.
-pub(super) fn parse(path: &str, bytes: &[u8]) -> Result<Shards, ArtifactError> {
+pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Shards, ArtifactError> {
     let Index { weight_map: Unique(weight_map) } = serde_json::from_slice(bytes)
         .map_err(|error| ArtifactError::damaged(path, format!("not an index: {error}")))?;
     let files: BTreeSet<String> = weight_map.values().cloned().collect();
@@ -103,7 +103,7 @@ fn no_weights(path: impl Fn(&str) -> String, names: &[String]) -> ArtifactError 
 
 impl Shards {
     /// The tensors that the index places in a file.
-    pub(super) fn tensors_of<'a>(&'a self, file: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn tensors_of<'a>(&'a self, file: &'a str) -> impl Iterator<Item = &'a str> {
         self.weight_map.iter().flatten().filter(move |(_, shard)| *shard == file).map(|(tensor, _)| tensor.as_str())
     }
 

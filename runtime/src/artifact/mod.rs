@@ -33,6 +33,10 @@ pub use error::{ArtifactError, ErrorKind, LoadError};
 pub use families::known_family;
 pub(crate) use floats::to_f32;
 pub use header::TensorInfo;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use header::parse as parse_header;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use index::parse as parse_index;
 pub use listing::weight_files;
 pub use norms::{NormEncoding, NormRule, norm_encoding};
 pub use sidecar::HeadSource;

@@ -4,6 +4,7 @@ mod config;
 mod contract;
 mod folder;
 mod header;
+mod memory;
 mod norms;
 mod verdict;
 
