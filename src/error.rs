@@ -10,6 +10,7 @@ use std::process::ExitCode;
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
 use mtplx_runtime::artifact::{ArtifactError, LoadError};
+use mtplx_runtime::forge::ForgeError;
 use mtplx_runtime::parity::{ParityError, ReferenceError};
 use mtplx_runtime::registry::ResolveError;
 use mtplx_runtime::speculative::SessionError;
@@ -113,6 +114,9 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
             return (failure.exit, failure.hint.clone());
         }
+        if let Some(error) = cause.downcast_ref::<ForgeError>() {
+            return (from_code(error.exit_code()), error.hint().map(str::to_owned));
+        }
         if let Some(error) = cause.downcast_ref::<LoadError>() {
             let exit = error.kind().map_or(Exit::Failed, |kind| from_code(kind.exit_code()));
             return (exit, error.hint().map(str::to_owned));
@@ -167,9 +171,11 @@ fn reference(_: &ReferenceError) -> (Exit, Option<String>) {
 /// The ending with this exit code.
 pub fn from_code(code: u8) -> Exit {
     match code {
+        2 => Exit::Usage,
         3 => Exit::NotReady,
         4 => Exit::Incompatible,
         5 => Exit::File,
+        130 => Exit::Interrupted,
         _ => Exit::Failed,
     }
 }

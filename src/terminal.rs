@@ -89,6 +89,33 @@ impl Drop for Transfer {
     }
 }
 
+/// Bytes that are written, with rate and time to go. Vanishes when dropped.
+pub struct Bytes(ProgressBar);
+
+impl Bytes {
+    /// Nothing yet; nothing ever if `quiet` or where standard error is no terminal.
+    pub fn start(quiet: bool) -> Self {
+        let template = "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Self(bar)
+    }
+
+    /// Reports so many of so many.
+    pub fn update(&self, done: u64, all: u64) {
+        self.0.set_length(all);
+        self.0.set_position(done);
+    }
+}
+
+impl Drop for Bytes {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
 /// Standard output for a model's text: every piece is flushed, and on a terminal its control characters are shown, not
 /// obeyed. A model may write anything.
 pub struct TextOut {

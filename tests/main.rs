@@ -4,6 +4,7 @@
 
 mod command;
 mod damage;
+mod forge;
 mod generate;
 mod help;
 #[cfg(unix)]

@@ -91,11 +91,22 @@ fn references_that_are_none() {
     assert!(hint.contains("mtplx parity --help"));
 }
 
-/// MLX has no bf16 product of unquantized experts on a CPU. How close bf16 comes is not asked here, only that it computes.
+/// Arithmetic in bf16 is held to the means; MLX's CPU backend, which has no bf16 product of unquantized experts, included.
 #[test]
-fn unquantized_experts_compute_in_their_own_type() {
-    let model = model("deepseek_v3_bf16");
-    let reference = format!("{model}/golden.safetensors");
-    let report = json(&["parity", &model, &reference, "--dtype", "native", "--tolerance", "10", "--json"]);
-    assert_eq!(report["passed"], true, "{report:#}");
+fn bf16_arithmetic_stays_near() {
+    let mut found = Vec::new();
+    checkpoints(&fixture(""), &mut found);
+    if let Some(full) = std::env::var_os("MTPLX_GOLDEN") {
+        checkpoints(Path::new(&full), &mut found);
+    }
+    found.retain(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().ends_with("_bf16")));
+    assert!(found.len() >= 2, "{found:?}");
+    for dir in found {
+        let reference = dir.join("golden.safetensors");
+        let args = ["parity", dir.to_str().unwrap(), reference.to_str().unwrap(), "--dtype", "native", "--json"];
+        let report = json(&args);
+        assert_eq!(report["passed"], true, "{report:#}");
+        let logits = report["compared"].as_array().unwrap().iter().find(|c| c["name"] == "trunk.logits").unwrap();
+        assert!(logits["max_abs_diff"].as_f64().unwrap() > 2e-4, "computed in f32 after all: {logits:#}");
+    }
 }

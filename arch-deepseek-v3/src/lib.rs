@@ -6,47 +6,43 @@
 
 mod config;
 mod draft_head;
+mod forge;
 mod mla;
 mod trunk;
 mod weights;
 
-use mtplx_runtime::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
-use mtplx_runtime::artifact::{Checkpoint, LoadError};
-use mtplx_runtime::model::MtpModel;
+use mtplx_runtime::architecture::{Descriptor, Tier};
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint, LoadError};
+use mtplx_runtime::forge::Rules;
+use mtplx_runtime::nn::plan::{DecoderPlan, PlannedArchitecture};
 use mtplx_runtime::register_architecture;
+
+use weights::MlaPlan;
 
 /// The DeepSeek-V3 class.
 pub struct DeepSeekV3;
 
 register_architecture!(&DeepSeekV3);
 
-static DESCRIPTOR: Descriptor = Descriptor {
-    id: "deepseek-v3-mtp",
-    name: "DeepSeek-V3, DeepSeek-R1",
-    model_types: &["deepseek_v3"],
-    tier: Tier::Recognized,
-    max_depth: 8,
-    crate_name: env!("CARGO_PKG_NAME"),
-    crate_version: env!("CARGO_PKG_VERSION"),
-};
+impl PlannedArchitecture for DeepSeekV3 {
+    type Mixer = MlaPlan;
 
-impl MtpArchitecture for DeepSeekV3 {
-    fn descriptor(&self) -> &'static Descriptor {
-        &DESCRIPTOR
+    const DESCRIPTOR: Descriptor = Descriptor {
+        id: "deepseek-v3-mtp",
+        name: "DeepSeek-V3, DeepSeek-R1",
+        model_types: &["deepseek_v3"],
+        tier: Tier::Recognized,
+        max_depth: 8,
+        crate_name: env!("CARGO_PKG_NAME"),
+        crate_version: env!("CARGO_PKG_VERSION"),
+    };
+
+    fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<MlaPlan>, ArtifactError> {
+        weights::plan(checkpoint)
     }
 
-    fn detect(&self, checkpoint: &Checkpoint) -> Detection {
-        if !DESCRIPTOR.claims(checkpoint) {
-            return Detection::No;
-        }
-        let plan = weights::plan(checkpoint);
-        Detection::Claimed {
-            head: plan.map_or_else(|_| Head::unjudged(checkpoint), |plan| plan.head.detect(checkpoint)),
-        }
-    }
-
-    fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
-        weights::plan(checkpoint)?.load(checkpoint, options, DESCRIPTOR.max_depth)
+    fn forge_rules(plan: &DecoderPlan<MlaPlan>, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
+        forge::rules(plan, checkpoint)
     }
 }
 

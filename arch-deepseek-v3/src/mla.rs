@@ -42,19 +42,19 @@ pub(crate) enum Queries {
 
 /// A layer.
 #[derive(Debug, Clone)]
-pub(crate) struct Mla {
-    pub shape: MlaShape,
+pub struct Mla {
+    pub(crate) shape: MlaShape,
     /// Queries (or their latent); latent and shared key: one product.
-    pub inputs: Fused,
-    pub queries: Queries,
-    pub latent_norm: RmsNorm,
+    pub(crate) inputs: Fused,
+    pub(crate) queries: Queries,
+    pub(crate) latent_norm: RmsNorm,
     /// `[heads, rank, nope]`: a head's query into the latent space.
-    pub embed_q: Weight,
+    pub(crate) embed_q: Weight,
     /// `[heads, value, rank]`: the latent to a head's value.
-    pub unembed_out: Weight,
-    pub output: Linear,
-    pub rope: Rope,
-    pub scale: f32,
+    pub(crate) unembed_out: Weight,
+    pub(crate) output: Linear,
+    pub(crate) rope: Rope,
+    pub(crate) scale: f32,
 }
 
 /// New rows: queries `[1, heads, n, nope]` and `[1, heads, n, rope]`, latent `[1, 1, n, rank]`, key `[1, 1, n, rope]`. The

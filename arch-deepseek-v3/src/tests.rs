@@ -1,11 +1,10 @@
 //! The conformance suite.
 
-use mtplx_runtime::artifact::Checkpoint;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::testing::TinyCheckpoint;
 use serde_json::json;
 
-use crate::{DeepSeekV3, weights};
+use crate::DeepSeekV3;
 
 mtplx_runtime::conformance!(
     DeepSeekV3,
@@ -26,6 +25,5 @@ fn tiny(seed: u64) -> MtpModel {
         "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 64, "mscale": 1.0,
             "mscale_all_dim": 0.5},
     });
-    let all = |checkpoint: &Checkpoint| weights::plan(checkpoint).expect("a plan").expected(checkpoint);
-    TinyCheckpoint::new(config, seed).fill(all).load(&DeepSeekV3)
+    TinyCheckpoint::planned::<DeepSeekV3>(config, seed).load(&DeepSeekV3)
 }

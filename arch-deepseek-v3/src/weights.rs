@@ -29,7 +29,7 @@ pub(crate) fn feed_forward(config: &Config, layer: usize) -> FeedForwardPlan {
 
 /// A layer of multi-head latent attention.
 #[derive(Debug, Clone)]
-pub(crate) struct MlaPlan(pub Config);
+pub struct MlaPlan(pub(crate) Config);
 
 /// A linear: name, `[out, in]`, bias.
 type Projection = (&'static str, [usize; 2], bool);

@@ -9,9 +9,9 @@ mod draft_head;
 mod trunk;
 mod weights;
 
-use mtplx_runtime::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
-use mtplx_runtime::artifact::{Checkpoint, LoadError};
-use mtplx_runtime::model::MtpModel;
+use mtplx_runtime::architecture::{Descriptor, Tier};
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, PlannedArchitecture};
 use mtplx_runtime::register_architecture;
 
 /// The GLM-4.5 class.
@@ -19,33 +19,21 @@ pub struct Glm4Moe;
 
 register_architecture!(&Glm4Moe);
 
-static DESCRIPTOR: Descriptor = Descriptor {
-    id: "glm4-moe-mtp",
-    name: "GLM-4.5, GLM-4.6, GLM-4.7",
-    model_types: &["glm4_moe"],
-    tier: Tier::Recognized,
-    max_depth: 8,
-    crate_name: env!("CARGO_PKG_NAME"),
-    crate_version: env!("CARGO_PKG_VERSION"),
-};
+impl PlannedArchitecture for Glm4Moe {
+    type Mixer = AttentionPlan;
 
-impl MtpArchitecture for Glm4Moe {
-    fn descriptor(&self) -> &'static Descriptor {
-        &DESCRIPTOR
-    }
+    const DESCRIPTOR: Descriptor = Descriptor {
+        id: "glm4-moe-mtp",
+        name: "GLM-4.5, GLM-4.6, GLM-4.7",
+        model_types: &["glm4_moe"],
+        tier: Tier::Recognized,
+        max_depth: 8,
+        crate_name: env!("CARGO_PKG_NAME"),
+        crate_version: env!("CARGO_PKG_VERSION"),
+    };
 
-    fn detect(&self, checkpoint: &Checkpoint) -> Detection {
-        if !DESCRIPTOR.claims(checkpoint) {
-            return Detection::No;
-        }
-        let plan = weights::plan(checkpoint);
-        Detection::Claimed {
-            head: plan.map_or_else(|_| Head::unjudged(checkpoint), |plan| plan.head.detect(checkpoint)),
-        }
-    }
-
-    fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
-        weights::plan(checkpoint)?.load(checkpoint, options, DESCRIPTOR.max_depth)
+    fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
+        weights::plan(checkpoint)
     }
 }
 

@@ -1,11 +1,10 @@
 //! The conformance suite.
 
-use mtplx_runtime::artifact::Checkpoint;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::testing::TinyCheckpoint;
 use serde_json::json;
 
-use crate::{Glm4Moe, weights};
+use crate::Glm4Moe;
 
 mtplx_runtime::conformance!(
     Glm4Moe,
@@ -23,6 +22,5 @@ fn tiny(seed: u64) -> MtpModel {
         "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "moe_intermediate_size": 16,
         "first_k_dense_replace": 1, "num_nextn_predict_layers": 3,
     });
-    let all = |checkpoint: &Checkpoint| weights::plan(checkpoint).expect("a plan").expected(checkpoint);
-    TinyCheckpoint::new(config, seed).fill(all).load(&Glm4Moe)
+    TinyCheckpoint::planned::<Glm4Moe>(config, seed).load(&Glm4Moe)
 }

@@ -1,11 +1,10 @@
 //! The conformance suite.
 
-use mtplx_runtime::artifact::Checkpoint;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::testing::TinyCheckpoint;
 use serde_json::json;
 
-use crate::{Mimo, weights};
+use crate::Mimo;
 
 mtplx_runtime::conformance!(
     Mimo,
@@ -21,6 +20,5 @@ fn tiny(seed: u64) -> MtpModel {
         "hidden_size": 32, "vocab_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2, "dtype": "float32",
         "num_key_value_heads": 1, "intermediate_size": 32, "num_nextn_predict_layers": 1,
     });
-    let all = |checkpoint: &Checkpoint| weights::plan(checkpoint).expect("a plan").expected(checkpoint);
-    TinyCheckpoint::new(config, seed).fill(all).load(&Mimo)
+    TinyCheckpoint::planned::<Mimo>(config, seed).load(&Mimo)
 }

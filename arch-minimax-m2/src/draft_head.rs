@@ -9,7 +9,7 @@ use mtplx_runtime::artifact::{Checkpoint, ConcatOrder, HeadSource};
 use mtplx_runtime::nn::plan::{AttentionPlan, HeadNames, HeadPlan};
 
 use crate::config::Config;
-use crate::{trunk, weights};
+use crate::trunk;
 
 /// The head.
 pub(crate) fn plan(config: &Config) -> HeadPlan<AttentionPlan> {
@@ -18,14 +18,13 @@ pub(crate) fn plan(config: &Config) -> HeadPlan<AttentionPlan> {
 }
 
 /// Judges the head; where nothing of it was published, says so in place of thousands of names.
-pub(crate) fn detect(checkpoint: &Checkpoint) -> Head {
-    let Ok(plan) = weights::plan(checkpoint) else { return Head::unjudged(checkpoint) };
-    let modules = plan.head.layers.len();
+pub(crate) fn judge(head: &HeadPlan<AttentionPlan>, checkpoint: &Checkpoint) -> Head {
+    let modules = head.layers.len();
     if modules == 0 || *checkpoint.head_source() != HeadSource::None {
-        return plan.head.detect(checkpoint);
+        return head.detect(checkpoint);
     }
     let lacking = |module: usize| {
-        let layer = plan.head.first + module;
+        let layer = head.first + module;
         let which = format!("MTP module {} of {modules}", module + 1);
         format!("model.layers.{layer}.* ({which}: config.json announces it, MiniMax has published no weights of it)")
     };

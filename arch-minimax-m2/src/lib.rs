@@ -9,9 +9,9 @@ mod draft_head;
 mod trunk;
 mod weights;
 
-use mtplx_runtime::architecture::{Descriptor, Detection, LoadOptions, MtpArchitecture, Tier};
-use mtplx_runtime::artifact::{Checkpoint, LoadError};
-use mtplx_runtime::model::MtpModel;
+use mtplx_runtime::architecture::{Descriptor, Head, Tier};
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, PlannedArchitecture};
 use mtplx_runtime::register_architecture;
 
 /// The MiniMax-M2 class.
@@ -19,30 +19,25 @@ pub struct MiniMaxM2;
 
 register_architecture!(&MiniMaxM2);
 
-static DESCRIPTOR: Descriptor = Descriptor {
-    id: "minimax-m2-mtp",
-    name: "MiniMax-M2",
-    model_types: &["minimax_m2"],
-    tier: Tier::Recognized,
-    max_depth: 8,
-    crate_name: env!("CARGO_PKG_NAME"),
-    crate_version: env!("CARGO_PKG_VERSION"),
-};
+impl PlannedArchitecture for MiniMaxM2 {
+    type Mixer = AttentionPlan;
 
-impl MtpArchitecture for MiniMaxM2 {
-    fn descriptor(&self) -> &'static Descriptor {
-        &DESCRIPTOR
+    const DESCRIPTOR: Descriptor = Descriptor {
+        id: "minimax-m2-mtp",
+        name: "MiniMax-M2",
+        model_types: &["minimax_m2"],
+        tier: Tier::Recognized,
+        max_depth: 8,
+        crate_name: env!("CARGO_PKG_NAME"),
+        crate_version: env!("CARGO_PKG_VERSION"),
+    };
+
+    fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
+        weights::plan(checkpoint)
     }
 
-    fn detect(&self, checkpoint: &Checkpoint) -> Detection {
-        if !DESCRIPTOR.claims(checkpoint) {
-            return Detection::No;
-        }
-        Detection::Claimed { head: draft_head::detect(checkpoint) }
-    }
-
-    fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
-        weights::plan(checkpoint)?.load(checkpoint, options, DESCRIPTOR.max_depth)
+    fn judge(plan: &DecoderPlan<AttentionPlan>, checkpoint: &Checkpoint) -> Head {
+        draft_head::judge(&plan.head, checkpoint)
     }
 }
 

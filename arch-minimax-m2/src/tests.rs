@@ -24,8 +24,7 @@ fn tiny(seed: u64) -> MtpModel {
         "num_key_value_heads": 1, "head_dim": 16, "rotary_dim": 8, "intermediate_size": 16, "num_local_experts": 4,
         "num_experts_per_tok": 2, "use_mtp": true, "num_mtp_modules": 1, "mtp_transformer_layers": 1,
     });
-    let all = |checkpoint: &Checkpoint| weights::plan(checkpoint).expect("a plan").expected(checkpoint);
-    TinyCheckpoint::new(config, seed).fill(all).load(&MiniMaxM2)
+    TinyCheckpoint::planned::<MiniMaxM2>(config, seed).load(&MiniMaxM2)
 }
 
 #[test]

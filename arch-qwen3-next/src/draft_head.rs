@@ -3,7 +3,7 @@
 //! Source: vLLM `qwen3_next_mtp.py`. The hidden state fed is the trunk's after its final norm; what is fed back at
 //! deeper drafts is the layer's own output after `mtp.norm`.
 
-use mtplx_runtime::artifact::{ConcatOrder, LoadError};
+use mtplx_runtime::artifact::{ConcatOrder, LoadError, MtpContract};
 use mtplx_runtime::model::DraftHead;
 use mtplx_runtime::nn::{NextNHead, NextNLayer};
 
@@ -23,7 +23,8 @@ pub(crate) fn load(
     let mut layers = Vec::with_capacity(config.mtp_layers);
     let norm = |name: &str| loader.norm(&format!("{head}{name}"), plus_one);
     let projection = weights.linear(&format!("{head}fc"), hidden, 2 * hidden, false)?;
-    let order = ConcatOrder::stated(weights.checkpoint()).unwrap_or(ConcatOrder::EmbeddingHidden);
+    let stated = MtpContract::stated(weights.checkpoint());
+    let order = stated.concat_order.unwrap_or(ConcatOrder::EmbeddingHidden);
     for layer in 0..config.mtp_layers {
         let prefix = format!("{head}layers.{layer}.");
         let mlp = format!("{prefix}mlp");
@@ -45,5 +46,6 @@ pub(crate) fn load(
     } else {
         trunk.embedding.clone()
     };
-    Ok(Box::new(NextNHead::new(layers, embedding, trunk.lm_head.clone(), max_depth)))
+    let head = NextNHead::new(layers, embedding, trunk.output.lm_head().clone(), max_depth);
+    Ok(Box::new(head.feeding(stated.hidden_variant)))
 }

@@ -27,6 +27,8 @@ use mtplx_runtime::{Array, Result};
 
 use crate::config::DeltaShape;
 
+mod kernel;
+
 /// Rows of a chunk.
 const CHUNK: i32 = 64;
 /// The largest block that is inverted by a power series; larger ones are put together from these.
@@ -39,7 +41,7 @@ pub(crate) struct GatedDelta {
     pub shape: DeltaShape,
     /// Queries, keys and values in one, output gate, rates, decays.
     pub inputs: Fused,
-    /// `[taps, channels]`.
+    /// `[taps, channels]` f32.
     pub conv: Array,
     /// `-exp(A_log)`, `[value_heads]` f32.
     pub decay: Array,
@@ -101,25 +103,61 @@ pub(crate) fn qk_scale(shape: &DeltaShape) -> Array {
 impl GatedDelta {
     /// `[n, hidden]` -> `[n, hidden]`; leaves the tape in `cache`.
     pub(crate) fn forward(&self, x: &Array, cache: &mut RecurrentCache) -> Result<Array> {
-        let DeltaShape { value_heads, value_dim, taps, .. } = self.shape;
-        let n = x.dim(0);
-        let [qkv, z, b, a] =
-            <[Array; 4]>::try_from(self.inputs.forward(x)?).map_err(|_| "four projections were joined")?;
-        let (state, conv_state) = match cache.states() {
-            [state, conv] => (state.clone(), conv.clone()),
-            _ => (self.zero_state()?, ops::zeros_dtype(&[taps as i32 - 1, self.shape.channels() as i32], qkv.dtype())?),
+        let states = match cache.states() {
+            [state, conv] => [state.clone(), conv.clone()],
+            _ => [self.zero_state()?, self.zero_taps(x.dtype())?],
         };
-        let conv_input = ops::concatenate(&[conv_state, qkv], 0)?;
+        let gated = match self.inputs.joined(x).transpose()? {
+            Some(joined) => match kernel::rows(self, &joined, &states) {
+                Some(done) => {
+                    let (gated, tape) = done?;
+                    cache.record(tape);
+                    gated
+                }
+                None => self.by_operations(&self.split(&joined)?, &states, cache)?,
+            },
+            None => {
+                let parts = <[Array; 4]>::try_from(self.inputs.forward(x)?);
+                self.by_operations(&parts.map_err(|_| "four projections were joined")?, &states, cache)?
+            }
+        };
+        self.output.forward(&gated)
+    }
+
+    fn by_operations(&self, parts: &[Array; 4], states: &[Array; 2], cache: &mut RecurrentCache) -> Result<Array> {
+        let (gated, tape) = self.rows_by_operations(parts, states)?;
+        cache.record(tape);
+        Ok(gated)
+    }
+
+    /// Queries, keys and values in one; output gates; rates; decays.
+    fn split(&self, joined: &Array) -> Result<[Array; 4]> {
+        let [channels, values, heads] =
+            [self.shape.channels(), self.shape.values(), self.shape.value_heads].map(|n| n as i32);
+        let [z, b, a] = [channels, channels + values, channels + values + heads];
+        let part = |start, stop| slice_axis(joined, 1, start, stop);
+        Ok([part(0, z)?, part(z, b)?, part(b, a)?, part(a, a + heads)?])
+    }
+
+    /// Everything between the projections: gated rows `[n, values]` in the type of the parts, and the tape.
+    fn rows_by_operations(&self, [qkv, z, b, a]: &[Array; 4], states: &[Array; 2]) -> Result<(Array, DeltaTape)> {
+        let DeltaShape { value_heads, value_dim, taps, .. } = self.shape;
+        let n = qkv.dim(0);
+        let conv_input = ops::concatenate(&[&states[1], qkv], 0)?;
         let mixed = silu(&self.convolve(&conv_input, n)?)?;
-        let rows = self.rows(&mixed, &a, &b)?;
-        let (outputs, chunks) = run(state, rows)?;
-        cache.record(DeltaTape { chunks, rows: n as usize, conv_input, taps });
+        let rows = self.rows(&mixed, a, b)?;
+        let (outputs, chunks) = run(states[0].clone(), rows)?;
         // [h, r, n, value_dim] -> [n, value_heads, value_dim]
         let heads = [n, value_heads as i32, value_dim as i32];
         let outputs = outputs.reshape(&[value_heads as i32, n, value_dim as i32])?.swap_axes(0, 1)?;
-        let gate = silu(&z.reshape(&heads)?)?;
-        let gated = self.norm.forward(&outputs.as_dtype(x.dtype())?)?.multiply(gate)?;
-        self.output.forward(&gated.reshape(&[n, self.shape.values() as i32])?)
+        let gate = silu(&z.reshape(&heads)?.as_dtype(Dtype::Float32)?)?;
+        let gated = self.norm.forward(&outputs)?.multiply(gate)?.as_dtype(qkv.dtype())?;
+        let gated = gated.reshape(&[n, self.shape.values() as i32])?;
+        Ok((gated, DeltaTape { chunks, rows: n as usize, conv_input, taps }))
+    }
+
+    fn zero_taps(&self, dtype: Dtype) -> Result<Array> {
+        ops::zeros_dtype(&[self.shape.taps as i32 - 1, self.shape.channels() as i32], dtype)
     }
 
     fn zero_state(&self) -> Result<Array> {
@@ -128,28 +166,27 @@ impl GatedDelta {
         ops::zeros::<f32>(&shape)
     }
 
-    /// A causal convolution of each channel by itself: `[taps - 1 + n, channels]` -> `[n, channels]`.
+    /// A causal convolution of each channel by itself: `[taps - 1 + n, channels]` -> `[n, channels]` f32.
     fn convolve(&self, input: &Array, n: i32) -> Result<Array> {
         let (taps, channels) = (self.shape.taps as i32, input.dim(1));
         let line = i64::from(channels);
         // Every row's window, as a view: [n, taps, channels].
-        let windows = ops::as_strided(input, &[n, taps, channels][..], &[line, line, 1][..], None)?;
+        let input = input.as_dtype(Dtype::Float32)?;
+        let windows = ops::as_strided(&input, &[n, taps, channels][..], &[line, line, 1][..], None)?;
         windows.multiply(&self.conv)?.sum_axis(1, false)
     }
 
-    /// Splits the convolved rows into heads, in f32.
+    /// Splits the convolved rows, f32, into heads.
     fn rows(&self, mixed: &Array, a: &Array, b: &Array) -> Result<DeltaRows> {
         let DeltaShape { key_heads, value_heads, key_dim, value_dim, .. } = self.shape;
         let [h, r, dk, dv] = [key_heads, value_heads / key_heads, key_dim, value_dim].map(|n| n as i32);
         let n = mixed.dim(0);
         let (keys, f32) = (h * dk, Dtype::Float32);
-        let mixed = mixed.as_dtype(f32)?;
         // x / sqrt(sum x^2 + eps) = x / sqrt(mean x^2 + eps / width) / sqrt(width)
-        let heads = slice_axis(&mixed, 1, 0, 2 * keys)?.reshape(&[n, 2, h, dk])?;
+        let heads = slice_axis(mixed, 1, 0, 2 * keys)?.reshape(&[n, 2, h, dk])?;
         let unit = fast::rms_norm(&heads, None, L2_EPS / dk as f32)?.multiply(&self.qk_scale)?;
         let qk = unit.transpose_axes(&[2, 1, 0, 3])?; // [h, 2, n, dk]
-        let v =
-            slice_axis(&mixed, 1, 2 * keys, mixed.dim(1))?.reshape(&[n, h, r, dv])?.transpose_axes(&[1, 2, 0, 3])?;
+        let v = slice_axis(mixed, 1, 2 * keys, mixed.dim(1))?.reshape(&[n, h, r, dv])?.transpose_axes(&[1, 2, 0, 3])?;
         let per_head = |x: &Array| x.reshape(&[n, h, r])?.transpose_axes(&[1, 2, 0]); // [h, r, n]
         let rate = per_head(&ops::sigmoid(b.as_dtype(f32)?)?)?;
         let step = ops::logaddexp(a.as_dtype(f32)?.add(&self.dt_bias)?, Array::from_f32(0.0))?; // softplus

@@ -6,12 +6,14 @@
 
 mod config;
 mod draft_head;
+mod forge;
 mod gated_delta;
 mod trunk;
 mod weights;
 
 use mtplx_runtime::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
 use mtplx_runtime::artifact::{Checkpoint, LoadError};
+use mtplx_runtime::forge::Rules;
 use mtplx_runtime::model::{ModelInfo, MtpModel};
 use mtplx_runtime::register_architecture;
 
@@ -69,7 +71,12 @@ impl MtpArchitecture for Qwen3Next {
             hidden_size: config.common.hidden,
             context: config.common.context,
             weight_bytes: loader.weights.nbytes(),
+            hidden_variant: trunk.output.variant(),
         };
         Ok(MtpModel { trunk: Box::new(trunk), draft_head, info })
+    }
+
+    fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
+        forge::rules(checkpoint)
     }
 }

@@ -1,10 +1,10 @@
 //! The trunk: embedding, layers of Gated DeltaNet or gated attention, final norm, head.
 
-use mtplx_runtime::artifact::LoadError;
+use mtplx_runtime::artifact::{LoadError, MtpContract};
 use mtplx_runtime::cache::{Cache, KvCache, LayerCache, RecurrentCache};
 use mtplx_runtime::mlx_rs::error::Exception;
 use mtplx_runtime::model::Trunk;
-use mtplx_runtime::nn::{Attention, Block, Embedding, LmHead, Mixer as _, RmsNorm, Rows};
+use mtplx_runtime::nn::{Attention, Block, Embedding, LmHead, Mixer as _, Output, Residual, Rows};
 use mtplx_runtime::quant::{Fused, Linear, Weight};
 use mtplx_runtime::{Array, Result};
 
@@ -21,8 +21,7 @@ enum TrunkMixer {
 pub(crate) struct Qwen3NextTrunk {
     pub embedding: Embedding,
     layers: Vec<Block<TrunkMixer>>,
-    norm: RmsNorm,
-    pub lm_head: LmHead,
+    pub output: Output,
 }
 
 impl Qwen3NextTrunk {
@@ -49,7 +48,8 @@ impl Qwen3NextTrunk {
             layers.push(loader.block(&prefix, mixer, feed_forward, names.raw)?);
         }
         let norm = loader.norm(&format!("{}norm", names.trunk), names.raw)?;
-        Ok(Self { embedding, layers, norm, lm_head })
+        let variant = MtpContract::stated(loader.weights.checkpoint()).base_hidden_variant;
+        Ok(Self { embedding, layers, output: Output::new(norm, lm_head, variant) })
     }
 }
 
@@ -67,18 +67,18 @@ impl Trunk for Qwen3NextTrunk {
         if caches.len() != self.layers.len() {
             return Err(Exception::custom(format!("a cache of {} layers for {}", caches.len(), self.layers.len())));
         }
-        let mut x = self.embedding.forward(tokens)?;
+        let mut x = Residual::new(&self.embedding.forward(tokens)?)?;
         for (layer, cache) in self.layers.iter().zip(caches) {
-            x = layer.run(&x, |mixer, x| match mixer {
+            layer.run(&mut x, |mixer, x| match mixer {
                 TrunkMixer::GatedDelta(delta) => delta.forward(x, cache.recurrent()?),
                 TrunkMixer::Attention(attention) => attention.forward(x, &mut Rows::Kept(cache.kv()?)),
             })?;
         }
-        self.norm.forward(&x)
+        self.output.hidden(x)
     }
 
     fn logits(&mut self, hidden: &Array) -> Result<Array> {
-        self.lm_head.forward(hidden)
+        self.output.logits(hidden)
     }
 }
 
@@ -99,10 +99,10 @@ fn gated_delta(loader: &Loader<'_>, module: &str) -> std::result::Result<GatedDe
     };
     let (channels, taps) = (shape.channels(), shape.taps);
     let conv_shape = if loader.names.raw { [channels, 1, taps] } else { [channels, taps, 1] };
-    let conv = weights.tensor(&format!("{module}.conv1d.weight"), &conv_shape)?;
+    let conv = weights.f32(&format!("{module}.conv1d.weight"), &conv_shape)?;
     let conv = conv.reshape(&[channels as i32, taps as i32])?.t().contiguous()?;
     let decay = weights.f32(&format!("{module}.A_log"), &[heads])?.exp()?.negative()?;
-    let norm = weights.norm(&format!("{module}.norm.weight"), shape.value_dim, config.common.eps, false)?;
+    let norm = weights.norm(&format!("{module}.norm.weight"), shape.value_dim, config.common.eps, false)?.in_f32();
     Ok(GatedDelta {
         shape,
         inputs: Fused::new(inputs)?,

@@ -42,12 +42,16 @@ impl Names {
             name.strip_prefix(head)?.strip_prefix("layers.")?.split('.').next()?.parse::<usize>().ok()
         });
         let head_layers = numbers.max().map_or(0, |last| last.saturating_add(1));
-        // MLX moves the taps before the last axis; a checkpoint without convolutions is MLX's if its prefix is.
+        // MLX moves the taps before the last axis. A checkpoint without convolutions is MLX's if it has a name or a form
+        // that only MLX writes.
         let conv = checkpoint.tensors().find(|(name, _)| name.starts_with(trunk) && name.ends_with(".conv1d.weight"));
         let raw = match conv.map(|(_, info)| info.shape.as_slice()) {
             Some([_, 1, taps]) => *taps != 1,
             Some(_) => false,
-            None => trunk == "model.language_model.",
+            None => {
+                let only_mlx = |name: &str| name.contains(".switch_mlp.") || name.ends_with(".scales");
+                !(wrapped || checkpoint.tensors().any(|(name, _)| only_mlx(name)))
+            }
         };
         Self { trunk, lm_head, has_lm_head: has(format!("{lm_head}.weight")), head, raw, head_layers }
     }
@@ -81,8 +85,21 @@ fn routed<'a>(checkpoint: &Checkpoint, config: &'a Config, mlp: &str) -> Option<
     config.moe.as_ref().filter(|_| !["gate", "up", "down"].into_iter().any(has))
 }
 
+/// Whether the draft head's norms are stored as w and applied as 1 + w.
+pub(crate) fn head_norms_around_zero(checkpoint: &Checkpoint, names: &Names) -> Result<bool, LoadError> {
+    let mean = |name: &str| -> Result<f32, LoadError> {
+        let values = checkpoint.floats(&format!("{}{name}", names.head))?;
+        Ok(values.iter().sum::<f32>() / values.len().max(1) as f32)
+    };
+    // A sidecar beside a raw trunk may be in MLX's form: what its own file states, or holds, decides.
+    let raw = names.raw && *checkpoint.head_source() == HeadSource::Shards;
+    let (encoding, rule) = norm_encoding(checkpoint.config(), raw, mean)?;
+    tracing::debug!(?encoding, %rule, "norms of the draft head");
+    Ok(encoding == NormEncoding::Delta)
+}
+
 /// Gated attention; `plus_one` for norms that are stored around zero.
-fn attention(config: &Config, plus_one: bool) -> AttentionPlan {
+pub(crate) fn attention(config: &Config, plus_one: bool) -> AttentionPlan {
     AttentionPlan {
         gated: config.gated,
         qkv_bias: config.attention_bias,
@@ -94,7 +111,7 @@ fn attention(config: &Config, plus_one: bool) -> AttentionPlan {
 }
 
 /// The feed-forward part: routed where `moe` says so.
-fn feed_forward(config: &Config, moe: Option<&MoePlan>) -> FeedForwardPlan {
+pub(crate) fn feed_forward(config: &Config, moe: Option<&MoePlan>) -> FeedForwardPlan {
     match moe {
         Some(moe) => FeedForwardPlan::Sparse(moe.clone()),
         None => FeedForwardPlan::Dense(SwiGluPlan { hidden: config.common.hidden, intermediate: config.intermediate }),
@@ -121,15 +138,7 @@ impl<'a> Loader<'a> {
 
     /// Whether the draft head's norms are stored as w and applied as 1 + w.
     pub(crate) fn head_norms_around_zero(&self) -> Result<bool, LoadError> {
-        let mean = |name: &str| -> Result<f32, LoadError> {
-            let values = self.checkpoint.floats(&format!("{}{name}", self.names.head))?;
-            Ok(values.iter().sum::<f32>() / values.len().max(1) as f32)
-        };
-        // A sidecar beside a raw trunk may be in MLX's form: what its own file states, or holds, decides.
-        let raw = self.names.raw && *self.checkpoint.head_source() == HeadSource::Shards;
-        let (encoding, rule) = norm_encoding(self.checkpoint.config(), raw, mean)?;
-        tracing::debug!(?encoding, %rule, "norms of the draft head");
-        Ok(encoding == NormEncoding::Delta)
+        head_norms_around_zero(self.checkpoint, self.names)
     }
 
     /// A norm over the hidden width.
@@ -162,5 +171,29 @@ impl<'a> Loader<'a> {
     ) -> Result<Block<M>, LoadError> {
         let Common { hidden, eps, .. } = self.config.common;
         Block::load(&self.weights, prefix, (hidden, eps, plus_one), mixer, feed_forward)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mtplx_runtime::testing::{Fill, TinyCheckpoint};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A model may attend in every layer: then there is no convolution to tell the layouts by.
+    #[test]
+    fn without_convolutions_mlx_is_known_by_what_only_it_writes() {
+        let raw = |name: &str| {
+            let dir =
+                TinyCheckpoint::new(json!({"model_type": "qwen3_5"}), 0).tensor(name, &[2], Fill::Normal(1.0)).write();
+            Names::new(&Checkpoint::open(dir.path()).expect("a checkpoint")).raw
+        };
+        assert!(raw("model.norm.weight"));
+        assert!(raw("model.language_model.norm.weight"));
+        assert!(raw("model.layers.0.mlp.experts.gate_up_proj"));
+        assert!(!raw("language_model.model.norm.weight"));
+        assert!(!raw("model.layers.0.mlp.switch_mlp.gate_proj.weight"));
+        assert!(!raw("model.layers.0.mlp.gate_proj.scales"));
     }
 }

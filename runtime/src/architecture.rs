@@ -5,7 +5,8 @@
 use std::fmt;
 
 use crate::artifact::expected::{self, Expected};
-use crate::artifact::{Checkpoint, HeadSource, LoadError};
+use crate::artifact::{ArtifactError, Checkpoint, HeadSource, LoadError};
+use crate::forge::Rules;
 use crate::model::MtpModel;
 
 /// How far an architecture's evidence reaches.
@@ -126,6 +127,17 @@ pub trait MtpArchitecture: Send + Sync + 'static {
     /// # Errors
     /// Names the file, the field or tensor, the value found and the one expected.
     fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError>;
+
+    /// What becomes of a checkpoint's tensors in an artifact. A checkpoint may be a bare configuration
+    /// ([`Checkpoint::of_config`]): the rules are then those of a checkpoint that has everything.
+    ///
+    /// # Errors
+    /// The configuration cannot be read; the architecture has no rules, which is what this does where it is not implemented.
+    fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
+        let what = format!("{} says nothing of how its checkpoints are converted", self.descriptor().id);
+        let hint = "use an artifact that was converted already, or implement `MtpArchitecture::forge_rules`";
+        Err(ArtifactError::refused(checkpoint.label(), what, hint).into())
+    }
 }
 
 impl fmt::Debug for dyn MtpArchitecture {

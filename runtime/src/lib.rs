@@ -6,6 +6,8 @@
 pub mod architecture;
 pub mod artifact;
 pub mod cache;
+pub mod forge;
+pub mod kernels;
 pub mod mlx;
 pub mod model;
 pub mod nn;

@@ -6,6 +6,7 @@
 //! One sequence at a time: there is no batch axis, because the program serves one user at batch one and a verification
 //! already is a batch of rows. Serving several sequences would add a method, not an axis to every one.
 
+use crate::artifact::HiddenVariant;
 use crate::cache::Cache;
 use crate::{Array, Result};
 
@@ -30,6 +31,8 @@ pub struct ModelInfo {
     pub context: usize,
     /// Bytes of weights as loaded.
     pub weight_bytes: usize,
+    /// Which hidden states the trunk puts out.
+    pub hidden_variant: HiddenVariant,
 }
 
 /// The language model proper: tokens in, hidden states and logits out.
@@ -37,7 +40,8 @@ pub trait Trunk: Send {
     /// An empty cache for one sequence.
     fn new_cache(&self) -> Cache;
 
-    /// Appends `tokens` to the cache and returns the hidden state of every row, after the final norm.
+    /// Appends `tokens` to the cache and returns the hidden state of every row: after the final norm, unless the artifact's
+    /// contract has its draft head fed from before it ([`ModelInfo::hidden_variant`]).
     ///
     /// `tokens`: `[n]` int32, n > 0. Returns `[n, hidden]`.
     ///
@@ -59,11 +63,15 @@ pub trait Trunk: Send {
 /// A draft in progress: what [`DraftHead::ingest`] leaves for [`DraftHead::step`].
 #[derive(Debug, Clone)]
 pub struct DraftState {
-    /// For each MTP layer, its outputs (after its norm) for the rows it saw last, `[rows, hidden]`: those of the last
-    /// ingest, and, in heads of several layers, the rows that drafts added.
+    /// For each MTP layer, its outputs (after its norm) for the rows of the last ingest, `[rows, hidden]`.
     pub rows: Vec<Array>,
+    /// What is fed on of them, to the layer after it or at the next depth: the same, unless the artifact's contract says
+    /// before the norm. In heads of several layers, drafts add rows.
+    pub fed: Vec<Array>,
     /// The output that the next logits are read from, `[1, hidden]`.
     pub last: Array,
+    /// What of it is fed on.
+    pub last_fed: Array,
     /// The drafts that were fed back so far, `[1]` int32 each.
     pub drafts: Vec<Array>,
     /// Keys and values of the drafts' own rows: never part of the history.

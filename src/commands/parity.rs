@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use mtplx_runtime::architecture::Precision;
 use mtplx_runtime::artifact::Verdict;
 use mtplx_runtime::mlx;
-use mtplx_runtime::parity::{self, Comparison, Reference, Report};
+use mtplx_runtime::parity::{self, Comparison, Reference, Report, Tolerance};
 use serde::Serialize;
 
 use crate::args::{Dtype, ParityArgs};
@@ -22,7 +22,7 @@ struct Document<'a> {
     reference: String,
     architecture: &'static str,
     dtype: &'static str,
-    tolerance: f64,
+    tolerance: Tolerance,
     passed: bool,
     #[serde(flatten)]
     report: &'a Report,
@@ -44,16 +44,16 @@ pub fn parity(args: &ParityArgs) -> anyhow::Result<Exit> {
     // A trunk without a head can be compared as well; the report says what was left out.
     let trunk_only = matches!(opened.assessment.verdict, Verdict::Incomplete { .. } | Verdict::NoMtp);
     opened.admit(trunk_only)?;
-    let (precision, dtype) = match args.dtype {
-        Dtype::F32 => (Precision::F32, "f32"),
-        Dtype::Native => (Precision::Native, "native"),
+    let (precision, dtype, usual) = match args.dtype {
+        Dtype::F32 => (Precision::F32, "f32", Tolerance::Largest(2e-4)),
+        Dtype::Native => (Precision::Native, "native", Tolerance::Mean(0.05)),
     };
     let progress = Progress::start("loading and comparing", args.json);
     let mut engine = opened.load(trunk_only, precision)?;
     let report = parity::compare(&mut engine.model, &reference).with_context(|| shown.to_string())?;
     drop(progress);
 
-    let tolerance = args.tolerance;
+    let tolerance = args.tolerance.map_or(usual, Tolerance::Largest);
     let passed = !report.compared.is_empty() && report.compared.iter().all(|c| c.within(tolerance));
     let document = Document {
         model: opened.checkpoint.label(),
@@ -83,7 +83,7 @@ pub fn parity(args: &ParityArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-fn table(out: &mut impl io::Write, report: &Report, tolerance: f64) -> io::Result<()> {
+fn table(out: &mut impl io::Write, report: &Report, tolerance: Tolerance) -> io::Result<()> {
     let width = report.compared.iter().map(|c| c.name.len()).max().unwrap_or(0).max("tensor".len());
     if !report.compared.is_empty() {
         writeln!(
@@ -95,7 +95,8 @@ fn table(out: &mut impl io::Write, report: &Report, tolerance: f64) -> io::Resul
     for comparison in &report.compared {
         let Comparison { name, rows, reference_rows, max_abs_diff, relative_diff, mean_abs_diff, .. } = comparison;
         let rows = if rows == reference_rows { rows.to_string() } else { format!("{rows}/{reference_rows}") };
-        let argmax = comparison.argmax.map_or("-".to_owned(), |argmax| format!("{}/{}", argmax.agree, argmax.rows));
+        let argmax =
+            comparison.argmax.as_ref().map_or("-".to_owned(), |argmax| format!("{}/{}", argmax.agree, argmax.rows));
         write!(
             out,
             "{name:width$}  {rows:>9}  {max_abs_diff:>9.2e}  {relative_diff:>9.2e}  {mean_abs_diff:>9.2e}  {argmax:>9}"
@@ -106,7 +107,7 @@ fn table(out: &mut impl io::Write, report: &Report, tolerance: f64) -> io::Resul
             writeln!(out, "  {} values are not finite", comparison.not_finite)?;
         } else {
             let [row, column] = comparison.worst;
-            writeln!(out, "  beyond {tolerance:e} (worst at row {row}, column {column})")?;
+            writeln!(out, "  beyond {tolerance} (worst at row {row}, column {column})")?;
         }
     }
     for skipped in &report.skipped {

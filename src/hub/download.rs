@@ -14,6 +14,7 @@ use std::thread;
 use std::time::Duration;
 
 use mtplx_runtime::artifact::weight_files;
+use mtplx_runtime::forge::free_space;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
@@ -161,7 +162,7 @@ impl Job<'_> {
             if here(&blob) == file.size { 0 } else { file.size.saturating_sub(here(&incomplete(&blob))) }
         };
         let needed: u64 = files.iter().map(missing).sum();
-        let free = disk::available(&self.blobs).map_err(|error| unreadable(&self.blobs, &error))?;
+        let free = free_space(&self.blobs).map_err(|error| unreadable(&self.blobs, &error))?;
         if needed == 0 || needed.saturating_add(SPARE) <= free {
             return Ok(());
         }

@@ -15,6 +15,9 @@ Usage: cargo xtask <task>
   test [STEP…]        everything that continuous integration checks, or only these steps:
                       fmt, tidy, clippy, test, doc
   tidy                the repository's own rules: sizes, layers, unsafe, links
+  new-arch NAME [--dir DIR]
+                      the skeleton of an architecture: a crate of this workspace, or, in DIR, a
+                      workspace of its own with a program (docs/author-guide.md)
   dist [--out DIR]    a folder with mtplx and its libraries that runs wherever it is copied
   setup               only what run, test and dist do first where it is missing: get MLX
 
@@ -41,6 +44,13 @@ pub enum Task {
         /// Where, if not in `dist/`.
         out: Option<PathBuf>,
     },
+    /// The skeleton of an architecture.
+    NewArch {
+        /// Lower-case words with dashes between.
+        name: String,
+        /// Where, if not in this workspace.
+        dir: Option<PathBuf>,
+    },
     /// Internal: bindgen, in a process of its own.
     Bindings(Vec<PathBuf>),
 }
@@ -60,7 +70,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Task> {
             Ok(Task::Run(rest))
         }
         setup::BINDINGS => Ok(Task::Bindings(rest.into_iter().map(PathBuf::from).collect())),
-        "setup" | "test" | "tidy" | "dist" if asks_help(&rest) => Ok(Task::Help),
+        "setup" | "test" | "tidy" | "dist" | "new-arch" if asks_help(&rest) => Ok(Task::Help),
         "test" => {
             let names: Vec<String> = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
             match names.iter().find(|name| !test::NAMES.contains(&name.as_str())) {
@@ -75,6 +85,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Task> {
             [option, out] if option == "--out" => Ok(Task::Dist { out: Some(out.into()) }),
             _ => Err(wrong("dist takes --out DIR and nothing else")),
         },
+        "new-arch" => {
+            let (name, dir) = match &*rest {
+                [name] => (name, None),
+                [name, option, dir] if option == "--dir" => (name, Some(dir.into())),
+                _ => return Err(wrong("new-arch takes NAME and, where wanted, --dir DIR")),
+            };
+            Ok(Task::NewArch { name: name.to_string_lossy().into_owned(), dir })
+        }
         "setup" | "tidy" if !rest.is_empty() => Err(wrong(&format!("{} takes no arguments", task.display()))),
         "setup" => Ok(Task::Setup),
         "tidy" => Ok(Task::Tidy),
@@ -108,6 +126,9 @@ mod tests {
         assert_eq!(parsed(&[]).unwrap(), Task::Help);
         assert_eq!(parsed(&["dist", "--help"]).unwrap(), Task::Help);
         assert_eq!(parsed(&["dist", "--out", "x"]).unwrap(), Task::Dist { out: Some("x".into()) });
+        let new_arch = |dir: Option<&str>| Task::NewArch { name: "acme".into(), dir: dir.map(PathBuf::from) };
+        assert_eq!(parsed(&["new-arch", "acme"]).unwrap(), new_arch(None));
+        assert_eq!(parsed(&["new-arch", "acme", "--dir", "x"]).unwrap(), new_arch(Some("x")));
         assert_eq!(parsed(&["test", "fmt", "doc"]).unwrap(), Task::Test(vec!["fmt".into(), "doc".into()]));
     }
 
@@ -118,6 +139,7 @@ mod tests {
             (&["test", "clipy"], "clipy"),
             (&["dist", "--output", "x"], "--out DIR"),
             (&["tidy", "x"], "no arguments"),
+            (&["new-arch"], "NAME"),
         ] {
             let failure = parsed(words).unwrap_err().to_string();
             assert!(failure.contains(named) && failure.contains("hint: cargo xtask help"), "{failure}");

@@ -3,6 +3,7 @@
 mod args;
 mod dist;
 mod failure;
+mod new_arch;
 mod process;
 mod report;
 mod run;
@@ -51,6 +52,7 @@ fn perform(task: Task, root: &Path) -> Result {
         Task::Test(names) => test::test(root, &names),
         Task::Tidy => tidy::tidy(root),
         Task::Dist { out } => dist::dist(root, out),
+        Task::NewArch { name, dir } => new_arch::new_arch(root, &name, dir.as_deref()),
         Task::Bindings(arguments) => setup::generate_bindings(&arguments),
     }
 }

@@ -21,7 +21,7 @@ fn linear(shape: [i32; 2], key: u64) -> Linear {
 }
 
 fn ones(width: i32) -> RmsNorm {
-    RmsNorm::new(ops::ones::<f32>(&[width]).unwrap(), 1e-6)
+    RmsNorm::new(ops::ones::<f32>(&[width]).unwrap(), 1e-6, Dtype::Float32)
 }
 
 fn layer(compressed: bool) -> Mla {

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -27,7 +28,7 @@ pub struct Checkpoint {
     config: Config,
     files: BTreeMap<Arc<str>, Bytes>,
     tensors: BTreeMap<String, TensorInfo>,
-    vision_tensors: usize,
+    vision: BTreeMap<String, TensorInfo>,
     head_source: HeadSource,
     missing_head_file: Option<String>,
 }
@@ -49,6 +50,23 @@ impl Checkpoint {
         Self::assemble(Source::embedded(label, files))
     }
 
+    /// A configuration without any weights, as if every tensor were missing: for what an architecture expects of it.
+    ///
+    /// # Errors
+    /// Not a configuration, or one that asks for code.
+    pub fn of_config(label: &str, config: &[u8]) -> Result<Self, ArtifactError> {
+        let source = Source::embedded(label, &[]);
+        Ok(Self {
+            config: Config::parse(&source.path("config.json"), config)?,
+            source,
+            files: BTreeMap::new(),
+            tensors: BTreeMap::new(),
+            vision: BTreeMap::new(),
+            head_source: HeadSource::None,
+            missing_head_file: None,
+        })
+    }
+
     fn assemble(source: Source) -> Result<Self, ArtifactError> {
         let Some(bytes) = source.read("config.json", MAX_CONFIG)? else {
             let hint = "give the folder that holds config.json and the weights";
@@ -57,7 +75,7 @@ impl Checkpoint {
         let config = Config::parse(&source.path("config.json"), &bytes)?;
         let announced = sidecar::announced(&config)?;
         let shards = index::find(&source)?;
-        let mut opening = Opening { source: &source, files: BTreeMap::new(), tensors: BTreeMap::new(), vision: 0 };
+        let mut opening = Opening::new(&source);
 
         let is_head_file = |file: &str| announced.as_deref() == Some(file) || sidecar::is_sidecar(file);
         for file in shards.files.iter().filter(|file| !is_head_file(file)) {
@@ -91,8 +109,8 @@ impl Checkpoint {
             }
         }
 
-        let Opening { files, tensors, vision: vision_tensors, .. } = opening;
-        Ok(Self { source, config, files, tensors, vision_tensors, head_source, missing_head_file })
+        let Opening { files, tensors, vision, .. } = opening;
+        Ok(Self { source, config, files, tensors, vision, head_source, missing_head_file })
     }
 
     /// The folder's path as the caller gave it, or the embedded label.
@@ -163,7 +181,7 @@ impl Checkpoint {
     }
 
     /// A small file beside the weights, if it is there: at most `cap` bytes.
-    pub(super) fn read(&self, name: &str, cap: usize) -> Result<Option<Cow<'static, [u8]>>, ArtifactError> {
+    pub(crate) fn read(&self, name: &str, cap: usize) -> Result<Option<Cow<'static, [u8]>>, ArtifactError> {
         self.source.read(name, cap)
     }
 
@@ -193,7 +211,22 @@ impl Checkpoint {
 
     /// How many tensors belong to vision parts; they are in no other list.
     pub fn vision_tensors(&self) -> usize {
-        self.vision_tensors
+        self.vision.len()
+    }
+
+    /// The tensors of vision parts, in the order of their names.
+    pub fn vision(&self) -> impl Iterator<Item = (&str, &TensorInfo)> {
+        self.vision.iter().map(|(name, info)| (name.as_str(), info))
+    }
+
+    /// A weight file as such, for reading at any place without mapping; `None` for embedded files.
+    pub(crate) fn open_file(&self, name: &str) -> Result<Option<File>, ArtifactError> {
+        self.source.file(name)
+    }
+
+    /// A weight file's bytes, mapped or embedded.
+    pub(crate) fn file_bytes(&self, name: &str) -> Option<&[u8]> {
+        self.files.get(name).map(|bytes| &**bytes)
     }
 
     /// The weight files that were opened, with their sizes in bytes; in the order of their names.
@@ -229,10 +262,14 @@ struct Opening<'a> {
     source: &'a Source,
     files: BTreeMap<Arc<str>, Bytes>,
     tensors: BTreeMap<String, TensorInfo>,
-    vision: usize,
+    vision: BTreeMap<String, TensorInfo>,
 }
 
-impl Opening<'_> {
+impl<'a> Opening<'a> {
+    fn new(source: &'a Source) -> Self {
+        Self { source, files: BTreeMap::new(), tensors: BTreeMap::new(), vision: BTreeMap::new() }
+    }
+
     /// Opens a weight file; `None` when it is not there or was opened before.
     fn open(&self, file: &str) -> Result<Option<Opened>, ArtifactError> {
         if self.files.contains_key(file) {
@@ -249,7 +286,7 @@ impl Opening<'_> {
         let Opened { file, bytes, tensors } = opened;
         for (name, info) in tensors {
             if sidecar::is_vision(&name) || sidecar::is_vision_file(&file) {
-                self.vision += 1;
+                self.vision.insert(name, info);
                 continue;
             }
             if let Some(other) = self.tensors.get(&name) {

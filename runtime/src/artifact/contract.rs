@@ -137,12 +137,13 @@ pub struct DraftSampler {
 }
 
 /// Which of the trunk's and head's hidden states is passed on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum HiddenVariant {
     /// Before the final norm.
     PreNorm,
-    /// After it.
+    /// After it: what every family does unless its contract says otherwise.
+    #[default]
     PostNorm,
 }
 
@@ -154,14 +155,6 @@ pub enum ConcatOrder {
     EmbeddingHidden,
     /// Hidden state first.
     HiddenEmbedding,
-}
-
-impl ConcatOrder {
-    /// What the checkpoint's contract states; it overrides the family's own order.
-    pub fn stated(checkpoint: &Checkpoint) -> Option<Self> {
-        let (contract, _) = Contract::read(checkpoint);
-        contract?.mtp_contract?.concat_order
-    }
 }
 
 /// Conventions of the head.
@@ -182,6 +175,14 @@ pub struct MtpContract {
     /// Quantization of the head and other keys, kept as they are: `mtplx_mtp_quantization` of `config.json` decides.
     #[serde(flatten)]
     pub extra: Map<String, Value>,
+}
+
+impl MtpContract {
+    /// What the checkpoint's contract states, which overrides the family's own conventions; nothing where it has none.
+    pub fn stated(checkpoint: &Checkpoint) -> Self {
+        let (contract, _) = Contract::read(checkpoint);
+        contract.and_then(|contract| contract.mtp_contract).unwrap_or_default()
+    }
 }
 
 /// Speeds that the writer measured.

@@ -153,7 +153,7 @@ impl Source {
     }
 
     /// Opens a regular file inside the folder; `None` when nothing has that name.
-    fn file(&self, name: &str) -> Result<Option<File>, ArtifactError> {
+    pub(super) fn file(&self, name: &str) -> Result<Option<File>, ArtifactError> {
         let Self::Folder { root, blobs, .. } = self else { return Ok(None) };
         let path = || self.path(name);
         if let Err(what) = check_name(name) {

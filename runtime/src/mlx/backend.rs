@@ -67,6 +67,14 @@ pub fn gpu_available() -> bool {
     cuda || metal
 }
 
+/// Whether operations run on a CUDA device unless told otherwise.
+pub fn cuda_default() -> bool {
+    let mut cuda = false;
+    // SAFETY: fills a bool that outlives the call; where it fails, the bool stays false.
+    unsafe { mlx_sys::mlx_cuda_is_available(&mut cuda) };
+    cuda && default_device() == Device::Gpu
+}
+
 /// The device that operations run on unless told otherwise.
 pub fn default_device() -> Device {
     match MlxDevice::try_default().and_then(|device| device.get_type()) {

@@ -5,9 +5,10 @@
 
 mod backend;
 mod budget;
+pub mod kernel;
 pub mod mapped;
 mod ops;
 
-pub use backend::{Device, default_device, forbid_tf32, gpu_available, set_default_device, version};
+pub use backend::{Device, cuda_default, default_device, forbid_tf32, gpu_available, set_default_device, version};
 pub use budget::{Budget, BudgetAllocator, Exceeded, within};
 pub use ops::{QuantizedWeight, dequantize, from_bytes, gather_qmm, quantized_matmul, slice_axis, update_axis};

@@ -1,4 +1,6 @@
-//! The pre-norm decoder layer: `x + mixer(norm x)`, then `x + ffn(norm x)`.
+//! The pre-norm decoder layer: `x + mixer(norm x)`, then `x + ffn(norm x)`, and the stream that runs through it.
+
+use mlx_rs::Dtype;
 
 use super::{FeedForward, RmsNorm, Rows, Weights};
 use crate::artifact::LoadError;
@@ -8,6 +10,43 @@ use crate::{Array, Result};
 pub trait Mixer: Send {
     /// `[n, hidden]` -> `[n, hidden]`, over the rows before them and, causally, over one another.
     fn forward(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array>;
+}
+
+/// The stream that layers add to, `[n, hidden]` f32: in fewer bits every addition would round it.
+///
+/// The newest addend waits for the norm that follows, which adds it in the same pass.
+#[derive(Debug)]
+pub struct Residual {
+    sum: Array,
+    addend: Option<Array>,
+}
+
+impl Residual {
+    /// A stream that begins with `x` `[n, hidden]`.
+    pub fn new(x: &Array) -> Result<Self> {
+        Ok(Self { sum: x.as_dtype(Dtype::Float32)?, addend: None })
+    }
+
+    /// Adds `y` `[n, hidden]`.
+    pub fn add(&mut self, y: Array) -> Result<()> {
+        if let Some(waiting) = self.addend.replace(y) {
+            self.sum = self.sum.add(waiting)?;
+        }
+        Ok(())
+    }
+
+    /// Everything added so far.
+    pub fn sum(self) -> Result<Array> {
+        self.addend.map_or(Ok(self.sum.clone()), |addend| self.sum.add(addend))
+    }
+
+    /// The norm of everything added so far.
+    pub fn norm(&mut self, norm: &RmsNorm) -> Result<Array> {
+        let Some(addend) = self.addend.take() else { return norm.forward(&self.sum) };
+        let (sum, normed) = norm.add_forward(&self.sum, &addend)?;
+        self.sum = sum;
+        Ok(normed)
+    }
 }
 
 /// A layer around a mixer.
@@ -44,16 +83,18 @@ impl<M> Block<M> {
         &self.mixer
     }
 
-    /// `[n, hidden]` -> `[n, hidden]`, with the mixer run by `mix`.
-    pub fn run(&self, x: &Array, mix: impl FnOnce(&M, &Array) -> Result<Array>) -> Result<Array> {
-        let x = x.add(mix(&self.mixer, &self.input_norm.forward(x)?)?)?;
-        x.add(self.feed_forward.forward(&self.post_norm.forward(&x)?)?)
+    /// Adds the layer to the stream, with the mixer run by `mix`.
+    pub fn run(&self, x: &mut Residual, mix: impl FnOnce(&M, &Array) -> Result<Array>) -> Result<()> {
+        let mixed = mix(&self.mixer, &x.norm(&self.input_norm)?)?;
+        x.add(mixed)?;
+        let fed = self.feed_forward.forward(&x.norm(&self.post_norm)?)?;
+        x.add(fed)
     }
 }
 
 impl<M: Mixer> Block<M> {
-    /// `[n, hidden]` -> `[n, hidden]`.
-    pub fn forward(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array> {
+    /// Adds the layer to the stream.
+    pub fn forward(&self, x: &mut Residual, rows: &mut Rows<'_>) -> Result<()> {
         self.run(x, |mixer, x| mixer.forward(x, rows))
     }
 }

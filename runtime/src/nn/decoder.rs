@@ -4,8 +4,8 @@ use mlx_rs::error::Exception;
 
 use super::plan::config::Common;
 use super::plan::{DecoderPlan, MixerPlan};
-use super::{Block, Embedding, LmHead, Mixer, RmsNorm, Rows, Weights};
-use crate::artifact::LoadError;
+use super::{Block, Embedding, LmHead, Mixer, Output, Residual, Rows, Weights};
+use crate::artifact::{HiddenVariant, LoadError, MtpContract};
 use crate::cache::{Cache, KvCache, LayerCache};
 use crate::model::Trunk;
 use crate::{Array, Result};
@@ -14,8 +14,7 @@ use crate::{Array, Result};
 pub struct Decoder<M> {
     embedding: Embedding,
     layers: Vec<Block<M>>,
-    norm: RmsNorm,
-    lm_head: LmHead,
+    output: Output,
 }
 
 impl<M: Mixer> Decoder<M> {
@@ -29,13 +28,13 @@ impl<M: Mixer> Decoder<M> {
         let lm_head =
             if tied { embedding.tied_head()? } else { LmHead(weights.linear("lm_head", vocab, hidden, false)?) };
         let layers = plan.layers.iter().enumerate();
+        let variant = MtpContract::stated(weights.checkpoint()).base_hidden_variant;
         Ok(Self {
             embedding,
             layers: layers
                 .map(|(index, layer)| layer.load(weights, &format!("model.layers.{index}.")))
                 .collect::<Result<_, _>>()?,
-            norm: weights.norm("model.norm.weight", hidden, eps, false)?,
-            lm_head,
+            output: Output::new(weights.norm("model.norm.weight", hidden, eps, false)?, lm_head, variant),
         })
     }
 
@@ -46,7 +45,12 @@ impl<M: Mixer> Decoder<M> {
 
     /// The head, which draft heads share.
     pub fn lm_head(&self) -> &LmHead {
-        &self.lm_head
+        self.output.lm_head()
+    }
+
+    /// Which hidden states it puts out.
+    pub fn hidden_variant(&self) -> HiddenVariant {
+        self.output.variant()
     }
 }
 
@@ -60,14 +64,14 @@ impl<M: Mixer> Trunk for Decoder<M> {
         if caches.len() != self.layers.len() {
             return Err(Exception::custom(format!("a cache of {} layers for {}", caches.len(), self.layers.len())));
         }
-        let mut x = self.embedding.forward(tokens)?;
+        let mut x = Residual::new(&self.embedding.forward(tokens)?)?;
         for (layer, cache) in self.layers.iter().zip(caches) {
-            x = layer.forward(&x, &mut Rows::Kept(cache.kv()?))?;
+            layer.forward(&mut x, &mut Rows::Kept(cache.kv()?))?;
         }
-        self.norm.forward(&x)
+        self.output.hidden(x)
     }
 
     fn logits(&mut self, hidden: &Array) -> Result<Array> {
-        self.lm_head.forward(hidden)
+        self.output.logits(hidden)
     }
 }

@@ -25,6 +25,9 @@ impl SwiGlu {
 
     /// `[n, hidden]` -> `[n, hidden]`.
     pub fn forward(&self, x: &Array) -> Result<Array> {
+        if let Some(product) = self.gate_up.swiglu(x) {
+            return self.down.forward(&product?);
+        }
         let parts = self.gate_up.forward(x)?;
         self.down.forward(&silu(&parts[0])?.multiply(&parts[1])?)
     }

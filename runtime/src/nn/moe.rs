@@ -133,12 +133,11 @@ pub struct SparseMoe {
 }
 
 impl SparseMoe {
-    /// `[n, hidden]` -> `[n, hidden]`.
+    /// `[n, hidden]` -> `[n, hidden]` f32.
     pub fn forward(&self, x: &Array) -> Result<Array> {
         let (chosen, weights) = self.router.forward(x)?;
         let outputs = self.experts.forward(x, &chosen)?;
-        let weights = weights.as_dtype(outputs.dtype())?.expand_dims(-1)?;
-        let routed = outputs.multiply(weights)?.sum_axis(1, false)?;
+        let routed = outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(1, false)?; // f32, as the weights are
         let Some(shared) = &self.shared else { return Ok(routed) };
         let shared = shared.forward(x)?;
         let shared = match &self.shared_gate {

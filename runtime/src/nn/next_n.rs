@@ -9,8 +9,8 @@
 use mlx_rs::error::Exception;
 use mlx_rs::ops;
 
-use super::{Block, Embedding, LmHead, Mixer, RmsNorm};
-use crate::artifact::ConcatOrder;
+use super::{Block, Embedding, LmHead, Mixer, Residual, RmsNorm};
+use crate::artifact::{ConcatOrder, HiddenVariant};
 use crate::cache::{Cache, KvCache, LayerCache, RecurrentCache, Tape};
 use crate::mlx::slice_axis;
 use crate::model::{DraftHead, DraftState};
@@ -48,7 +48,8 @@ pub trait NextNModule: Send {
     fn fuse(&self, hidden: &Array, embedding: &Array) -> Result<Array>;
     /// The decoder block. `[n, hidden]` -> `[n, hidden]`.
     fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array>;
-    /// The norm before the head; its output is also what the next layer, or the next depth, is fed.
+    /// The norm before the head; its output is also what the next layer, or the next depth, is fed, unless a contract has
+    /// the block's fed.
     fn norm(&self, x: &Array) -> Result<Array>;
 }
 
@@ -79,7 +80,9 @@ impl<M: Mixer> NextNModule for NextNLayer<M> {
     }
 
     fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array> {
-        self.block.forward(x, rows)
+        let mut x = Residual::new(x)?;
+        self.block.forward(&mut x, rows)?;
+        x.sum()
     }
 
     fn norm(&self, x: &Array) -> Result<Array> {
@@ -93,6 +96,15 @@ pub struct NextNHead<M> {
     embedding: Embedding,
     lm_head: LmHead,
     max_depth: usize,
+    fed: HiddenVariant,
+}
+
+/// What a layer makes of some rows, `[n, hidden]` each.
+struct Outputs {
+    /// After its norm: logits are read from this.
+    normed: Array,
+    /// What the layer after it, or the next depth, is fed.
+    fed: Array,
 }
 
 impl<M: NextNModule> NextNHead<M> {
@@ -100,13 +112,26 @@ impl<M: NextNModule> NextNHead<M> {
     /// `max_depth` tokens by recursion; several draft one each.
     pub fn new(modules: Vec<M>, embedding: Embedding, lm_head: LmHead, max_depth: usize) -> Self {
         let max_depth = if modules.len() == 1 { max_depth } else { modules.len() };
-        Self { modules, embedding, lm_head, max_depth }
+        Self { modules, embedding, lm_head, max_depth, fed: HiddenVariant::PostNorm }
     }
 
-    fn run(&self, layer: usize, hidden: &Array, tokens: &Array, rows: &mut Rows<'_>) -> Result<Array> {
+    /// The same, fed with its own outputs as a contract asks for them (`mtp_contract.hidden_variant`).
+    #[must_use]
+    pub fn feeding(mut self, variant: Option<HiddenVariant>) -> Self {
+        self.fed = variant.unwrap_or(self.fed);
+        self
+    }
+
+    fn run(&self, layer: usize, hidden: &Array, tokens: &Array, rows: &mut Rows<'_>) -> Result<Outputs> {
         let module = &self.modules[layer];
         let fused = module.fuse(hidden, &self.embedding.forward(tokens)?)?;
-        module.norm(&module.block(&fused, rows)?)
+        let block = module.block(&fused, rows)?;
+        let normed = module.norm(&block)?;
+        let fed = match self.fed {
+            HiddenVariant::PreNorm => block,
+            HiddenVariant::PostNorm => normed.clone(),
+        };
+        Ok(Outputs { normed, fed })
     }
 }
 
@@ -143,9 +168,10 @@ impl<M: NextNModule> DraftHead for NextNHead<M> {
         let n = hidden.dim(0);
         let layers = history.append(n as usize)?;
         let (kv, lagging) = layers.split_at_mut(self.modules.len());
-        let mut rows = vec![self.run(0, hidden, next_tokens, &mut Rows::Kept(kv[0].kv()?))?];
+        let first = self.run(0, hidden, next_tokens, &mut Rows::Kept(kv[0].kv()?))?;
+        let (mut rows, mut fed) = (vec![first.normed], vec![first.fed]);
         for layer in 1..self.modules.len() {
-            let before = &rows[layer - 1];
+            let before = &fed[layer - 1];
             let carried = lagging[layer - 1].recurrent()?;
             // Everything the layer before put out, one row late: what it carried over, without its newest row.
             let known = match carried.states() {
@@ -154,16 +180,19 @@ impl<M: NextNModule> DraftHead for NextNHead<M> {
             };
             let ready = (known.dim(0) - 1).max(0);
             carried.record(Lagging((known.dim(0) > 0).then(|| last_row(&known)).transpose()?));
-            rows.push(if ready == 0 {
-                rows_of(&known, 0, 0)?
+            let outputs = if ready == 0 {
+                let none = rows_of(&known, 0, 0)?;
+                Outputs { normed: none.clone(), fed: none }
             } else {
                 let tokens = rows_of(next_tokens, n - ready, n)?;
                 self.run(layer, &rows_of(&known, 0, ready)?, &tokens, &mut Rows::Kept(kv[layer].kv()?))?
-            });
+            };
+            rows.push(outputs.normed);
+            fed.push(outputs.fed);
         }
         history.commit(n as usize)?;
-        let last = last_row(&rows[0])?;
-        Ok(DraftState { rows, last, drafts: Vec::new(), side: Vec::new() })
+        let (last, last_fed) = (last_row(&rows[0])?, last_row(&fed[0])?);
+        Ok(DraftState { rows, fed, last, last_fed, drafts: Vec::new(), side: Vec::new() })
     }
 
     fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array> {
@@ -176,7 +205,8 @@ impl<M: NextNModule> DraftHead for NextNHead<M> {
         };
         if self.modules.len() == 1 {
             let mut rows = Rows::Beside { history: kv(0)?, side: &mut state.side };
-            state.last = self.run(0, &state.last, previous, &mut rows)?;
+            let outputs = self.run(0, &state.last_fed, previous, &mut rows)?;
+            (state.last, state.last_fed) = (outputs.normed, outputs.fed);
         } else {
             if depth >= self.modules.len() {
                 let what = format!("a head of {} layers drafts no deeper", self.modules.len());
@@ -190,19 +220,19 @@ impl<M: NextNModule> DraftHead for NextNHead<M> {
                 let what = format!("depth {} needs a prompt of more than {depth} tokens", depth + 1);
                 return Err(Exception::custom(what));
             };
-            let tentative = match state.rows[depth - 1].dim(0) {
-                rows if depth > 1 => rows_of(&state.rows[depth - 1], rows - (depth as i32 - 1), rows)?,
-                _ => rows_of(&state.rows[0], 0, 0)?,
+            let tentative = match state.fed[depth - 1].dim(0) {
+                rows if depth > 1 => rows_of(&state.fed[depth - 1], rows - (depth as i32 - 1), rows)?,
+                _ => rows_of(&state.fed[0], 0, 0)?,
             };
             let inputs = ops::concatenate(&[row, &tentative], 0)?;
             let tokens = ops::concatenate(&state.drafts, 0)?;
             let mut side = Vec::new();
             let outputs =
                 self.run(depth, &inputs, &tokens, &mut Rows::Beside { history: kv(depth)?, side: &mut side })?;
-            state.last = last_row(&outputs)?;
-            match state.rows.get_mut(depth) {
-                Some(rows) => *rows = ops::concatenate(&[&*rows, &outputs], 0)?,
-                None => state.rows.push(outputs),
+            (state.last, state.last_fed) = (last_row(&outputs.normed)?, last_row(&outputs.fed)?);
+            match state.fed.get_mut(depth) {
+                Some(fed) => *fed = ops::concatenate(&[&*fed, &outputs.fed], 0)?,
+                None => state.fed.push(outputs.fed),
             }
         }
         self.lm_head.forward(&state.last)

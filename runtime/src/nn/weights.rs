@@ -110,7 +110,7 @@ impl<'a> Weights<'a> {
     pub fn norm(&self, name: &str, width: usize, eps: f32, plus_one: bool) -> Result<RmsNorm> {
         let stored = self.f32(name, &[width])?;
         let applied = if plus_one { stored.add(Array::from_f32(1.0))? } else { stored };
-        Ok(RmsNorm::new(self.keep(applied.as_dtype(self.dtype)?)?, eps))
+        Ok(RmsNorm::new(self.keep(applied)?, eps, self.dtype))
     }
 
     /// The weight `[out, in]` of `module`, or `[experts, out, in]`: packed where `module.scales` exists.

@@ -6,7 +6,7 @@
 //!
 //! | tensor | what |
 //! | --- | --- |
-//! | `trunk.post_norm`, `trunk.logits` | every row of the trunk |
+//! | `trunk.post_norm`, `trunk.logits` | every row of the trunk (`trunk.pre_norm` where the contract feeds that to the head) |
 //! | `mtp.next_ids` | the token that follows each row |
 //! | `mtp.post_norm`, `mtp.logits` | the head, row t fed our trunk's hidden state t and the token that follows |
 //! | `mtp.chain_ids`, `mtp.chain_logits` | drafts after the last row, each fed the one before |
@@ -16,9 +16,10 @@
 mod compare;
 mod reference;
 
-pub use compare::{Argmax, Comparison};
+pub use compare::{Argmax, Comparison, Tolerance};
 pub use reference::{Reference, ReferenceError};
 
+use crate::artifact::HiddenVariant;
 use crate::model::{DraftHead, MtpModel};
 use crate::{Array, Result};
 
@@ -62,7 +63,11 @@ pub fn compare(model: &mut MtpModel, reference: &Reference) -> Result<Report, Pa
 
     let mut cache = model.trunk.new_cache();
     let hidden = model.trunk.forward(&tokens(&ids), &mut cache)?;
-    report.rows("trunk.post_norm", reference, &hidden)?;
+    let name = match model.info.hidden_variant {
+        HiddenVariant::PostNorm => "trunk.post_norm",
+        HiddenVariant::PreNorm => "trunk.pre_norm",
+    };
+    report.rows(name, reference, &hidden)?;
     if reference.has("trunk.logits") {
         report.logits("trunk.logits", reference, &model.trunk.logits(&hidden)?)?;
     }

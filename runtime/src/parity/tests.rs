@@ -27,7 +27,13 @@ impl Trunk for Table {
 }
 
 fn model() -> MtpModel {
-    let info = ModelInfo { vocab_size: 2, hidden_size: 2, context: 8, weight_bytes: 0 };
+    let info = ModelInfo {
+        vocab_size: 2,
+        hidden_size: 2,
+        context: 8,
+        weight_bytes: 0,
+        hidden_variant: HiddenVariant::PostNorm,
+    };
     MtpModel { trunk: Box::new(Table), draft_head: None, info }
 }
 
@@ -51,13 +57,32 @@ fn differences_and_argmax() {
     let found = Comparison::new("x", &[1.0, 2.0, -4.0, 0.0], &[1.0, 1.5, -4.0, 0.25], 2, true);
     assert_eq!((found.max_abs_diff, found.worst, found.mean_abs_diff), (0.5, [0, 1], 0.1875));
     assert_eq!((found.max_abs_reference, found.relative_diff), (4.0, 0.125));
-    assert_eq!(found.argmax, Some(Argmax { agree: 2, rows: 2, largest_margin: 0.0 }));
-    assert!(found.within(0.5) && !found.within(0.4));
+    assert_eq!(found.argmax, Some(Argmax { agree: 2, rows: 2, largest_margin: 0.0, margins: Vec::new() }));
+    assert!(found.within(Tolerance::Largest(0.5)) && !found.within(Tolerance::Largest(0.4)));
 
     let found = Comparison::new("x", &[1.0, 2.0, 9.0, 9.0], &[3.0, f32::NAN], 2, true);
     assert_eq!((found.rows, found.reference_rows, found.not_finite), (1, 2, 1));
-    assert_eq!(found.argmax, Some(Argmax { agree: 0, rows: 1, largest_margin: 1.0 }));
-    assert!(!found.within(1e9));
+    assert_eq!(found.argmax, Some(Argmax { agree: 0, rows: 1, largest_margin: 1.0, margins: vec![1.0] }));
+    assert!(!found.within(Tolerance::Largest(1e9)));
+}
+
+/// A mean forgives a stray row of twenty and every tie, and nothing else.
+#[test]
+fn means_are_held_with_the_choices() {
+    let reference: Vec<f32> = [0.0, 1.0].repeat(20);
+    let found = |strays: usize, by: f32| {
+        let ours = reference
+            .chunks(2)
+            .enumerate()
+            .flat_map(|(row, r)| if row < strays { [r[0] + by, r[1]] } else { [r[0], r[1]] });
+        Comparison::new("x", &reference, &ours.collect::<Vec<f32>>(), 2, true)
+    };
+    let tolerance = Tolerance::Mean(0.1);
+    assert!(found(1, 2.0).within(tolerance));
+    assert!(!found(2, 1.5).within(tolerance), "two rows of twenty choose another");
+    assert!(!found(1, 8.0).within(tolerance), "the mean is 0.2");
+    let tie = Comparison::new("x", &[0.0, 0.05], &[0.05, 0.0], 2, true);
+    assert!(tie.within(tolerance) && !tie.within(Tolerance::Mean(0.01)));
 }
 
 #[test]
@@ -70,7 +95,7 @@ fn a_trunk_against_what_a_file_has() {
     let report = compare(&mut model(), &Reference::parse(&bytes).unwrap()).unwrap();
     let [logits] = &report.compared[..] else { panic!("{report:?}") };
     assert_eq!((logits.name.as_str(), logits.max_abs_diff, logits.worst), ("trunk.logits", 0.5, [2, 1]));
-    assert_eq!(logits.argmax.unwrap().agree, 2);
+    assert_eq!(logits.argmax.as_ref().unwrap().agree, 2);
     assert_eq!(report.worst(), (0.5, true));
     assert_eq!(report.skipped[0].name, "mtp*");
 }

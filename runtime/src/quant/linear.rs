@@ -3,6 +3,7 @@
 use mlx_rs::{Array, Dtype, ops};
 
 use crate::Result;
+use crate::kernels::qmm;
 use crate::mlx::{Device, QuantizedWeight, default_device, dequantize, gather_qmm, quantized_matmul, slice_axis};
 
 /// A weight `[out, in]`, or `[experts, out, in]`.
@@ -144,8 +145,8 @@ impl Linear {
         match (&self.weight, &self.bias) {
             (Weight::Dense(w), Some(bias)) => ops::addmm(bias, x, w.t(), None, None),
             (Weight::Dense(w), None) => x.matmul(w.t()),
-            (Weight::Quantized(w), Some(bias)) => quantized_matmul(x, w)?.add(bias),
-            (Weight::Quantized(w), None) => quantized_matmul(x, w),
+            (Weight::Quantized(w), Some(bias)) => product(x, w)?.add(bias),
+            (Weight::Quantized(w), None) => product(x, w),
         }
     }
 
@@ -153,6 +154,11 @@ impl Linear {
     pub fn weight(&self) -> &Weight {
         &self.weight
     }
+}
+
+/// `x w^T`: by our kernel where it serves.
+fn product(x: &Array, w: &QuantizedWeight) -> Result<Array> {
+    qmm::product(x, w).unwrap_or_else(|| quantized_matmul(x, w))
 }
 
 /// Several linears of one input, run as one product where their weights are packed alike.
@@ -174,6 +180,21 @@ impl Fused {
         let bias = if biases.is_empty() { None } else { Some(ops::concatenate(&biases, 0)?) };
         let widths = weights.iter().map(|w| w.out_features()).collect();
         Ok(Self { products: vec![Linear::new(weight, bias)?], widths: Some(widths) })
+    }
+
+    /// `silu(a) * b` of two parts' outputs a and b, where one kernel does it.
+    pub fn swiglu(&self, x: &Array) -> Option<Result<Array>> {
+        let (Some([a, b]), [Linear { weight: Weight::Quantized(w), bias: None, .. }]) =
+            (self.widths.as_deref(), &self.products[..])
+        else {
+            return None;
+        };
+        if a == b { qmm::swiglu(x, w) } else { None }
+    }
+
+    /// `[n, in]` -> the parts' outputs side by side, where one product makes them.
+    pub fn joined(&self, x: &Array) -> Option<Result<Array>> {
+        self.widths.as_ref().map(|_| self.products[0].forward(x))
     }
 
     /// `[n, in]` -> the parts' outputs, in order.

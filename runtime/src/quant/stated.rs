@@ -46,9 +46,7 @@ impl Quantization {
                     return Self::parse(&stated);
                 }
                 let hint = match stated.string_opt("quant_method")? {
-                    Some("fp8") => {
-                        "block-scaled fp8 weights are not read yet: use a bf16 copy, or one converted for MLX"
-                    }
+                    Some("fp8") => "`mtplx forge` converts block-scaled fp8 weights",
                     _ => "use the unquantized checkpoint, or one converted for MLX",
                 };
                 return Err(stated.unsupported_with(

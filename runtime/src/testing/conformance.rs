@@ -10,9 +10,10 @@ use crate::architecture::MtpArchitecture;
 pub type Check = fn(&dyn MtpArchitecture, &Fixture);
 
 /// Every check of one fixture, by name.
-pub const CHECKS: [(&str, Check); 14] = [
+pub const CHECKS: [(&str, Check); 15] = [
     ("golden_tensors", checks::golden_tensors),
     ("golden_states", checks::golden_states),
+    ("contracts_choose_the_hidden_states", checks::contracts_choose_the_hidden_states),
     ("chunked_prefill_is_prefill", checks::chunked_prefill_is_prefill),
     ("verified_rows_are_single_steps", checks::verified_rows_are_single_steps),
     ("every_keep_is_a_fresh_forward", checks::every_keep_is_a_fresh_forward),
@@ -67,32 +68,45 @@ pub fn run_all(architecture: &dyn MtpArchitecture, root: &Path) {
 /// The conformance suite of an architecture, as one module of tests.
 ///
 /// ```ignore
-/// mtplx_runtime::conformance!(Acme, tiny: tiny::model, fixtures: "../tests/fixtures", [acme_dense, acme_moe]);
+/// mtplx_runtime::conformance!(Acme, tiny: tiny::model, made: [small], fixtures: "../tests/fixtures", [acme_dense]);
 /// ```
 ///
 /// `tiny` is a [`Tiny`](crate::testing::checks::joint::Tiny): the joint law of its model's sequences is tested in the
 /// module `joint`, with [`SAMPLES`] sequences a setting, or as many as `MTPLX_JOINT_SAMPLES` says.
 ///
-/// The path is relative to the crate; the names are folders there, each a checkpoint with variants in subfolders (see
-/// [`fixture`](crate::testing::fixture)). Each folder becomes a module with one test for each check. If `MTPLX_GOLDEN`
-/// names a folder of such folders, one more test runs every check over all of the architecture's checkpoints in it.
+/// `made` (may be left out) are functions, each of which writes a checkpoint to a folder of its own: `fn() -> TempDir`, as
+/// [`TinyCheckpoint::write`](crate::testing::TinyCheckpoint::write) does.
+///
+/// `fixtures` (may be left out) are folders under a path relative to the crate, each a checkpoint with variants in
+/// subfolders and, as a rule, expected values (see [`fixture`](crate::testing::fixture)). If `MTPLX_GOLDEN` names a folder
+/// of such folders, one more test runs every check over all of the architecture's checkpoints in it.
+///
+/// Each function and each folder becomes a module with one test for each check.
 #[macro_export]
 macro_rules! conformance {
-    ($architecture:expr, tiny: $tiny:expr, fixtures: $root:literal, [$($folder:ident),+ $(,)?]) => {
+    (
+        $architecture:expr,
+        tiny: $tiny:expr
+        $(, made: [$($made:ident),+ $(,)?])?
+        $(, fixtures: $root:literal, [$($folder:ident),+ $(,)?])?
+        $(,)?
+    ) => {
         mod conformance {
             #[allow(unused_imports, reason = "the architecture may be named by a path")]
             use super::*;
-            use ::std::path::Path;
+            use ::std::path::{Path, PathBuf};
             use $crate::testing::conformance::{run_all, run_detection};
-
-            fn root() -> ::std::path::PathBuf {
-                Path::new(env!("CARGO_MANIFEST_DIR")).join($root)
-            }
 
             #[test]
             fn claims_its_fixtures_only() {
-                let folders = [$(root().join(stringify!($folder))),+];
-                run_detection(&$architecture, &folders.each_ref().map(|folder| folder.as_path()));
+                $($(
+                    let dir = super::$made();
+                    run_detection(&$architecture, &[dir.path()]);
+                )+)?
+                $(
+                    let folders: &[PathBuf] = &[$(Path::new(env!("CARGO_MANIFEST_DIR")).join($root).join(stringify!($folder))),+];
+                    run_detection(&$architecture, &folders.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+                )?
             }
 
             #[test]
@@ -110,22 +124,11 @@ macro_rules! conformance {
                 session_is_the_reference,
             ] }
 
-            $($crate::conformance! { @folder $architecture, $folder, [
-                golden_tensors,
-                golden_states,
-                chunked_prefill_is_prefill,
-                verified_rows_are_single_steps,
-                every_keep_is_a_fresh_forward,
-                session_commits_what_it_emits,
-                drafts_leave_the_history_alone,
-                greedy_is_plain_greedy,
-                traces_are_golden,
-                teacher_forced_acceptance_is_the_loops,
-                coupled_text_is_that_of_its_seed,
-                snapshots_resume,
-                names_each_missing_tensor,
-                names_each_misshapen_tensor,
-            ] })+
+            $($($crate::conformance! { @checkpoint $architecture, $made, super::super::$made() })+)?
+            $($($crate::conformance! {
+                @checkpoint $architecture, $folder,
+                ::std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join($root).join(stringify!($folder))
+            })+)?
         }
     };
     (@joint $tiny:expr, [$($check:ident,)+]) => {
@@ -146,15 +149,36 @@ macro_rules! conformance {
             )+
         }
     };
-    (@folder $architecture:expr, $folder:ident, [$($check:ident,)+]) => {
-        mod $folder {
+    (@checkpoint $architecture:expr, $name:ident, $folder:expr) => {
+        $crate::conformance! { @checks $architecture, $name, $folder, [
+            golden_tensors,
+            golden_states,
+            contracts_choose_the_hidden_states,
+            chunked_prefill_is_prefill,
+            verified_rows_are_single_steps,
+            every_keep_is_a_fresh_forward,
+            session_commits_what_it_emits,
+            drafts_leave_the_history_alone,
+            greedy_is_plain_greedy,
+            traces_are_golden,
+            teacher_forced_acceptance_is_the_loops,
+            coupled_text_is_that_of_its_seed,
+            snapshots_resume,
+            names_each_missing_tensor,
+            names_each_misshapen_tensor,
+        ] }
+    };
+    (@checks $architecture:expr, $name:ident, $folder:expr, [$($check:ident,)+]) => {
+        mod $name {
             #[allow(unused_imports, reason = "the architecture may be named by a path")]
             use super::*;
+
             $(
                 #[test]
                 fn $check() {
-                    let folder = super::root().join(stringify!($folder));
-                    $crate::testing::conformance::run($crate::testing::checks::$check, &$architecture, &folder);
+                    let folder = $folder;
+                    let folder: &::std::path::Path = folder.as_ref();
+                    $crate::testing::conformance::run($crate::testing::checks::$check, &$architecture, folder);
                 }
             )+
         }

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::Rng;
@@ -13,6 +13,7 @@ use crate::architecture::{LoadOptions, MtpArchitecture, Precision};
 use crate::artifact::Checkpoint;
 use crate::artifact::expected::Expected;
 use crate::model::MtpModel;
+use crate::nn::plan::PlannedArchitecture;
 
 /// What a tensor is filled with.
 #[derive(Debug, Clone, Copy)]
@@ -48,13 +49,42 @@ pub struct TinyCheckpoint {
     config: Value,
     rng: Rng,
     tensors: Vec<(String, Vec<usize>, Vec<u8>)>,
+    tokenizer: Option<Value>,
 }
 
 impl TinyCheckpoint {
     /// With this `config.json` and tensors drawn from `seed`, in the order in which they are named.
     #[must_use]
     pub fn new(config: Value, seed: u64) -> Self {
-        Self { config, rng: Rng::new(seed), tensors: Vec::new() }
+        Self { config, rng: Rng::new(seed), tensors: Vec::new(), tokenizer: None }
+    }
+
+    /// With every tensor of the model that `config` describes, trunk and draft head, under the names they are published by.
+    ///
+    /// # Panics
+    /// When the architecture cannot read the configuration.
+    #[must_use]
+    pub fn planned<A: PlannedArchitecture>(config: Value, seed: u64) -> Self {
+        let mut checkpoint = Self::new(config, seed);
+        checkpoint.fill(|checkpoint| match A::plan(checkpoint) {
+            Ok(plan) => plan.expected(checkpoint),
+            Err(error) => panic!("{error}"),
+        });
+        checkpoint
+    }
+
+    /// Adds a tokenizer whose tokens are the 256 bytes, so that the program can run it: the vocabulary must be as large.
+    pub fn byte_tokenizer(&mut self) -> &mut Self {
+        let vocab: Map<String, Value> =
+            (0..=255).map(|byte: u8| (byte_symbol(byte).to_string(), json!(byte))).collect();
+        let byte_level =
+            json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": false, "use_regex": false});
+        self.tokenizer = Some(json!({
+            "version": "1.0", "added_tokens": [], "normalizer": null, "post_processor": null,
+            "pre_tokenizer": byte_level, "decoder": byte_level,
+            "model": {"type": "BPE", "vocab": vocab, "merges": []},
+        }));
+        self
     }
 
     /// Adds an f32 tensor.
@@ -96,15 +126,26 @@ impl TinyCheckpoint {
     #[must_use]
     pub fn write(&self) -> TempDir {
         let dir = TempDir::new().expect("a temporary folder");
-        std::fs::write(dir.path().join("config.json"), self.config.to_string()).expect("config.json");
+        self.write_to(dir.path());
+        dir
+    }
+
+    /// Writes it to `dir`, which is there.
+    ///
+    /// # Panics
+    /// When the file system fails.
+    pub fn write_to(&self, dir: &Path) {
+        std::fs::write(dir.join("config.json"), self.config.to_string()).expect("config.json");
+        if let Some(tokenizer) = &self.tokenizer {
+            std::fs::write(dir.join("tokenizer.json"), tokenizer.to_string()).expect("tokenizer.json");
+        }
         let views = self.tensors.iter().map(|(name, shape, bytes)| {
             (
                 name.as_str(),
                 TensorView::new(Dtype::F32, shape.clone(), bytes).expect("as many values as the shape says"),
             )
         });
-        safetensors::serialize_to_file(views, None, &dir.path().join("model.safetensors")).expect("model.safetensors");
-        dir
+        safetensors::serialize_to_file(views, None, &dir.join("model.safetensors")).expect("model.safetensors");
     }
 
     /// Writes and loads it, in f32.
@@ -116,6 +157,16 @@ impl TinyCheckpoint {
         // Weights are read at load, so the folder may go.
         load(architecture, self.write().path())
     }
+}
+
+/// What byte-level tokenizers write for a byte: itself where it can be seen, else a character beyond the 256 (GPT-2).
+fn byte_symbol(byte: u8) -> char {
+    let visible = |byte: &u8| matches!(byte, b'!'..=b'~' | 0xa1..=0xac | 0xae..);
+    if visible(&byte) {
+        return char::from(byte);
+    }
+    let before = (0..byte).filter(|byte| !visible(byte)).count() as u32;
+    char::from_u32(256 + before).unwrap_or_default()
 }
 
 /// Loads the checkpoint in `dir` in f32.

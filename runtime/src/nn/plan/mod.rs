@@ -3,11 +3,14 @@
 //! A plan knows its tensors by name and shape. It lists them, so that a checkpoint can be judged by its headers without a
 //! device (`expected`), and it reads them (`load`).
 
+mod architecture;
 mod attention;
 pub mod config;
 mod feed_forward;
+mod forge;
 mod next_n;
 
+pub use architecture::PlannedArchitecture;
 pub use attention::{AttentionPlan, QkNormPlan};
 pub use feed_forward::{FeedForwardPlan, MoePlan, RouterPlan, SharedPlan, SwiGluPlan};
 pub use next_n::{HeadNames, HeadPlan};
@@ -124,6 +127,7 @@ where
             hidden_size: self.common.hidden,
             context: self.common.context,
             weight_bytes: weights.nbytes(),
+            hidden_variant: trunk.hidden_variant(),
         };
         Ok(MtpModel { trunk: Box::new(trunk), draft_head, info })
     }

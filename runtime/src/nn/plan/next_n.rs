@@ -8,7 +8,7 @@ use super::config::MAX_MTP_LAYERS;
 use super::{LayerPlan, MixerPlan};
 use crate::architecture::Head;
 use crate::artifact::expected::Expected;
-use crate::artifact::{ArtifactError, Checkpoint, ConcatOrder, LoadError};
+use crate::artifact::{ArtifactError, Checkpoint, ConcatOrder, LoadError, MtpContract};
 use crate::model::DraftHead;
 use crate::nn::{Embedding, LmHead, NextNHead, NextNLayer, Weights};
 
@@ -60,7 +60,7 @@ impl HeadNames {
 }
 
 /// The list in a sidecar.
-const SIDECAR: &str = "mtp.layers";
+pub(super) const SIDECAR: &str = "mtp.layers";
 
 /// A draft head.
 #[derive(Debug, Clone)]
@@ -136,7 +136,8 @@ where
         lm_head: &LmHead,
         max_depth: usize,
     ) -> Result<Option<Box<dyn DraftHead>>, LoadError> {
-        let order = ConcatOrder::stated(weights.checkpoint()).unwrap_or(self.order);
+        let stated = MtpContract::stated(weights.checkpoint());
+        let order = stated.concat_order.unwrap_or(self.order);
         let mut layers = Vec::with_capacity(self.layers.len());
         for (layer, Place { own, block, norm }) in self.layers.iter().zip(self.places(weights.checkpoint())) {
             let hidden = layer.hidden;
@@ -153,6 +154,7 @@ where
         if layers.is_empty() {
             return Ok(None);
         }
-        Ok(Some(Box::new(NextNHead::new(layers, embedding.clone(), lm_head.clone(), max_depth))))
+        let head = NextNHead::new(layers, embedding.clone(), lm_head.clone(), max_depth);
+        Ok(Some(Box::new(head.feeding(stated.hidden_variant))))
     }
 }

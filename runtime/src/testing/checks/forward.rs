@@ -3,7 +3,7 @@
 use crate::Array;
 use crate::architecture::MtpArchitecture;
 use crate::cache::LayerCache;
-use crate::parity;
+use crate::parity::{self, Tolerance};
 use crate::testing::Rng;
 use crate::testing::fixture::Fixture;
 use crate::testing::host::{self, token_array};
@@ -20,8 +20,8 @@ pub fn golden_tensors(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     assert!(!report.compared.is_empty(), "{}: nothing was compared", fixture.name);
     assert!(report.skipped.is_empty(), "{}: not compared: {:?}", fixture.name, report.skipped);
     for comparison in report.compared {
-        assert!(comparison.within(GOLDEN), "{}: {comparison:?}", fixture.name);
-        let margin = comparison.argmax.map_or(0.0, |argmax| argmax.largest_margin);
+        assert!(comparison.within(Tolerance::Largest(GOLDEN)), "{}: {comparison:?}", fixture.name);
+        let margin = comparison.argmax.as_ref().map_or(0.0, |argmax| argmax.largest_margin);
         assert!(margin <= GOLDEN, "{}: another token than the golden one: {comparison:?}", fixture.name);
     }
 }

@@ -1,0 +1,131 @@
+//! Why an artifact was not made.
+
+use std::io;
+use std::path::Path;
+
+use crate::artifact::{ArtifactError, LoadError};
+
+/// Why an artifact was not made. Nothing that loads is left behind, whatever it was.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForgeError {
+    /// The checkpoint's files are at fault.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// A tensor is missing or does not fit.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A policy that makes no sense.
+    #[error("{file}: {field}: {what}")]
+    Policy {
+        /// The policy's file or name.
+        file: Box<str>,
+        /// The field or line.
+        field: Box<str>,
+        /// What was found and what was expected.
+        what: Box<str>,
+    },
+    /// A checkpoint that this program does not convert.
+    #[error("{what}")]
+    Unsupported {
+        /// What was found.
+        what: Box<str>,
+        /// What to do.
+        hint: Box<str>,
+    },
+    /// The draft head is missing or partial.
+    #[error("{checkpoint}: {what}")]
+    Head {
+        /// The checkpoint.
+        checkpoint: Box<str>,
+        /// Which tensors.
+        what: Box<str>,
+    },
+    /// A head that does not fit the trunk.
+    #[error("{other}: {field}: {theirs}: the trunk has {ours}")]
+    Graft {
+        /// The head's checkpoint.
+        other: Box<str>,
+        /// The field or tensor.
+        field: Box<str>,
+        /// Its value there.
+        theirs: Box<str>,
+        /// The trunk's.
+        ours: Box<str>,
+    },
+    /// Too little room for the artifact.
+    #[error("{dir}: {free} free, {needed} needed")]
+    DiskFull {
+        /// The folder that the artifact would be in.
+        dir: Box<str>,
+        /// Bytes free, for people.
+        free: Box<str>,
+        /// Bytes needed, for people.
+        needed: Box<str>,
+    },
+    /// Something is where the artifact should go.
+    #[error("{path}: {what}")]
+    Occupied {
+        /// The path.
+        path: Box<str>,
+        /// What is there.
+        what: Box<str>,
+        /// What to do.
+        hint: Box<str>,
+    },
+    /// The operating system refused.
+    #[error("{path}: {error}")]
+    Io {
+        /// The file or folder.
+        path: Box<str>,
+        /// What it said.
+        error: io::Error,
+    },
+    /// The caller asked to stop.
+    #[error("interrupted")]
+    Interrupted,
+}
+
+impl ForgeError {
+    pub(super) fn policy(file: &str, field: String, what: String) -> Self {
+        Self::Policy { file: file.into(), field: field.into(), what: what.into() }
+    }
+
+    pub(super) fn unsupported(what: impl Into<Box<str>>, hint: &str) -> Self {
+        Self::Unsupported { what: what.into(), hint: hint.into() }
+    }
+
+    /// For `map_err`: an I/O error at a path.
+    pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.display().to_string();
+        move |error| Self::Io { path: path.into(), error }
+    }
+
+    /// The program's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Artifact(error) => error.kind().exit_code(),
+            Self::Load(error) => error.kind().map_or(1, |kind| kind.exit_code()),
+            Self::Policy { .. } | Self::Occupied { .. } => 2,
+            Self::Unsupported { .. } | Self::Graft { .. } => 4,
+            Self::Head { .. } => 3,
+            Self::DiskFull { .. } | Self::Io { .. } => 1,
+            Self::Interrupted => 130,
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            Self::Artifact(error) => error.hint(),
+            Self::Load(error) => error.hint(),
+            Self::Policy { .. } => Some("`mtplx forge --help` shows what a policy file looks like"),
+            Self::Unsupported { hint, .. } | Self::Occupied { hint, .. } => Some(hint),
+            Self::Head { .. } => Some("use a checkpoint that still has its head, or take one with --mtp-from"),
+            Self::Graft { .. } => Some("take the head of a checkpoint of the same model"),
+            Self::DiskFull { .. } => Some("make room, or give a folder on another disk"),
+            Self::Io { .. } => None,
+            Self::Interrupted => Some("the same command goes on where this one stopped"),
+        }
+    }
+}

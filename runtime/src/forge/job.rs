@@ -1,0 +1,250 @@
+//! A piece of work, judged and planned: a checkpoint to convert, or a shape to fill with random weights.
+
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
+
+use super::files::{self, Documents, pretty};
+use super::plan::{Output, Plan};
+use super::read::Reader;
+use super::run::{Control, Outcome, Parts, Produce, run};
+use super::synth::Synthetic;
+use super::work::hex;
+use super::{Coding, ForgeError, Part, Policy, affine, graft, tokenizer};
+use crate::architecture::MtpArchitecture;
+use crate::artifact::Checkpoint;
+
+/// A piece of work: what will be written, from what.
+pub struct Job<'a> {
+    architecture: &'a dyn MtpArchitecture,
+    plan: Plan,
+    documents: Documents,
+    fingerprint: String,
+    producer: Box<dyn Produce + 'a>,
+}
+
+/// Most tensors that an error names.
+const NAMED: usize = 40;
+
+impl<'a> Job<'a> {
+    /// Converts a checkpoint; its head is `head`'s where that is given.
+    ///
+    /// # Errors
+    /// The checkpoint is partial, packed already, or without its head; the head of `head` does not fit.
+    pub fn forge(
+        architecture: &'a dyn MtpArchitecture,
+        checkpoint: &'a Checkpoint,
+        head: Option<&'a Checkpoint>,
+        policy: Policy,
+    ) -> Result<Self, ForgeError> {
+        refuse_packed(checkpoint, &policy)?;
+        let mut rules = architecture.forge_rules(checkpoint)?.grouped();
+        let config: Map<String, Value> = match head {
+            Some(other) => {
+                refuse_packed(other, &policy)?;
+                let config = graft::config(checkpoint, other)?;
+                rules = graft::rules(architecture, rules, &config, other)?;
+                config
+            }
+            None => checkpoint.config().fields().map(|(name, value)| (name.to_owned(), value.clone())).collect(),
+        };
+        let (missing, misshapen) = rules.check(checkpoint, Part::Trunk);
+        if !(missing.is_empty() && misshapen.is_empty()) {
+            let what = format!("{}: the trunk is partial: {}", checkpoint.label(), list(&missing, &misshapen));
+            return Err(ForgeError::Load(crate::artifact::ArtifactError::damaged(checkpoint.label(), what).into()));
+        }
+        let of_head = head.unwrap_or(checkpoint);
+        check_head(architecture, &rules, of_head)?;
+
+        let plan = Plan::new(&rules, policy, checkpoint, of_head)?;
+        let source = files::identity(checkpoint);
+        let mut provenance = json!({
+            "tool": concat!("mtplx ", env!("CARGO_PKG_VERSION")),
+            "policy": plan.policy.name,
+            "source": source,
+            "left_out": plan.left_out.len(),
+        });
+        if let Some(head) = head {
+            provenance["mtp_from"] = files::identity(head);
+        }
+        if checkpoint.vision_tensors() > 0 {
+            provenance["vision_tensors"] = json!(checkpoint.vision_tensors());
+        }
+        let mut documents = files::copied(checkpoint)?;
+        documents.extend(finish(architecture, config, &plan, provenance));
+        let fingerprint = fingerprint(&plan, &documents, &[Some(checkpoint), head]);
+        let producer = Box::new(Converter(Reader::new(checkpoint, head)?));
+        Ok(Self { architecture, plan, documents, fingerprint, producer })
+    }
+
+    /// Fills the shape of `config` (a `config.json`; `name` says which) with random weights.
+    ///
+    /// # Errors
+    /// The configuration cannot be read.
+    pub fn synth(
+        architecture: &'a dyn MtpArchitecture,
+        name: &str,
+        config: Map<String, Value>,
+        policy: Policy,
+        seed: u64,
+    ) -> Result<Self, ForgeError> {
+        let text = Value::Object(config.clone()).to_string();
+        let imagined = Checkpoint::of_config(name, text.as_bytes())?;
+        let rules = architecture.forge_rules(&imagined)?.grouped();
+        let plan = Plan::imagined(&rules, policy);
+        let provenance = json!({
+            "tool": concat!("mtplx ", env!("CARGO_PKG_VERSION")),
+            "policy": plan.policy.name,
+            "synthetic": {"like": name, "seed": seed},
+        });
+        let mut documents = tokenizer::files();
+        documents.extend(finish(architecture, config, &plan, provenance));
+        let fingerprint = fingerprint(&plan, &documents, &[]);
+        Ok(Self { architecture, plan, documents, fingerprint, producer: Box::new(Synthetic::new(seed)) })
+    }
+
+    /// What will be written.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Writes the artifact to `out`, which must not exist; goes on where an interrupted run of the same work stopped.
+    ///
+    /// # Errors
+    /// Too little room, a folder in the way, a disk that fails, a source that went away; or the caller's wish.
+    pub fn run(&self, out: &Path, control: &Control<'_>) -> Result<Outcome, ForgeError> {
+        run(self, out, control)
+    }
+
+    pub(super) fn architecture(&self) -> &dyn MtpArchitecture {
+        self.architecture
+    }
+
+    pub(super) fn documents(&self) -> &[(String, Vec<u8>)] {
+        &self.documents
+    }
+
+    pub(super) fn fingerprint(&self) -> String {
+        self.fingerprint.clone()
+    }
+
+    pub(super) fn producer(&self) -> &dyn Produce {
+        &*self.producer
+    }
+}
+
+/// Configuration, index and contract.
+fn finish(architecture: &dyn MtpArchitecture, config: Map<String, Value>, plan: &Plan, provenance: Value) -> Documents {
+    vec![
+        ("model.safetensors.index.json".to_owned(), pretty(&plan.index())),
+        files::contract(architecture.descriptor(), plan, provenance),
+        // Last: without it, a folder is no checkpoint.
+        ("config.json".to_owned(), pretty(&files::config(config, plan))),
+    ]
+}
+
+/// What makes two runs the same work: headers and small files of the artifact, and the sources as they are.
+fn fingerprint(plan: &Plan, documents: &Documents, sources: &[Option<&Checkpoint>]) -> String {
+    let mut hash = Sha256::new();
+    for file in &plan.files {
+        hash.update(&file.header);
+    }
+    for (name, bytes) in documents {
+        hash.update(name);
+        hash.update(bytes);
+    }
+    for checkpoint in sources.iter().flatten() {
+        for (name, size) in checkpoint.files() {
+            let modified = checkpoint.open_file(name).ok().flatten();
+            let modified = modified.and_then(|file| file.metadata().ok()?.modified().ok());
+            hash.update(format!("{name} {size} {modified:?}"));
+        }
+    }
+    hex(&hash.finalize())
+}
+
+/// What to do about a checkpoint that is packed already.
+pub(super) const PACKED_HINT: &str =
+    "forge from the unquantized checkpoint: what packing lost does not come back; `--policy as-is` keeps it as it is";
+
+/// Refuses a checkpoint whose configuration says that it is packed, other than in block-scaled fp8.
+fn refuse_packed(checkpoint: &Checkpoint, policy: &Policy) -> Result<(), ForgeError> {
+    for level in [checkpoint.config(), &checkpoint.config().text()] {
+        let section = match level.section("quantization")? {
+            Some(section) => Some(section),
+            None => level.section("quantization_config")?,
+        };
+        let Some(section) = section else { continue };
+        if section.string_opt("quant_method")? == Some("fp8") {
+            continue;
+        }
+        if policy.keeps_packed && !section.has("quant_method") {
+            continue;
+        }
+        let method = section.string_opt("quant_method")?.unwrap_or("MLX's quantization").to_owned();
+        let what = format!("{}: packed already ({method})", checkpoint.path("config.json"));
+        return Err(ForgeError::unsupported(what, PACKED_HINT));
+    }
+    Ok(())
+}
+
+/// Whether a checkpoint states block-scaled fp8.
+pub(super) fn is_fp8(checkpoint: &Checkpoint) -> Result<bool, ForgeError> {
+    let Some(stated) = checkpoint.config().section("quantization_config")? else { return Ok(false) };
+    Ok(stated.string_opt("quant_method")? == Some("fp8"))
+}
+
+/// The head is there as a whole.
+fn check_head(
+    architecture: &dyn MtpArchitecture,
+    rules: &super::Rules,
+    checkpoint: &Checkpoint,
+) -> Result<(), ForgeError> {
+    let head = |what: String| ForgeError::Head { checkpoint: checkpoint.label().into(), what: what.into() };
+    if rules.expected(Part::Head).is_empty() {
+        let id = architecture.descriptor().id;
+        return Err(head(format!("no MTP tensors, and config.json announces none: {id} has nothing to draft with")));
+    }
+    let (missing, misshapen) = rules.check(checkpoint, Part::Head);
+    if missing.is_empty() && misshapen.is_empty() {
+        return Ok(());
+    }
+    Err(head(format!("the MTP head is partial: {}", list(&missing, &misshapen))))
+}
+
+/// Names, or the first of many.
+fn list(missing: &[String], misshapen: &[String]) -> String {
+    let of = |what: &str, names: &[String]| {
+        let more = names.len().saturating_sub(NAMED);
+        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+        (!names.is_empty()).then(|| format!("{what} {}{rest}", names[..names.len().min(NAMED)].join(", ")))
+    };
+    [of("missing", missing), of("misshapen", misshapen)].into_iter().flatten().collect::<Vec<_>>().join("; ")
+}
+
+/// Stored tensors, converted.
+struct Converter<'a>(Reader<'a>);
+
+impl Produce for Converter<'_> {
+    fn rows(&self, output: &Output, rows: std::ops::Range<usize>, parts: &mut Parts) -> Result<(), ForgeError> {
+        if let Coding::Kept(..) = output.coding {
+            return self.0.kept(output, rows, parts);
+        }
+        if self.0.copy(output, rows.clone(), &mut parts.weight)? {
+            return Ok(());
+        }
+        parts.weight.clear();
+        let mut values = Vec::with_capacity(rows.len() * output.width());
+        self.0.floats(output, rows, &mut values)?;
+        match output.coding {
+            Coding::Kept(..) => {} // above
+            Coding::Dense(dtype) => values.iter().for_each(|&value| affine::push(&mut parts.weight, value, dtype)),
+            Coding::Packed(scheme, dtype) => {
+                let Parts { weight, scales, biases } = parts;
+                affine::quantize_rows(&values, scheme, dtype, weight, scales, biases);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,80 @@
+//! A residual sum and its root mean square norm in one launch.
+//!
+//! The twin is [`crate::nn::RmsNorm::add_forward`]'s own sum and norm.
+
+use std::sync::OnceLock;
+
+use mlx_rs::{Dtype, fast, random};
+
+use super::{Gate, relative_difference};
+use crate::mlx::kernel::{Constant, CudaKernel, Launch};
+use crate::{Array, Result};
+
+/// Threads of a row.
+const THREADS: i32 = 512;
+
+static GATE: Gate = Gate::new("add_norm");
+
+const HEADER: &str = r"
+template <int THREADS, typename Y, typename T>
+__device__ __forceinline__ void add_norm(
+    const float* x, const Y* y, const float* w, float* sum, T* out, int width, float eps) {
+  const long long row = blockIdx.x;
+  x += row * width; y += row * width; sum += row * width; out += row * width;
+  float squares = 0.f;
+  for (int i = threadIdx.x; i < width; i += THREADS) {
+    const float v = x[i] + float(y[i]);
+    sum[i] = v;
+    squares += v * v;
+  }
+  __shared__ float shares[THREADS / 32];
+  for (int d = 16; d; d /= 2) squares += __shfl_xor_sync(~0u, squares, d);
+  if (threadIdx.x % 32 == 0) shares[threadIdx.x / 32] = squares;
+  __syncthreads();
+  float total = 0.f;
+  for (int i = 0; i < THREADS / 32; ++i) total += shares[i];
+  const float scale = rsqrtf(total / width + eps);
+  // Every thread reads what it wrote.
+  for (int i = threadIdx.x; i < width; i += THREADS) out[i] = T(sum[i] * scale * w[i]);
+}
+";
+
+fn kernel() -> Result<&'static CudaKernel> {
+    static KERNEL: OnceLock<Option<CudaKernel>> = OnceLock::new();
+    let made = KERNEL.get_or_init(|| {
+        let body = "add_norm<THREADS>(x, y, w, sum, out, x_shape[1], __int_as_float(EPS));";
+        CudaKernel::new(c"mtplx_add_norm", &[c"x", c"y", c"w"], &[c"sum", c"out"], HEADER, body).ok()
+    });
+    made.as_ref().ok_or_else(|| "the CUDA kernel add_norm cannot be made".into())
+}
+
+/// `x + y`, `[m, width]` f32, and its norm in `dtype`; `None` where MLX's operations are to be used.
+pub fn add_norm(x: &Array, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Option<Result<(Array, Array)>> {
+    let fits = x.ndim() == 2 && x.dtype() == Dtype::Float32 && x.shape() == y.shape() && y.dtype() != Dtype::Float64;
+    (fits && dtype != Dtype::Float32 && x.dim(0) <= 64 && GATE.open(check)).then(|| launch(x, y, weight, eps, dtype))
+}
+
+fn launch(x: &Array, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Result<(Array, Array)> {
+    let shape = x.shape();
+    let outputs = [(shape, Dtype::Float32), (shape, dtype)];
+    let constants = [(c"THREADS", Constant::Int(THREADS)), (c"EPS", Constant::Int(eps.to_bits() as i32))];
+    let launch = Launch {
+        outputs: &outputs,
+        grid: [x.dim(0) * THREADS, 1, 1],
+        block: [THREADS, 1, 1],
+        constants: &constants,
+    };
+    let made = kernel()?.launch(&[x, y, weight], &launch)?;
+    let [sum, out] = <[Array; 2]>::try_from(made).map_err(|_| "add_norm makes two arrays")?;
+    Ok((sum, out))
+}
+
+/// Kernel against twin.
+fn check() -> Result<(f32, f32)> {
+    let normal = |shape: &[i32], seed: u64| random::normal::<f32>(shape, None, None, &random::key(seed)?);
+    let (x, y, w) = (normal(&[3, 1000], 1)?, normal(&[3, 1000], 2)?.as_dtype(Dtype::Bfloat16)?, normal(&[1000], 3)?);
+    let (sum, out) = launch(&x, &y, &w, 1e-6, Dtype::Bfloat16)?;
+    let twin = x.add(&y)?;
+    let normed = fast::rms_norm(&twin, Some(&w), 1e-6)?;
+    Ok((relative_difference(&sum, &twin)?.max(relative_difference(&out, &normed)?), 0.01))
+}

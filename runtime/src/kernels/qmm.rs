@@ -1,0 +1,107 @@
+//! Products of up to sixteen rows with affine-packed weights, which are read once for all rows.
+//!
+//! MLX's own product reads them again for every row below eight. The twin is [`crate::mlx::quantized_matmul`].
+
+use std::ffi::CStr;
+use std::sync::OnceLock;
+
+use mlx_rs::{Dtype, ops, random};
+
+use super::{Gate, relative_difference};
+use crate::mlx::kernel::{Constant, CudaKernel, Launch};
+use crate::mlx::{QuantizedWeight, quantized_matmul, slice_axis};
+use crate::nn::mlp::silu;
+use crate::quant::{Mode, Scheme};
+use crate::{Array, Result};
+
+/// The most rows that a launch takes.
+const MAX_ROWS: i32 = 16;
+/// Weight rows of a tile.
+const TILE: i32 = 16;
+
+static GATE: Gate = Gate::new("qmm");
+
+fn kernel() -> Result<&'static CudaKernel> {
+    static KERNEL: OnceLock<Option<CudaKernel>> = OnceLock::new();
+    let made = KERNEL.get_or_init(|| {
+        let body = "qmm<BITS, GROUP, NB, TILES, PAIRED, WARPS>(x, w, scales, biases, out, x_shape[0], \
+                    PAIRED ? w_shape[0] / 2 : w_shape[0], x_shape[1]);";
+        let inputs = [c"x", c"w", c"scales", c"biases"];
+        CudaKernel::new(c"mtplx_qmm", &inputs, &[c"out"], include_str!("qmm.cuh"), body).ok()
+    });
+    made.as_ref().ok_or_else(|| "the CUDA kernel qmm cannot be made".into())
+}
+
+/// Whether the kernel serves `x` `[m, in]` and `w` `[out, in]`.
+fn serves(x: &Array, w: &QuantizedWeight) -> bool {
+    let (bits, group) = (w.scheme.bits(), w.scheme.group_size());
+    let floats = |a: &Array| matches!(a.dtype(), Dtype::Bfloat16 | Dtype::Float16 | Dtype::Float32);
+    w.scheme.mode() == Mode::Affine
+        && matches!(bits, 4 | 8)
+        && matches!(group, 32 | 64 | 128)
+        && x.dtype() == Dtype::Bfloat16
+        && x.ndim() == 2
+        && w.packed.ndim() == 2
+        && (1..=MAX_ROWS).contains(&x.dim(0))
+        && floats(&w.scales)
+}
+
+/// `x w^T` `[m, out]`, or `None` where MLX's own product is to be used.
+pub fn product(x: &Array, w: &QuantizedWeight) -> Option<Result<Array>> {
+    (serves(x, w) && GATE.open(check)).then(|| launch(x, w, false))
+}
+
+/// `silu(gate) * up` `[m, out / 2]` of `x w^T` = `[gate | up]`, or `None` as for [`product`].
+pub fn swiglu(x: &Array, w: &QuantizedWeight) -> Option<Result<Array>> {
+    (serves(x, w) && GATE.open(check)).then(|| launch(x, w, true))
+}
+
+fn launch(x: &Array, w: &QuantizedWeight, paired: bool) -> Result<Array> {
+    let Some(biases) = &w.biases else { return Err("an affine weight without biases".into()) };
+    let (m, k, n) = (x.dim(0), x.dim(1), w.packed.dim(0) / if paired { 2 } else { 1 });
+    // Two tiles share what is read of x; with few weight rows, more blocks matter more.
+    let tiles = if paired || n >= 32 * 512 { 2 } else { 1 };
+    let rows = TILE * if paired { 1 } else { tiles };
+    let warps = if n < 8192 && k >= 8192 { 16 } else { 8 };
+    let blocks = (n + rows - 1) / rows;
+    let int = |name: &'static CStr, value: i32| (name, Constant::Int(value));
+    let constants = [
+        int(c"BITS", w.scheme.bits() as i32),
+        int(c"GROUP", w.scheme.group_size() as i32),
+        int(c"NB", (m + 7) / 8),
+        int(c"TILES", tiles),
+        (c"PAIRED", Constant::Bool(paired)),
+        int(c"WARPS", warps),
+    ];
+    let outputs = [(&[m, n][..], x.dtype())];
+    let threads = 32 * warps;
+    let launch =
+        Launch { outputs: &outputs, grid: [blocks * threads, 1, 1], block: [threads, 1, 1], constants: &constants };
+    Ok(kernel()?.launch(&[x, &w.packed, &w.scales, biases], &launch)?.remove(0))
+}
+
+/// Kernel against twin, on the smallest shapes that touch every branch.
+fn check() -> Result<(f32, f32)> {
+    let mut worst = 0f32;
+    for (seed, (bits, group, m)) in [(4, 64, 1), (4, 32, 5), (8, 64, 4), (8, 128, 9)].into_iter().enumerate() {
+        let (x, w) = sample(seed as u64, bits, group, [m, 64, 512])?;
+        worst = worst.max(relative_difference(&launch(&x, &w, false)?, &quantized_matmul(&x, &w)?)?);
+        worst = worst.max(relative_difference(&launch(&x, &w, true)?, &swiglu_twin(&x, &w)?)?);
+    }
+    Ok((worst, 0.02))
+}
+
+fn swiglu_twin(x: &Array, w: &QuantizedWeight) -> Result<Array> {
+    let both = quantized_matmul(x, w)?;
+    let half = both.dim(1) / 2;
+    silu(&slice_axis(&both, 1, 0, half)?)?.multiply(slice_axis(&both, 1, half, 2 * half)?)
+}
+
+/// Random rows `[m, k]` and a random packed weight `[n, k]`.
+fn sample(seed: u64, bits: usize, group: usize, [m, n, k]: [i32; 3]) -> Result<(Array, QuantizedWeight)> {
+    let x = random::normal::<f32>(&[m, k], None, None, &random::key(2 * seed)?)?.as_dtype(Dtype::Bfloat16)?;
+    let w = random::normal::<f32>(&[n, k], None, None, &random::key(2 * seed + 1)?)?.as_dtype(Dtype::Bfloat16)?;
+    let (packed, scales, biases) = ops::quantize(&w, group as i32, bits as i32)?;
+    let scheme = Scheme::new(Mode::Affine, bits, group).map_err(|error| mlx_rs::error::Exception::custom(error.to_string()))?;
+    Ok((x, QuantizedWeight { packed, scales, biases: Some(biases), scheme }))
+}

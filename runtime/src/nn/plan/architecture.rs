@@ -1,0 +1,60 @@
+//! An architecture whose models are plans: it states its descriptor and the plan that a configuration makes.
+
+use super::{DecoderPlan, MixerPlan};
+use crate::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture};
+use crate::artifact::{ArtifactError, Checkpoint, LoadError};
+use crate::forge::Rules;
+use crate::model::MtpModel;
+
+/// What is left to state where all layers attend; it makes an [`MtpArchitecture`].
+pub trait PlannedArchitecture: Send + Sync + 'static {
+    /// The plan of every layer's mixer.
+    type Mixer: MixerPlan<Mixer: 'static>;
+
+    /// The constant facts.
+    const DESCRIPTOR: Descriptor;
+
+    /// The model that `config.json` describes. The tensors are asked where it leaves something open.
+    ///
+    /// # Errors
+    /// Names the field, the value found and the one expected.
+    fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<Self::Mixer>, ArtifactError>;
+
+    /// Judges the draft head by the headers: the plan lists its tensors.
+    fn judge(plan: &DecoderPlan<Self::Mixer>, checkpoint: &Checkpoint) -> Head {
+        plan.head.detect(checkpoint)
+    }
+
+    /// What becomes of a checkpoint's tensors in an artifact.
+    ///
+    /// # Errors
+    /// As [`PlannedArchitecture::plan`].
+    fn forge_rules(plan: &DecoderPlan<Self::Mixer>, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
+        Ok(plan.forge_rules(checkpoint))
+    }
+}
+
+impl<A: PlannedArchitecture> MtpArchitecture for A {
+    fn descriptor(&self) -> &'static Descriptor {
+        const { &A::DESCRIPTOR }
+    }
+
+    fn detect(&self, checkpoint: &Checkpoint) -> Detection {
+        if !A::DESCRIPTOR.claims(checkpoint) {
+            return Detection::No;
+        }
+        let head = match A::plan(checkpoint) {
+            Ok(plan) => A::judge(&plan, checkpoint),
+            Err(_) => Head::unjudged(checkpoint),
+        };
+        Detection::Claimed { head }
+    }
+
+    fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
+        A::plan(checkpoint)?.load(checkpoint, options, A::DESCRIPTOR.max_depth)
+    }
+
+    fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
+        A::forge_rules(&A::plan(checkpoint)?, checkpoint)
+    }
+}

@@ -1,0 +1,188 @@
+//! `mtplx forge`: an artifact from a checkpoint, or from random weights.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use mtplx_runtime::artifact::Checkpoint;
+use mtplx_runtime::forge::{Control, HeadPolicy, Job, Outcome, POLICIES, Policy, Row, shapes};
+use mtplx_runtime::registry::Registry;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::run::on_interrupt;
+use crate::args::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
+use crate::engine;
+use crate::error::{Exit, Failure, stderr};
+use crate::terminal::Bytes;
+
+/// Largest policy or configuration file in bytes.
+const MAX_TEXT: u64 = 16 << 20;
+
+/// The whole result, as `--json` prints it.
+#[derive(Serialize)]
+struct Document<'a> {
+    architecture: &'static str,
+    policy: &'a str,
+    out: String,
+    dry_run: bool,
+    groups: &'a [Row],
+    left_out: &'a [String],
+    bytes_before: u64,
+    bytes_after: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    written: Option<Written>,
+}
+
+#[derive(Serialize)]
+struct Written {
+    #[serde(flatten)]
+    outcome: Outcome,
+    seconds: f64,
+}
+
+/// Plans, and unless that was all, writes.
+pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
+    if let Some(ForgeCommand::Synth(args)) = &args.command {
+        return synth(args);
+    }
+    let (Some(model), Some(out)) = (&args.checkpoint, &args.out) else {
+        return Err(Failure::usage("a checkpoint and a folder were expected", "see `mtplx forge --help`").into());
+    };
+    let policy = policy(&args.making)?;
+    let opened = engine::open(model)?;
+    let other = args.mtp_from.as_ref().map(engine::open).transpose()?;
+    let claim = Registry::linked().resolve(&opened.checkpoint)?;
+    let head = other.as_ref().map(|opened| &opened.checkpoint);
+    let job = Job::forge(claim.architecture, &opened.checkpoint, head, policy)?;
+    make(&job, claim.architecture.descriptor().id, out, &args.making)
+}
+
+fn synth(args: &SynthArgs) -> anyhow::Result<Exit> {
+    let policy = policy(&args.making)?;
+    let text = match shapes::config(&args.like) {
+        Some(config) => config.to_owned(),
+        None => read(Path::new(&args.like), || {
+            let names: Vec<&str> = shapes::names().collect();
+            format!("--like takes a config.json, or one of {}", names.join(", "))
+        })?,
+    };
+    // The name of the shape goes into the artifact: not its place.
+    let name = Path::new(&args.like).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let mut config: Value = serde_json::from_str(&text)
+        .map_err(|error| Failure::new(Exit::File, format!("{}: {error}", args.like)).hint("expected a config.json"))?;
+    if let Some(layers) = args.layers {
+        shapes::with_layers(&mut config, layers)
+            .map_err(|error| Failure::usage(error.to_string(), "give fewer layers"))?;
+    }
+    let Value::Object(config) = config else {
+        return Err(Failure::new(Exit::File, format!("{}: not an object", args.like))
+            .hint("expected a config.json")
+            .into());
+    };
+    let architecture = claimed(&args.like, &config)?;
+    let job = Job::synth(architecture, &name, config, policy, args.seed)?;
+    make(&job, architecture.descriptor().id, &args.out, &args.making)
+}
+
+fn claimed(
+    name: &str,
+    config: &Map<String, Value>,
+) -> anyhow::Result<&'static dyn mtplx_runtime::architecture::MtpArchitecture> {
+    let text = Value::Object(config.clone()).to_string();
+    let imagined = Checkpoint::of_config(name, text.as_bytes())?;
+    Ok(Registry::linked().resolve(&imagined)?.architecture)
+}
+
+/// The policy that was asked for.
+fn policy(args: &MakingArgs) -> anyhow::Result<Policy> {
+    let policy = match Policy::builtin(&args.policy) {
+        Some(policy) => policy,
+        None => {
+            let hint = || format!("--policy takes a TOML file, or one of {}", POLICIES.join(", "));
+            Policy::parse(&args.policy, &read(Path::new(&args.policy), hint)?)?
+        }
+    };
+    Ok(match args.head {
+        None => policy,
+        Some(Head::Int4) => policy.with_head(HeadPolicy::Int4),
+        Some(Head::Bf16) => policy.with_head(HeadPolicy::Bf16),
+    })
+}
+
+/// A small text file that was named on the command line.
+fn read(path: &Path, hint: impl Fn() -> String) -> anyhow::Result<String> {
+    let shown = path.display();
+    let fail = |error: io::Error| Failure::new(Exit::File, format!("{shown}: {error}")).hint(hint());
+    let metadata = fs::metadata(path).map_err(fail)?;
+    if !metadata.is_file() || metadata.len() > MAX_TEXT {
+        return Err(Failure::new(Exit::File, format!("{shown}: not a small file")).hint(hint()).into());
+    }
+    Ok(fs::read_to_string(path).map_err(fail)?)
+}
+
+fn make(job: &Job<'_>, architecture: &'static str, out: &Path, args: &MakingArgs) -> anyhow::Result<Exit> {
+    let plan = job.plan();
+    let groups = plan.table();
+    let mut document = Document {
+        architecture,
+        policy: plan.policy(),
+        out: out.display().to_string(),
+        dry_run: args.dry_run,
+        left_out: &plan.left_out,
+        bytes_before: groups.iter().map(|row| row.before).sum(),
+        bytes_after: plan.bytes(),
+        groups: &groups,
+        written: None,
+    };
+    if !args.dry_run {
+        let interrupt = on_interrupt()?;
+        let bar = Bytes::start(args.json);
+        let progress = |done: u64, all: u64| bar.update(done, all);
+        let started = Instant::now();
+        let outcome = job.run(out, &Control::new(&interrupt.0, &progress));
+        drop(bar);
+        let outcome = outcome?;
+        let seconds = started.elapsed().as_secs_f64();
+        summary(&mut stderr(), &outcome, started.elapsed(), out)?;
+        document.written = Some(Written { outcome, seconds });
+    }
+    let mut stdout = io::stdout().lock();
+    if !args.json {
+        table(&mut stdout, &document)?;
+    } else {
+        serde_json::to_writer_pretty(&mut stdout, &document).context("standard output")?;
+        writeln!(stdout)?;
+    }
+    Ok(Exit::Done)
+}
+
+/// The plan, for people.
+fn table(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
+    let Document { architecture, policy, groups, left_out, bytes_before, bytes_after, .. } = document;
+    writeln!(out, "{architecture}, policy {policy}")?;
+    writeln!(out, "{:<14}{:>8}{:>6}{:>7}{:>14}{:>14}", "group", "modules", "bits", "group", "before", "after")?;
+    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
+    for Row { group, bits, group_size, count, before, after } in *groups {
+        let size = group_size.map_or_else(|| "-".to_owned(), |size| size.to_string());
+        writeln!(out, "{group:<14}{count:>8}{bits:>6}{size:>7}{:>14}{:>14}", megabytes(*before), megabytes(*after))?;
+    }
+    writeln!(out, "{:<35}{:>14}{:>14}", "total", megabytes(*bytes_before), megabytes(*bytes_after))?;
+    match left_out.len() {
+        0 => Ok(()),
+        count => writeln!(out, "left out: {count} tensors that no part of the model reads"),
+    }
+}
+
+fn summary(out: &mut impl Write, outcome: &Outcome, time: Duration, path: &Path) -> io::Result<()> {
+    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+    let seconds = time.as_secs_f64();
+    let rate = gigabytes(outcome.bytes - outcome.resumed) / seconds.max(1e-9);
+    write!(out, "{:.2} GB in {seconds:.1} s ({rate:.2} GB/s)", gigabytes(outcome.bytes))?;
+    if outcome.resumed > 0 {
+        write!(out, ", {:.2} GB of it from an earlier run", gigabytes(outcome.resumed))?;
+    }
+    writeln!(out, ": {}", path.display())
+}

@@ -1,0 +1,484 @@
+//! `mtplx forge`: what it writes is what mlx-lm and this program's own loaders read, and nothing else is left behind.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use mtplx_arch_qwen3_next::Qwen3Next;
+use mtplx_runtime::artifact::Checkpoint;
+use mtplx_runtime::forge::{Control, ForgeError, Job, Policy};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::command::{copy, fails, fixture, json as run_json, model, run};
+
+/// mlx-lm's own choices for the vendored 4-bit artifacts.
+const Q4G32: &str = "name = \"q4g32\"\nbits = 4\ngroup_size = 32\n";
+
+/// A folder to forge into, with a policy file in it.
+struct Bench(TempDir);
+
+impl Bench {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn policy(&self, text: &str) -> String {
+        let path = self.0.path().join("policy.toml");
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    fn out(&self) -> String {
+        self.0.path().join("out").display().to_string()
+    }
+
+    fn forge(&self, source: &str, args: &[&str]) -> Value {
+        run_json(&[&["forge", source, &self.out(), "--json"], args].concat())
+    }
+
+    /// What is beside the policy file.
+    fn entries(&self) -> Vec<String> {
+        let names = fs::read_dir(self.0.path()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<_> = names.filter(|name| name != "policy.toml").collect();
+        names.sort();
+        names
+    }
+}
+
+type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+
+fn tensors(dir: impl AsRef<Path>, file: &str) -> Tensors {
+    let bytes = fs::read(dir.as_ref().join(file)).unwrap();
+    let tensors = SafeTensors::deserialize(&bytes).unwrap();
+    tensors.iter().map(|(n, v)| (n.to_owned(), (v.dtype(), v.shape().to_vec(), v.data().to_vec()))).collect()
+}
+
+fn write(dir: &Path, file: &str, tensors: &Tensors) {
+    let views = tensors
+        .iter()
+        .map(|(name, (dtype, shape, bytes))| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    safetensors::serialize_to_file(views, None, &dir.join(file)).unwrap();
+}
+
+fn edit(file: &Path, change: impl FnOnce(&mut Value)) {
+    let mut value: Value = serde_json::from_slice(&fs::read(file).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(file, value.to_string()).unwrap();
+}
+
+/// The vendored artifact was converted by mlx-lm, its head by hand.
+#[test]
+fn writes_what_mlx_lm_writes_bit_for_bit() {
+    let bench = Bench::new();
+    bench.forge(&model("trained_qwen3_5"), &["--policy", &bench.policy(Q4G32)]);
+    for file in ["model.safetensors", "mtp.safetensors"] {
+        let (ours, theirs) = (tensors(bench.out(), file), tensors(fixture("trained_qwen3_5/mlx_q4g32"), file));
+        assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+        let differ: Vec<&String> = ours.keys().filter(|&name| ours[name] != theirs[name]).collect();
+        assert!(differ.is_empty(), "{differ:?}");
+    }
+    assert_eq!(bench.entries(), ["out"]);
+}
+
+/// With 1 + w kept in f32, nothing is lost at all: the checkpoint's own expected tensors fit the artifact.
+#[test]
+fn unpacked_artifacts_compute_what_the_checkpoint_does() {
+    let raw = ["deepseek_v3_bf16", "glm4_moe_air_bf16", "mimo_bf16", "minimax_m2_bf16", "qwen3_5_dense_bf16"];
+    for name in raw {
+        let bench = Bench::new();
+        let policy = bench.policy("name = \"exact\"\nkeep = true\nnorms = \"f32\"\n");
+        bench.forge(&model(name), &["--policy", &policy]);
+        let reference = fixture(name).join("golden.safetensors").display().to_string();
+        let report = run_json(&["parity", &bench.out(), &reference, "--json"]);
+        assert_eq!(report["passed"], true, "{name}: {report:#}");
+        assert_eq!(report["skipped"].as_array().unwrap().len(), 0, "{name}: {report:#}");
+    }
+}
+
+/// Every family in 4 bits: the head drafts, and greedy text is the same with and without it.
+#[test]
+fn packed_artifacts_of_every_family_draft_and_agree_with_plain_decoding() {
+    for name in ["deepseek_v3_bf16", "glm4_moe_air_bf16", "mimo_bf16", "minimax_m2_bf16", "trained_qwen3_5"] {
+        let bench = Bench::new();
+        let document = bench.forge(&model(name), &["--policy", "gdn8-speed4"]);
+        assert!(document["bytes_after"].as_u64() < document["bytes_before"].as_u64(), "{document:#}");
+        let args =
+            ["run", "x", "--raw", "--model", &bench.out(), "--temperature", "0", "-n", "12", "--ignore-eos", "--json"];
+        let tokens = |extra: &[&str]| run_json(&[&args, extra].concat())["token_ids"].clone();
+        let drafted = tokens(&["--mtp-depth", "2"]);
+        assert!(drafted.is_array() && drafted == tokens(&["--no-mtp"]), "{name}: {drafted}");
+    }
+}
+
+#[test]
+fn the_small_files_say_what_was_done_and_not_where() {
+    let bench = Bench::new();
+    bench.forge(&model("trained_qwen3_5"), &["--policy", "gdn8-speed4"]);
+    let read = |name: &str| fs::read_to_string(Path::new(&bench.out()).join(name)).unwrap();
+    for name in ["config.json", "mtplx_runtime.json", "model.safetensors.index.json"] {
+        let place = env!("CARGO_MANIFEST_DIR");
+        assert!(!read(name).contains(place) && !read(name).contains(&bench.out()), "{name}");
+    }
+    let config: Value = serde_json::from_str(&read("config.json")).unwrap();
+    let gdn = &config["quantization"]["language_model.model.layers.0.linear_attn.out_proj"];
+    assert_eq!(*gdn, json!({"group_size": 64, "bits": 8, "mode": "affine"}));
+    assert_eq!(config["mtplx_mtp_quantization"]["norm_encoding"], "absolute");
+    let contract: Value = serde_json::from_str(&read("mtplx_runtime.json")).unwrap();
+    assert_eq!(contract["exactness_baseline"]["status"], "pending");
+    let provenance = &contract["forge_provenance"];
+    assert_eq!(
+        (&provenance["source"]["name"], &provenance["policy"]),
+        (&json!("trained_qwen3_5"), &json!("gdn8-speed4"))
+    );
+    assert_eq!(provenance["source"]["files"]["model.safetensors"]["header_sha256"].as_str().unwrap().len(), 64);
+    assert_eq!(read("tokenizer.json"), fs::read_to_string(fixture("trained_qwen3_5/tokenizer.json")).unwrap());
+    // 15 tensors, and scales and biases of the seven linears.
+    assert_eq!(tensors(bench.out(), "mtp.safetensors").len(), 29);
+}
+
+#[test]
+fn the_head_can_be_left_unpacked() {
+    let bench = Bench::new();
+    bench.forge(&model("trained_qwen3_5"), &["--policy", "flat4", "--head", "bf16"]);
+    assert_eq!(tensors(bench.out(), "mtp.safetensors").len(), 15);
+    let again = Bench::new();
+    again.forge(&model("trained_qwen3_5"), &["--policy", "bf16", "--head", "int4"]);
+    assert_eq!(tensors(again.out(), "mtp.safetensors").len(), 29);
+}
+
+#[test]
+fn a_dry_run_writes_nothing() {
+    let bench = Bench::new();
+    let ran = run(&["forge", &model("trained_qwen3_5"), &bench.out(), "--policy", "flat4", "--dry-run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    insta::assert_snapshot!(ran.stdout);
+    assert!(bench.entries().is_empty());
+}
+
+/// The same numbers in fp8 with scales and in bf16 give the same artifact.
+#[test]
+fn fp8_sources_are_unscaled() {
+    let value = |code: u8| {
+        let magnitude = half::f16::from_bits(u16::from(code & 0x7f) << 7).to_f32() * 256.0;
+        if code & 0x80 == 0 { magnitude } else { -magnitude }
+    };
+    let source = fixture("deepseek_v3_bf16");
+    let (mut packed, mut plain) = (tensors(&source, "model.safetensors"), Tensors::new());
+    let linears: Vec<String> = packed
+        .iter()
+        .filter(|(name, (_, shape, _))| shape.len() == 2 && name.ends_with("_proj.weight") && !name.contains("eh_proj"))
+        .map(|(name, _)| name.clone())
+        .collect();
+    for name in &linears {
+        let (_, shape, bytes) = packed[name].clone();
+        let grid = [shape[0].div_ceil(128), shape[1].div_ceil(128)];
+        let scales: Vec<f32> = (0..grid[0] * grid[1]).map(|block| 0.001 * (block + 1) as f32).collect();
+        // Any codes serve; NaN does not.
+        let codes: Vec<u8> = bytes.chunks(2).map(|two| if two[0] & 0x7f == 0x7f { 0 } else { two[0] }).collect();
+        let unscaled = codes.iter().enumerate().flat_map(|(at, &code)| {
+            let (row, column) = (at / shape[1], at % shape[1]);
+            half::bf16::from_f32(value(code) * scales[row / 128 * grid[1] + column / 128]).to_le_bytes()
+        });
+        plain.insert(name.clone(), (Dtype::BF16, shape.clone(), unscaled.collect()));
+        packed.insert(name.clone(), (Dtype::F8_E4M3, shape, codes));
+        let scales = scales.iter().flat_map(|scale| scale.to_le_bytes()).collect();
+        packed.insert(format!("{name}_scale_inv"), (Dtype::F32, grid.to_vec(), scales));
+    }
+    for (name, tensor) in &packed {
+        if tensor.0 == Dtype::BF16 {
+            plain.insert(name.clone(), tensor.clone());
+        }
+    }
+    plain.retain(|name, _| !name.ends_with("_scale_inv"));
+    packed.iter().filter(|(n, t)| t.0 == Dtype::F32 && !n.ends_with("_scale_inv")).for_each(|(name, tensor)| {
+        plain.insert(name.clone(), tensor.clone());
+    });
+
+    let made: Vec<Tensors> = [(&packed, true), (&plain, false)]
+        .into_iter()
+        .map(|(tensors_of, fp8)| {
+            let (checkpoint, bench) = (copy("deepseek_v3_bf16"), Bench::new());
+            write(checkpoint.path(), "model.safetensors", tensors_of);
+            if fp8 {
+                edit(&checkpoint.path().join("config.json"), |config| {
+                    config["quantization_config"] =
+                        json!({"quant_method": "fp8", "fmt": "e4m3", "weight_block_size": [128, 128]});
+                });
+            }
+            bench.forge(checkpoint.path().to_str().unwrap(), &["--policy", "flat4"]);
+            let config = fs::read_to_string(Path::new(&bench.out()).join("config.json")).unwrap();
+            assert!(!config.contains("fp8"), "{config}");
+            let mut all = tensors(bench.out(), "model.safetensors");
+            all.extend(tensors(bench.out(), "mtp.safetensors"));
+            all
+        })
+        .collect();
+    assert!(linears.len() > 20 && made[0] == made[1]);
+}
+
+#[test]
+fn a_missing_head_is_named_and_can_be_grafted() {
+    let headless = copy("trained_qwen3_5");
+    let mut all = tensors(headless.path(), "model.safetensors");
+    all.retain(|name, _| !name.starts_with("mtp."));
+    write(headless.path(), "model.safetensors", &all);
+    let (source, bench) = (headless.path().to_str().unwrap(), Bench::new());
+
+    let (error, hint) = fails(&["forge", source, &bench.out()], 3);
+    for name in ["mtp.fc.weight", "mtp.layers.0.self_attn.q_norm.weight", "mtp.norm.weight"] {
+        assert!(error.contains(name), "{error}");
+    }
+    assert!(hint.contains("--mtp-from"), "{hint}");
+    assert!(bench.entries().is_empty());
+
+    let policy = bench.policy(Q4G32);
+    bench.forge(source, &["--policy", &policy, "--mtp-from", &model("trained_qwen3_5")]);
+    let theirs = tensors(fixture("trained_qwen3_5/mlx_q4g32"), "mtp.safetensors");
+    assert!(tensors(bench.out(), "mtp.safetensors") == theirs);
+    let contract = fs::read_to_string(Path::new(&bench.out()).join("mtplx_runtime.json")).unwrap();
+    let contract: Value = serde_json::from_str(&contract).unwrap();
+    assert_eq!(contract["forge_provenance"]["mtp_from"]["name"], "trained_qwen3_5");
+
+    let out = Bench::new();
+    let (error, _) = fails(&["forge", source, &out.out(), "--mtp-from", &model("qwen3_5_dense_bf16")], 4);
+    assert!(error.contains("hidden_size: 64: the trunk has 128"), "{error}");
+    let (error, _) = fails(&["forge", source, &out.out(), "--mtp-from", &model("mimo_bf16")], 4);
+    assert!(error.contains("model_type: mimo: the trunk has qwen3_5"), "{error}");
+    assert!(out.entries().is_empty());
+}
+
+#[test]
+fn what_it_refuses() {
+    let bench = Bench::new();
+    let out = bench.out();
+    let (error, _) = fails(&["forge", &model("trained_qwen3_5/mlx_q4g32"), &out], 4);
+    assert!(error.contains("config.json: packed already"), "{error}");
+
+    let partial = copy("mimo_bf16");
+    let mut all = tensors(partial.path(), "model.safetensors");
+    all.remove("model.layers.1.mlp.up_proj.weight");
+    write(partial.path(), "model.safetensors", &all);
+    let (error, _) = fails(&["forge", partial.path().to_str().unwrap(), &out], 5);
+    assert!(error.contains("missing model.layers.1.mlp.up_proj.weight"), "{error}");
+
+    let taken = tempfile::tempdir().unwrap();
+    let (error, _) = fails(&["forge", &model("mimo_bf16"), taken.path().to_str().unwrap()], 2);
+    assert!(error.ends_with("exists already"), "{error}");
+    let (error, hint) = fails(&["forge", &model("mimo_bf16"), &out, "--policy", "none"], 5);
+    assert!(error.starts_with("none: ") && hint.contains("flat4"), "{error} {hint}");
+    let policy = bench.policy("name = \"x\"\nbits = 9\n");
+    let (error, _) = fails(&["forge", &model("mimo_bf16"), &out, "--policy", &policy], 2);
+    assert!(error.contains("policy.toml: bits: affine 9-bit group 64: MLX has"), "{error}");
+    let (error, _) = fails(&["forge", "synth", "--like", "no-such-model", &out], 5);
+    assert!(error.starts_with("no-such-model: "), "{error}");
+    let (error, _) = fails(&["forge", "synth", "--like", "qwen3.5-4b", "--layers", "33", &out], 2);
+    assert!(error.contains("33: expected 1 to 32"), "{error}");
+    // Somebody else's folder where the work would go.
+    let hidden = bench.0.path().join(".out.forging");
+    fs::create_dir(&hidden).unwrap();
+    fs::write(hidden.join("diary.txt"), "x").unwrap();
+    let (error, _) = fails(&["forge", &model("mimo_bf16"), &out], 2);
+    assert!(error.contains(".out.forging: "), "{error}");
+    assert_eq!(fs::read_to_string(hidden.join("diary.txt")).unwrap(), "x");
+}
+
+#[test]
+fn vision_parts_are_copied_as_they_are() {
+    let (checkpoint, bench) = (copy("qwen3_5_dense_bf16"), Bench::new());
+    let mut all = tensors(checkpoint.path(), "model.safetensors");
+    let patch = (Dtype::BF16, vec![3, 5], (0..30).collect::<Vec<u8>>());
+    all.insert("model.visual.patch_embed.proj.weight".to_owned(), patch.clone());
+    write(checkpoint.path(), "model.safetensors", &all);
+    let document = bench.forge(checkpoint.path().to_str().unwrap(), &["--policy", "flat4"]);
+    let vision = document["groups"].as_array().unwrap().iter().find(|row| row["group"] == "vision").unwrap();
+    assert_eq!((&vision["count"], &vision["after"]), (&json!(1), &json!(30)));
+    let copied = tensors(bench.out(), "model-vision-00001-of-00001.safetensors");
+    assert_eq!(copied["model.visual.patch_embed.proj.weight"], patch);
+    assert_eq!(run(&["run", "x", "--model", &bench.out(), "-n", "1"]).code, 0);
+}
+
+/// The work of `forge`, stopped or starved at will.
+fn job(checkpoint: &Checkpoint) -> Job<'_> {
+    Job::forge(&Qwen3Next, checkpoint, None, Policy::builtin("flat4").unwrap()).unwrap()
+}
+
+/// All files of a folder.
+fn contents(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let files = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    files.map(|path| (path.file_name().unwrap().to_str().unwrap().to_owned(), fs::read(&path).unwrap())).collect()
+}
+
+#[test]
+fn an_interrupted_forge_leaves_nothing_that_loads_and_goes_on() {
+    let checkpoint = Checkpoint::open(&fixture("trained_qwen3_5")).unwrap();
+    let job = job(&checkpoint);
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, out) = (dir.path().join("whole"), dir.path().join("out"));
+    let (never, quiet) = (AtomicBool::new(false), |_, _| {});
+    job.run(&whole, &Control::new(&never, &quiet)).unwrap();
+
+    // Stopped in the first file, then in the second.
+    let trunk = fs::metadata(whole.join("model.safetensors")).unwrap().len();
+    for limit in [1, trunk] {
+        let cancel = AtomicBool::new(false);
+        let progress = |done: u64, _| cancel.store(done > limit, Ordering::Relaxed);
+        let error = job.run(&out, &Control::new(&cancel, &progress)).unwrap_err();
+        assert!(matches!(error, ForgeError::Interrupted), "{error}");
+        assert!(!out.exists());
+        let work = dir.path().join(".out.forging");
+        assert!(Checkpoint::open(&work).is_err(), "what is left does not load");
+    }
+    // A crash may leave anything in the file that it was at.
+    fs::write(dir.path().join(".out.forging/mtp.safetensors"), "half a file").unwrap();
+    let outcome = job.run(&out, &Control::new(&never, &quiet)).unwrap();
+    assert_eq!(outcome.resumed, trunk, "the first file was finished and kept");
+    assert!(contents(&out) == contents(&whole), "the same bytes as without interruptions");
+    assert!(!dir.path().join(".out.forging").exists());
+}
+
+#[test]
+fn a_finished_file_that_was_damaged_is_made_again() {
+    let checkpoint = Checkpoint::open(&fixture("trained_qwen3_5")).unwrap();
+    let job = job(&checkpoint);
+    let dir = tempfile::tempdir().unwrap();
+    let (whole, out) = (dir.path().join("whole"), dir.path().join("out"));
+    job.run(&whole, &Control::new(&AtomicBool::new(false), &|_, _| {})).unwrap();
+    let trunk = fs::metadata(whole.join("model.safetensors")).unwrap().len();
+    let cancel = AtomicBool::new(false);
+    let in_the_second = |done: u64, _| cancel.store(done > trunk, Ordering::Relaxed);
+    job.run(&out, &Control::new(&cancel, &in_the_second)).unwrap_err();
+    let shard = dir.path().join(".out.forging/model.safetensors");
+    let mut bytes = fs::read(&shard).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    let never = AtomicBool::new(false);
+    assert_eq!(job.run(&out, &Control::new(&never, &|_, _| {})).unwrap().resumed, 0);
+}
+
+#[test]
+fn a_full_disk_is_refused_before_anything_is_written() {
+    let checkpoint = Checkpoint::open(&fixture("trained_qwen3_5")).unwrap();
+    let job = job(&checkpoint);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let (never, quiet) = (AtomicBool::new(false), |_, _| {});
+    let control = Control { free_space: &|_| Ok(job.plan().bytes()), ..Control::new(&never, &quiet) };
+    let error = job.run(&out, &control).unwrap_err();
+    assert!(matches!(error, ForgeError::DiskFull { .. }), "{error}");
+    assert!(error.to_string().contains("0.00 GB free, 0.07 GB needed"), "{error}");
+    let left = contents(&dir.path().join(".out.forging"));
+    assert!(!left.keys().any(|name| name.ends_with(".safetensors")), "{:?}", left.keys());
+}
+
+#[test]
+fn synthetic_artifacts_run_and_repeat() {
+    let bench = Bench::new();
+    let config = fixture("qwen3_5_moe/mlx_q4g32/config.json");
+    let shape = bench.0.path().join("shape.json");
+    fs::copy(&config, &shape).unwrap();
+    edit(&shape, |config| {
+        for field in ["quantization", "quantization_config", "mtplx_mtp_quantization", "mlx_lm_extra_tensors"] {
+            config.as_object_mut().unwrap().remove(field);
+        }
+    });
+    let synth = |name: &str, extra: &[&str]| {
+        let out = bench.0.path().join(name).display().to_string();
+        let args = ["forge", "synth", "--like", shape.to_str().unwrap(), &out, "--policy", "flat4", "--json"];
+        run_json(&[&args, extra].concat());
+        out
+    };
+    let (one, same, other) = (synth("one", &[]), synth("same", &[]), synth("other", &["--seed", "1"]));
+    let weights = |out: &str| fs::read(Path::new(out).join("model.safetensors")).unwrap();
+    assert!(weights(&one) == weights(&same) && weights(&one) != weights(&other));
+    let document =
+        run_json(&["run", "hello", "--model", &one, "--temperature", "0", "-n", "8", "--ignore-eos", "--json"]);
+    assert_eq!(document["token_ids"].as_array().unwrap().len(), 8, "{document:#}");
+}
+
+/// Every shape can be planned, in any number of layers.
+#[test]
+fn shapes() {
+    let sizes: Vec<String> = mtplx_runtime::forge::shapes::names()
+        .map(|name| {
+            let args = ["forge", "synth", "--like", name, "nowhere", "--policy", "flat4", "--dry-run", "--json"];
+            let document = run_json(&args);
+            let short = run_json(&[&args[..], &["--layers", "4"]].concat());
+            assert!(short["bytes_after"].as_u64() < document["bytes_after"].as_u64());
+            format!("{name} {:.1} GB", document["bytes_after"].as_f64().unwrap() / 1e9)
+        })
+        .collect();
+    insta::assert_snapshot!(sizes.join("\n"), @"
+    qwen3.6-27b 15.4 GB
+    qwen3.5-4b 2.5 GB
+    qwen3-next-80b 45.8 GB
+    deepseek-v3 384.3 GB
+    glm-4.5-air 61.5 GB
+    mimo-7b 4.5 GB
+    minimax-m2 135.0 GB
+    ");
+}
+
+/// A build of somebody else's, packed and without its head: it gets a head, and keeps every bit of its trunk.
+#[test]
+fn a_packed_build_gets_its_head_back() {
+    let (build, bench) = (copy("trained_qwen3_5/mlx_q4g32"), Bench::new());
+    fs::remove_file(build.path().join("mtp.safetensors")).unwrap();
+    edit(&build.path().join("config.json"), |config| {
+        for field in ["mtplx_mtp_quantization", "mlx_lm_extra_tensors"] {
+            config.as_object_mut().unwrap().remove(field);
+        }
+    });
+    let source = build.path().to_str().unwrap();
+    let from = ["--mtp-from", &model("trained_qwen3_5")];
+    let (_, hint) = fails(&["forge", source, &bench.out(), from[0], from[1]], 4);
+    assert!(hint.contains("--policy as-is"), "{hint}");
+
+    bench.forge(source, &["--policy", "as-is", "--head", "int4", from[0], from[1]]);
+    let trunk = |dir: &Path| tensors(dir, "model.safetensors");
+    assert!(trunk(Path::new(&bench.out())) == trunk(build.path()));
+    assert_eq!(tensors(bench.out(), "mtp.safetensors").len(), 29);
+    let args =
+        ["run", "fn main() {", "--raw", "--model", &bench.out(), "--temperature", "0", "-n", "24", "--ignore-eos"];
+    let document = run_json(&[&args[..], &["--mtp-depth", "1", "--json"]].concat());
+    let accepted = document["stats"]["accepted_by_depth"][0].as_u64();
+    assert!(accepted > Some(0), "a trained head drafts for the trunk that it was trained with: {document:#}");
+    // The whole of it again, head and all.
+    let again = Bench::new();
+    again.forge(&bench.out(), &["--policy", "as-is"]);
+    for file in ["model.safetensors", "mtp.safetensors"] {
+        assert!(tensors(bench.out(), file) == tensors(again.out(), file), "{file}");
+    }
+}
+
+/// Names, shapes and types of vendored artifacts that mlx-lm converted: from their configurations alone come the same.
+#[test]
+fn names_and_shapes_are_those_of_mlx_lm() {
+    for name in ["deepseek_v3", "glm4_moe", "qwen3_5_dense", "qwen3_5_moe", "qwen3_next_moe", "trained_qwen3_5"] {
+        let (theirs, bench) = (fixture(name).join("mlx_q4g32"), Bench::new());
+        let mut config: Value = serde_json::from_slice(&fs::read(theirs.join("config.json")).unwrap()).unwrap();
+        for field in ["quantization", "quantization_config", "mtplx_mtp_quantization", "mlx_lm_extra_tensors"] {
+            config.as_object_mut().unwrap().remove(field);
+        }
+        if name == "qwen3_next_moe" {
+            // Qwen3-Next announces its head by tensors alone.
+            config["num_nextn_predict_layers"] = json!(1);
+        }
+        let shape = bench.0.path().join("shape.json");
+        fs::write(&shape, config.to_string()).unwrap();
+        let routers = "[[rule]]\ngroups = [\"router\"]\nbits = 8\ngroup_size = 64\n[[rule]]\ngroups = [\"mtp_router\"]\nkeep = true\n";
+        let policy = bench.policy(&format!("{Q4G32}dense = \"f32\"\n{routers}"));
+        run_json(&["forge", "synth", "--like", shape.to_str().unwrap(), &bench.out(), "--policy", &policy, "--json"]);
+        let list = |dir: &Path, file: &str| -> Vec<(String, Dtype, Vec<usize>)> {
+            let read = tensors(dir, file).into_iter().map(|(name, (dtype, shape, _))| (name, dtype, shape));
+            // A copy of the trunk's head, which nothing reads.
+            read.filter(|(name, ..)| !name.contains("shared_head_head")).collect()
+        };
+        for file in ["model.safetensors", "mtp.safetensors"] {
+            assert_eq!(list(Path::new(&bench.out()), file), list(&theirs, file), "{name}");
+        }
+    }
+}

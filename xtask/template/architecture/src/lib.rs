@@ -1,0 +1,39 @@
+//! The new-arch family (`new_arch`). FILL IN: what it is made of, and the sources this was read from.
+
+mod config;
+mod draft_head;
+mod trunk;
+mod weights;
+
+use mtplx_runtime::architecture::{Descriptor, Tier};
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, PlannedArchitecture};
+use mtplx_runtime::register_architecture;
+
+/// The new-arch family.
+pub struct NewArch;
+
+register_architecture!(&NewArch);
+
+impl PlannedArchitecture for NewArch {
+    type Mixer = AttentionPlan;
+
+    const DESCRIPTOR: Descriptor = Descriptor {
+        id: "new-arch-mtp",
+        // FILL IN: the name that people know it by.
+        name: "new-arch",
+        // FILL IN: `model_type` of its config.json, word for word. No other architecture may claim it.
+        model_types: &["new_arch"],
+        tier: Tier::Recognized,
+        max_depth: 8,
+        crate_name: env!("CARGO_PKG_NAME"),
+        crate_version: env!("CARGO_PKG_VERSION"),
+    };
+
+    fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
+        weights::plan(checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests;
