@@ -18,16 +18,20 @@
 static ALLOCATOR: mtplx_runtime::mlx::BudgetAllocator = mtplx_runtime::mlx::BudgetAllocator;
 
 mod args;
+mod bench;
 mod builtin;
 mod commands;
 mod disk;
 mod engine;
 mod error;
+mod home;
 mod hub;
+mod machine;
 mod settings;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod tuned;
 
 use std::process::ExitCode;
 
@@ -64,9 +68,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         _ if cli.version => commands::version(),
         Some(Command::Run(args)) => commands::run(&args),
+        Some(Command::Inspect(args)) => commands::inspect(&args),
+        Some(Command::Verify(args)) => commands::verify(&args),
         Some(Command::Forge(args)) => commands::forge(&args),
         Some(Command::Archs(args)) => commands::archs(&args),
         Some(Command::Parity(args)) => commands::parity(&args),
+        Some(Command::Bench(args)) => commands::bench(&args),
+        Some(Command::Tune(args)) => commands::tune(&args),
         Some(Command::Pull(args)) => commands::pull(&args),
         Some(Command::Models(args)) => commands::models(&args),
         Some(Command::Remove(args)) => commands::remove(&args),

@@ -2,6 +2,7 @@
 //!
 //! One binary, because each integration-test binary links MLX again.
 
+mod bench;
 mod command;
 mod damage;
 mod forge;
@@ -11,3 +12,5 @@ mod help;
 mod hub;
 mod parity;
 mod prompts;
+mod tune;
+mod verify;

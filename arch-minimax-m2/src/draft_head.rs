@@ -17,16 +17,16 @@ pub(crate) fn plan(config: &Config) -> HeadPlan<AttentionPlan> {
     HeadPlan { names: HeadNames::DEEPSEEK, first: config.common.layers, order: ConcatOrder::EmbeddingHidden, layers }
 }
 
-/// Judges the head; where nothing of it was published, says so in place of thousands of names.
+/// Judges the head; where there is nothing of it, as in all that was published, says so in place of thousands of names.
 pub(crate) fn judge(head: &HeadPlan<AttentionPlan>, checkpoint: &Checkpoint) -> Head {
     let modules = head.layers.len();
     if modules == 0 || *checkpoint.head_source() != HeadSource::None {
         return head.detect(checkpoint);
     }
-    let lacking = |module: usize| {
-        let layer = head.first + module;
-        let which = format!("MTP module {} of {modules}", module + 1);
-        format!("model.layers.{layer}.* ({which}: config.json announces it, MiniMax has published no weights of it)")
-    };
-    Head::Incomplete { missing: (0..modules).map(lacking).collect(), misshapen: Vec::new() }
+    let modules = if modules == 1 { "an MTP module".to_owned() } else { format!("{modules} MTP modules") };
+    let missing = format!(
+        "model.layers.{}.* (config.json announces {modules}, the checkpoint carries none; MiniMax has published none)",
+        head.first
+    );
+    Head::Incomplete { missing: vec![missing], misshapen: Vec::new() }
 }

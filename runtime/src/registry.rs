@@ -1,8 +1,9 @@
 //! Which architectures there are. Only [`Registry::linked`] touches `inventory`.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::architecture::{Detection, Head, MtpArchitecture};
+use crate::architecture::{Descriptor, Detection, Head, MtpArchitecture};
 use crate::artifact::Checkpoint;
 
 /// An entry that [`crate::register_architecture!`] submits.
@@ -73,6 +74,11 @@ impl fmt::Display for ResolveError {
 
 impl std::error::Error for ResolveError {}
 
+/// An architecture's id, crate and version.
+fn claimant(descriptor: &Descriptor) -> String {
+    format!("{} ({} {})", descriptor.id, descriptor.crate_name, descriptor.crate_version)
+}
+
 impl Registry {
     /// What the linker kept, in the order of their ids.
     pub fn linked() -> Self {
@@ -89,6 +95,17 @@ impl Registry {
     /// The architectures, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = &'static dyn MtpArchitecture> + '_ {
         self.list.iter().copied()
+    }
+
+    /// Model types that several architectures list, each with their ids and crates: no checkpoint of them can be resolved.
+    pub fn conflicts(&self) -> Vec<(&'static str, Vec<String>)> {
+        let mut claims: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+        for descriptor in self.iter().map(MtpArchitecture::descriptor) {
+            for model_type in descriptor.model_types {
+                claims.entry(model_type).or_default().push(claimant(descriptor));
+            }
+        }
+        claims.into_iter().filter(|(_, claimants)| claimants.len() > 1).collect()
     }
 
     /// The one architecture that claims `checkpoint`.
@@ -112,11 +129,7 @@ impl Registry {
             }),
             _ => Err(ResolveError::Ambiguous {
                 model_type: model_type(),
-                claimants: claims
-                    .iter()
-                    .map(|c| c.architecture.descriptor())
-                    .map(|d| format!("{} ({} {})", d.id, d.crate_name, d.crate_version))
-                    .collect(),
+                claimants: claims.iter().map(|claim| claimant(claim.architecture.descriptor())).collect(),
             }),
         }
     }

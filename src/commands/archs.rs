@@ -6,11 +6,18 @@ use mtplx_runtime::architecture::{Descriptor, Tier};
 use mtplx_runtime::registry::Registry;
 
 use crate::args::ArchsArgs;
-use crate::error::Exit;
+use crate::error::{Exit, warn};
 
 /// Lists them, for people or as JSON.
 pub fn archs(args: &ArchsArgs) -> anyhow::Result<Exit> {
-    let linked: Vec<&Descriptor> = Registry::linked().iter().map(|architecture| architecture.descriptor()).collect();
+    let registry = Registry::linked();
+    let linked: Vec<&Descriptor> = registry.iter().map(|architecture| architecture.descriptor()).collect();
+    if linked.is_empty() {
+        warn("no architecture is linked: a program has those that its crate names, `use my_architecture as _;`");
+    }
+    for (model_type, claimants) in registry.conflicts() {
+        warn(&format!("no checkpoint of \"{model_type}\" runs: it is claimed by {}", claimants.join(" and ")));
+    }
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &linked)?;

@@ -4,12 +4,12 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use mtplx_runtime::artifact::{Checkpoint, assess};
-use mtplx_runtime::registry::Registry;
+use mtplx_runtime::artifact::Checkpoint;
 use serde::Serialize;
 
 use crate::args::ModelsArgs;
 use crate::disk;
+use crate::engine;
 use crate::error::{Exit, stderr};
 use crate::hub::{Cache, Repository, Snapshot};
 
@@ -37,11 +37,10 @@ const INCOMPATIBLE: &str = "incompatible";
 /// Lists them.
 pub fn models(args: &ModelsArgs) -> anyhow::Result<Exit> {
     let cache = Cache::of_user()?;
-    let registry = Registry::linked();
     let mut rows = Vec::new();
     for repository in cache.repositories()? {
         for snapshot in repository.snapshots()? {
-            rows.push(judge(&repository, &snapshot, &registry)?);
+            rows.push(judge(&repository, &snapshot)?);
         }
     }
     let all = rows.len();
@@ -63,13 +62,13 @@ pub fn models(args: &ModelsArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// Headers and configuration only: no weight is read.
-fn judge(repository: &Repository, snapshot: &Snapshot, registry: &Registry) -> anyhow::Result<Row> {
+/// By headers and configuration; weights are hashed only where evidence for them depends on it, and once.
+fn judge(repository: &Repository, snapshot: &Snapshot) -> anyhow::Result<Row> {
     let (verdict, architecture, why) = match Checkpoint::open(&snapshot.dir) {
         Err(error) if error.is_missing_or_damaged() => ("damaged", None, Some(error.to_string())),
         Err(error) => (INCOMPATIBLE, None, Some(error.to_string())),
         Ok(checkpoint) => {
-            let assessment = assess(&checkpoint, registry);
+            let assessment = engine::judge(&checkpoint, false);
             let name = assessment.verdict.name();
             let why = (name != "verified").then(|| assessment.verdict.to_string());
             (name, assessment.claim, why)

@@ -9,6 +9,7 @@ mod report;
 mod run;
 mod setup;
 mod test;
+mod third_party;
 mod tidy;
 
 use std::{

@@ -50,13 +50,13 @@ pub fn build(root: &Path, command: &str, cargo: &[&str], rustc: &[String]) -> Re
     }
     // Progress and errors are for the terminal; the messages are for us.
     let messages = process::output(build.stderr(Stdio::inherit()))?;
-    executable(&messages).ok_or_else(|| Failure::new("cargo built mtplx but does not say where it is"))
+    executable(&messages, "mtplx").ok_or_else(|| Failure::new("cargo built mtplx but does not say where it is"))
 }
 
-/// The path of the program in cargo's messages, one JSON document a line.
-fn executable(messages: &str) -> Option<PathBuf> {
+/// The path of the program `name` in cargo's messages, one JSON document a line.
+pub fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let named = messages.filter(|message| message["target"]["name"] == "mtplx");
+    let named = messages.filter(|message| message["target"]["name"] == name);
     named.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back()
 }
 
@@ -82,7 +82,7 @@ mod tests {
 {"reason":"compiler-artifact","target":{"name":"mtplx","kind":["bin"]},"executable":"/t/release/mtplx"}
 {"reason":"build-finished","success":true}
 "#;
-        assert_eq!(executable(messages), Some("/t/release/mtplx".into()));
-        assert_eq!(executable(""), None);
+        assert_eq!(executable(messages, "mtplx"), Some("/t/release/mtplx".into()));
+        assert_eq!(executable("", "mtplx"), None);
     }
 }

@@ -7,32 +7,64 @@ use crate::{
     failure::{Failure, Result},
     process,
     report::seconds,
-    setup, tidy,
+    setup, third_party, tidy,
 };
 
 /// One named check.
 struct Check {
     name: &'static str,
-    /// Arguments to cargo; none for the repository's own rules.
-    cargo: &'static [&'static str],
+    work: Work,
     hint: &'static str,
 }
 
-const CHECKS: [Check; 5] = [
-    Check { name: "fmt", cargo: &["fmt", "--all", "--check"], hint: "cargo fmt --all" },
-    Check { name: "tidy", cargo: &[], hint: "each line above says what to change; again: cargo xtask tidy" },
+/// What a check does.
+enum Work {
+    /// Runs cargo with these arguments.
+    Cargo(&'static [&'static str]),
+    /// Something of our own.
+    Own(fn(&Path) -> Result),
+}
+
+const CHECKS: [Check; 6] = [
+    Check { name: "fmt", work: Work::Cargo(&["fmt", "--all", "--check"]), hint: "cargo fmt --all" },
+    Check {
+        name: "tidy",
+        work: Work::Own(tidy::tidy),
+        hint: "each line above says what to change; again: cargo xtask tidy",
+    },
     Check {
         name: "clippy",
-        cargo: &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+        work: Work::Cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
         hint: "again: cargo xtask test clippy (if clippy is missing: rustup component add clippy rustfmt)",
     },
-    Check { name: "test", cargo: &["test", "--workspace", "--locked"], hint: "again: cargo test --workspace" },
-    Check { name: "doc", cargo: &["doc", "--workspace", "--no-deps", "--locked"], hint: "again: cargo xtask test doc" },
+    Check {
+        name: "test",
+        work: Work::Cargo(&["test", "--workspace", "--locked"]),
+        hint: "again: cargo test --workspace",
+    },
+    Check {
+        name: "third-party",
+        work: Work::Own(third_party::check),
+        hint: "again: cargo xtask test third-party (if a lock file is at fault: \
+               cargo update --workspace --manifest-path examples/third-party/Cargo.toml)",
+    },
+    Check {
+        name: "doc",
+        work: Work::Cargo(&["doc", "--workspace", "--no-deps", "--locked"]),
+        hint: "again: cargo xtask test doc",
+    },
 ];
 
 /// The names of the checks.
-pub const NAMES: [&str; CHECKS.len()] =
-    [CHECKS[0].name, CHECKS[1].name, CHECKS[2].name, CHECKS[3].name, CHECKS[4].name];
+pub const NAMES: [&str; CHECKS.len()] = {
+    let mut names = [""; CHECKS.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = CHECKS[index].name;
+        index += 1;
+    }
+    names
+};
 
 /// Sets up, then makes the checks of these names, or all. Ends at the first that fails.
 pub fn test(root: &Path, names: &[String]) -> Result {
@@ -54,11 +86,12 @@ pub fn test(root: &Path, names: &[String]) -> Result {
 
 impl Check {
     fn make(&self, root: &Path, label: &str) -> Result {
-        if self.cargo.is_empty() {
-            return tidy::tidy(root);
-        }
+        let arguments = match self.work {
+            Work::Cargo(arguments) => arguments,
+            Work::Own(work) => return work(root),
+        };
         let mut command = process::cargo(root);
-        command.args(self.cargo);
+        command.args(arguments);
         if self.name == "test" {
             // Tests run side by side; OpenBLAS's threads on top of that only wait for each other.
             command.env("OPENBLAS_NUM_THREADS", "1");

@@ -75,7 +75,10 @@ fn kernels() -> Result<&'static Kernels> {
             )?,
         })
     };
-    KERNELS.get_or_init(|| make().ok()).as_ref().ok_or_else(|| "the CUDA kernels of Gated DeltaNet cannot be made".into())
+    KERNELS
+        .get_or_init(|| make().ok())
+        .as_ref()
+        .ok_or_else(|| "the CUDA kernels of Gated DeltaNet cannot be made".into())
 }
 
 fn constants(shape: &DeltaShape) -> [(&'static std::ffi::CStr, Constant); 5] {

@@ -31,7 +31,9 @@ impl Gate {
             }
             let fault = match check() {
                 Ok((found, allowed)) if found <= allowed => return true,
-                Ok((found, allowed)) => format!("differs by {found:e} from the same in MLX's operations, {allowed:e} allowed"),
+                Ok((found, allowed)) => {
+                    format!("differs by {found:e} from the same in MLX's operations, {allowed:e} allowed")
+                }
                 Err(error) => error.to_string(),
             };
             tracing::warn!("the CUDA kernel {} is left out: {fault}", self.name);

@@ -58,12 +58,8 @@ fn launch(x: &Array, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Resul
     let shape = x.shape();
     let outputs = [(shape, Dtype::Float32), (shape, dtype)];
     let constants = [(c"THREADS", Constant::Int(THREADS)), (c"EPS", Constant::Int(eps.to_bits() as i32))];
-    let launch = Launch {
-        outputs: &outputs,
-        grid: [x.dim(0) * THREADS, 1, 1],
-        block: [THREADS, 1, 1],
-        constants: &constants,
-    };
+    let launch =
+        Launch { outputs: &outputs, grid: [x.dim(0) * THREADS, 1, 1], block: [THREADS, 1, 1], constants: &constants };
     let made = kernel()?.launch(&[x, y, weight], &launch)?;
     let [sum, out] = <[Array; 2]>::try_from(made).map_err(|_| "add_norm makes two arrays")?;
     Ok((sum, out))

@@ -102,6 +102,7 @@ fn sample(seed: u64, bits: usize, group: usize, [m, n, k]: [i32; 3]) -> Result<(
     let x = random::normal::<f32>(&[m, k], None, None, &random::key(2 * seed)?)?.as_dtype(Dtype::Bfloat16)?;
     let w = random::normal::<f32>(&[n, k], None, None, &random::key(2 * seed + 1)?)?.as_dtype(Dtype::Bfloat16)?;
     let (packed, scales, biases) = ops::quantize(&w, group as i32, bits as i32)?;
-    let scheme = Scheme::new(Mode::Affine, bits, group).map_err(|error| mlx_rs::error::Exception::custom(error.to_string()))?;
+    let scheme =
+        Scheme::new(Mode::Affine, bits, group).map_err(|error| mlx_rs::error::Exception::custom(error.to_string()))?;
     Ok((x, QuantizedWeight { packed, scales, biases: Some(biases), scheme }))
 }

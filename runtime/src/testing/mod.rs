@@ -10,7 +10,6 @@ pub mod doubles;
 pub mod exactness;
 pub mod fixture;
 pub mod fuzz;
-pub mod host;
 pub mod mutate;
 pub mod reference;
 mod rng;
@@ -18,5 +17,6 @@ pub mod state;
 pub mod statistics;
 pub mod tiny;
 
+pub use crate::verify::host;
 pub use rng::Rng;
 pub use tiny::{Fill, TinyCheckpoint};

@@ -1,0 +1,40 @@
+//! The Acme family (`acme`), invented for this example: grouped-query attention with norms over each head's queries and keys,
+//! dense feed-forward parts, and one MTP layer after the trunk's last, in DeepSeek-V3's layout.
+//!
+//! Source: `reference.py` beside this crate, as there is no paper.
+
+mod config;
+mod draft_head;
+mod trunk;
+mod weights;
+
+use mtplx_runtime::architecture::{Descriptor, Tier};
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, PlannedArchitecture};
+use mtplx_runtime::register_architecture;
+
+/// The acme family.
+pub struct Acme;
+
+register_architecture!(&Acme);
+
+impl PlannedArchitecture for Acme {
+    type Mixer = AttentionPlan;
+
+    const DESCRIPTOR: Descriptor = Descriptor {
+        id: "acme-mtp",
+        name: "Acme",
+        model_types: &["acme"],
+        tier: Tier::Recognized,
+        max_depth: 8,
+        crate_name: env!("CARGO_PKG_NAME"),
+        crate_version: env!("CARGO_PKG_VERSION"),
+    };
+
+    fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
+        weights::plan(checkpoint)
+    }
+}
+
+#[cfg(test)]
+mod tests;

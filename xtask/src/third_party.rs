@@ -1,0 +1,182 @@
+//! The step `third-party` of `cargo xtask test`: an architecture outside the workspace, in a program of its own, and the
+//! skeleton that its author started from.
+//!
+//! Linkers differ in what they drop, so the program is built and run three times: debug, release, link-time optimised.
+//! Outside workspaces share the target folder: with one lock file and one set of profiles they share what is compiled.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{
+    failure::{Failure, IoContext as _, Result},
+    new_arch, process, run,
+};
+
+const EXAMPLE: &str = "examples/third-party";
+/// The builds: how they are called, and their arguments to cargo.
+const BUILDS: [(&str, &[&str]); 3] = [("debug", &[]), ("release", &["--release"]), ("LTO", &["--profile", "lto"])];
+/// Sequences a setting in the tests of the joint law: those of the workspace draw more, from the same loop.
+const SAMPLES: &str = "100";
+
+/// Tests the example, runs its program in each build, and tests a skeleton.
+pub fn check(root: &Path) -> Result {
+    let metadata = process::capture(process::cargo(root).args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&metadata).unwrap_or_default();
+    let target = metadata["target_directory"].as_str().map(PathBuf::from);
+    let target = target.ok_or_else(|| Failure::new("cargo does not say where its target folder is"))?;
+    let cargo = |command: &str, folder: &Path| {
+        let mut cargo = process::cargo(root);
+        cargo.arg(command).arg("--manifest-path").arg(folder.join("Cargo.toml")).arg("--target-dir").arg(&target);
+        cargo.env("OPENBLAS_NUM_THREADS", "1").env("MTPLX_JOINT_SAMPLES", SAMPLES);
+        cargo
+    };
+
+    let example = root.join(EXAMPLE);
+    let mut format = process::cargo(root);
+    shown(format.args(["fmt", "--all", "--check", "--manifest-path"]).arg(example.join("Cargo.toml")))?;
+    shown(cargo("test", &example).args(["--workspace", "--locked"]))?;
+    let model = target.join("third-party");
+    let package = ["--quiet", "--locked", "--package", "acme-architecture", "--example", "tiny", "--"];
+    shown(cargo("run", &example).args(package).arg(&model))?;
+    for (name, arguments) in BUILDS {
+        let mut build = cargo("build", &example);
+        build.args(["--locked", "--message-format", "json-render-diagnostics"]).args(arguments);
+        eprintln!("{name}: {}", process::shown(&build));
+        let messages = process::output(build.stderr(Stdio::inherit()))?;
+        let program = run::executable(&messages, "acme")
+            .ok_or_else(|| Failure::new("cargo built acme but does not say where it is"))?;
+        lists_its_architecture(&program)?;
+        drafts(&program, &model)?;
+    }
+
+    let skeleton = target.join("skeleton");
+    if skeleton.exists() {
+        fs::remove_dir_all(&skeleton).context("remove", &skeleton)?;
+    }
+    new_arch::new_arch(root, "skeleton", Some(&skeleton))?;
+    fs::copy(example.join("Cargo.lock"), skeleton.join("Cargo.lock")).context("write", &skeleton)?;
+    lacks_a_reference_only(cargo("test", &skeleton).args(["--workspace", "--offline", "--", "--skip", "joint"]))?;
+    sees_the_unnamed(&skeleton, cargo("build", &skeleton).arg("--offline"))?;
+    refuses_another_runtime(&skeleton, cargo("check", &skeleton).arg("--offline"))
+}
+
+fn shown(command: &mut Command) -> Result {
+    eprintln!("{}", process::shown(command));
+    process::run(command)
+}
+
+/// The program's list of architectures is its own alone.
+fn lists_its_architecture(program: &Path) -> Result {
+    let list = process::capture(Command::new(program).args(["archs", "--json"]))?;
+    let list: Value = serde_json::from_str(&list).unwrap_or_default();
+    let ids: Vec<&str> = list.as_array().into_iter().flatten().filter_map(|entry| entry["id"].as_str()).collect();
+    if ids == ["acme-mtp"] {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{} lists {ids:?}, expected acme-mtp alone", program.display())))
+}
+
+/// The program runs the model with its draft head.
+fn drafts(program: &Path, model: &Path) -> Result {
+    let mut command = Command::new(program);
+    command.args([
+        "run",
+        "--raw",
+        "--json",
+        "--device",
+        "cpu",
+        "--seed",
+        "1",
+        "--max-tokens",
+        "32",
+        "--mtp-depth",
+        "2",
+    ]);
+    command.arg("--allow-unverified").arg("--model").arg(model).arg("fn main");
+    let document: Value = serde_json::from_str(&process::capture(&mut command)?).unwrap_or_default();
+    let drafted = document["stats"]["drafted_by_depth"][1].as_u64().unwrap_or(0);
+    if document["model"]["architecture"] == "acme-mtp" && document["stats"]["tokens"] == 32 && drafted > 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("`{}`: no 32 tokens with two drafts a round", process::shown(&command)))
+        .detail(document["stats"].to_string()))
+}
+
+/// A program that lists the architecture and does not name it: the lint says so, and the program too.
+fn sees_the_unnamed(skeleton: &Path, build: &mut Command) -> Result {
+    edit(&skeleton.join("src/main.rs"), "use skeleton_architecture as _;", "")?;
+    build.args(["--message-format", "json-diagnostic-short"]);
+    eprintln!("unnamed: {}", process::shown(build));
+    let output = process::quiet(build)?;
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let lint = messages.contains("`skeleton_architecture` is unused");
+    let program = run::executable(&messages, "skeleton").ok_or_else(|| {
+        let failure = Failure::new("a program that does not name its architecture: expected it to build");
+        failure.detail(process::last_lines(&output.stderr, 20))
+    })?;
+    let list = process::quiet(Command::new(&program).arg("archs"))?;
+    let warned = String::from_utf8_lossy(&list.stderr).contains("no architecture is linked");
+    if lint && warned && list.stdout.is_empty() {
+        return Ok(());
+    }
+    let what = "a program that does not name its architecture: expected rustc and `archs` to warn";
+    Err(Failure::new(format!("{what} (rustc: {lint}, archs: {warned})")))
+}
+
+/// An architecture built against another version of the runtime: cargo refuses it.
+fn refuses_another_runtime(skeleton: &Path, check: &mut Command) -> Result {
+    let runtime = skeleton.join("runtime");
+    fs::create_dir_all(runtime.join("src")).context("make", &runtime)?;
+    let files = [("Cargo.toml", OTHER_RUNTIME), ("build.rs", "fn main() {}\n"), ("src/lib.rs", "")];
+    for (path, text) in files {
+        fs::write(runtime.join(path), text).context("write", &runtime)?;
+    }
+    edit(&skeleton.join("architecture/Cargo.toml"), "../../../runtime", "../runtime")?;
+    eprintln!("another runtime: {}", process::shown(check));
+    let output = process::quiet(check)?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() && complaint.contains("`mtplx-runtime` links to the native library `mtplx_runtime`") {
+        return Ok(());
+    }
+    let failure = Failure::new("an architecture built against another mtplx-runtime: expected cargo to refuse it");
+    Err(failure.detail(process::last_lines(&output.stderr, 20)))
+}
+
+/// What counts of a runtime of another version, when cargo resolves.
+const OTHER_RUNTIME: &str = r#"[package]
+name = "mtplx-runtime"
+version = "99.0.0"
+links = "mtplx_runtime"
+build = "build.rs"
+
+[features]
+testing = []
+
+[workspace]
+"#;
+
+fn edit(path: &Path, from: &str, to: &str) -> Result {
+    let text = fs::read_to_string(path).context("read", path)?;
+    if !text.contains(from) {
+        return Err(Failure::new(format!("{}: expected `{from}` in it", path.display())));
+    }
+    fs::write(path, text.replace(from, to)).context("write", path)
+}
+
+/// Exactly one test fails: the one that stands for what only the author can supply.
+fn lacks_a_reference_only(tests: &mut Command) -> Result {
+    eprintln!("{}", process::shown(tests));
+    let output = process::quiet(tests)?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let failed: Vec<&str> = text.lines().filter(|line| line.ends_with("... FAILED")).collect();
+    if failed == ["test tests::agrees_with_an_independent_reference ... FAILED"] {
+        return Ok(());
+    }
+    let failure = Failure::new("the skeleton's tests: expected one to fail, for want of a reference");
+    Err(failure.detail(failed.join("\n")).detail(process::last_lines(&output.stderr, 20)))
+}
