@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Folder, safetensors};
-use crate::artifact::{Checkpoint, HeadSource, LoadError, weight_files};
+use crate::artifact::{Checkpoint, Contract, HeadSource, LoadError, weight_files};
 
 fn names(checkpoint: &Checkpoint) -> Vec<&str> {
     checkpoint.tensors().map(|(name, _)| name).collect()
@@ -277,6 +277,33 @@ mod links {
         let _listener = std::os::unix::net::UnixListener::bind(folder.path().join("model.safetensors")).unwrap();
         assert!(folder.fault().starts_with("5: DIR/model.safetensors: not a regular file"));
     }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        for name in ["config.json", "model.safetensors", "mtp.safetensors", "mtplx_runtime.json", "tokenizer.json"] {
+            let folder = Folder::new().tensors("model.safetensors", &["x"], 1);
+            let path = folder.path().join(name);
+            let _ = fs::remove_file(&path);
+            mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+            // Nobody writes to it: opening it would never return.
+            match folder.open() {
+                Err(error) => assert!(folder.describe(&error).contains("not a regular file"), "{error}"),
+                Ok(checkpoint) => match name {
+                    "mtplx_runtime.json" => {
+                        let (contract, findings) = Contract::read(&checkpoint);
+                        assert!(contract.is_none() && findings[0].to_string().contains("not a regular file"));
+                    }
+                    _ => assert!(checkpoint.text_file(name).unwrap_err().to_string().contains("not a regular file")),
+                },
+            }
+        }
+        // A link to a device that never ends is a link out.
+        let folder = Folder::empty();
+        symlink("/dev/zero", folder.path().join("config.json")).unwrap();
+        assert!(folder.fault().contains("a link out of the folder, to /dev/zero"));
+    }
 }
 
 /// The head's source, and the element that `mtp.x` was read from.
@@ -330,6 +357,10 @@ fn an_announced_head_that_is_not_there() {
         (checkpoint.head_source(), checkpoint.missing_head_file()),
         (&HeadSource::None, Some("mtp.safetensors"))
     );
+    for file in ["mtp.bin", "mtp.pt", "mtp.safetensors.pkl"] {
+        let fault = announce(file).fault();
+        assert!(fault.contains(&format!("mtp_file: \"{file}\": expected a safetensors file")), "{fault}");
+    }
     let fault = announce("../mtp.safetensors").fault();
     assert!(
         fault.starts_with(
