@@ -2,6 +2,7 @@
 
 mod bench;
 mod forge;
+mod hub;
 mod inspect;
 mod verify;
 
@@ -11,6 +12,7 @@ use std::str::FromStr;
 use clap::builder::{RangedU64ValueParser, Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use self::hub::{ModelsArgs, PullArgs, RemoveArgs};
 pub use self::inspect::InspectArgs;
 pub use self::verify::VerifyArgs;
 pub use bench::{BenchArgs, BenchCommand, CompareArgs, Depths, MeasureArgs, MethodArgs, TuneArgs};
@@ -63,6 +65,12 @@ pub enum Command {
     ///
     /// Runs the reference's tokens through the model's trunk and MTP head and compares what comes out, tensor by tensor.
     Parity(ParityArgs),
+    /// Download a model from the Hugging Face hub.
+    Pull(PullArgs),
+    /// List the models in the Hugging Face cache that this binary can run.
+    Models(ModelsArgs),
+    /// Remove a model, or one revision of it, from the Hugging Face cache.
+    Remove(RemoveArgs),
     /// Measure speed, the cost of verification, and acceptance.
     Bench(Box<BenchArgs>),
     /// Find the depth that is fastest on this machine, plain decoding included, and keep it for `run`.
@@ -150,8 +158,8 @@ pub struct RunArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Model")]
 pub struct ModelArgs {
-    /// A model's folder, or `builtin`.
-    #[arg(short, long, value_name = "DIR", default_value = "builtin")]
+    /// A model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin`.
+    #[arg(short, long, value_name = "MODEL", default_value = "builtin")]
     pub model: Model,
 
     /// Run a model without evidence that covers these very files, or with evidence that failed.
@@ -241,7 +249,7 @@ pub struct ArchsArgs {
 Exit status: 0 everything within the tolerance, 1 something beyond it or nothing to compare."
 )]
 pub struct ParityArgs {
-    /// The model's folder, or `builtin`.
+    /// The model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin`.
     pub model: Model,
 
     /// A safetensors file with tokens and expected tensors.
@@ -270,10 +278,11 @@ pub struct CompletionsArgs {
     pub shell: clap_complete::Shell,
 }
 
-/// A model: a folder or the one that is compiled in.
+/// A model: the one that is compiled in, or one on the disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Model {
     Builtin,
+    /// A folder, or a repository in the Hugging Face cache: [`crate::hub::folder_of`] tells.
     Dir(PathBuf),
 }
 
@@ -282,7 +291,7 @@ impl FromStr for Model {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
-            "" => Err("a folder was expected".to_owned()),
+            "" => Err("a folder or OWNER/NAME was expected".to_owned()),
             "builtin" => Ok(Self::Builtin),
             dir => Ok(Self::Dir(dir.into())),
         }

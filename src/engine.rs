@@ -15,6 +15,7 @@ use crate::args::{self, Model};
 use crate::builtin;
 use crate::error::{Exit, Failure, from_code};
 use crate::home::Home;
+use crate::hub;
 use crate::terminal::Progress;
 
 /// A checkpoint that was opened and judged, but not loaded.
@@ -72,10 +73,13 @@ pub fn judge(checkpoint: &Checkpoint, thorough: bool) -> Assessment {
 /// There is no such model, or its files are damaged.
 pub fn checkpoint(model: &Model) -> anyhow::Result<Checkpoint> {
     Ok(match model {
-        Model::Dir(dir) => Checkpoint::open(dir)?,
+        Model::Dir(typed) => Checkpoint::open(&hub::folder_of(typed)?)?,
         Model::Builtin => {
             let files = builtin::files().ok_or_else(|| {
-                Failure::usage("this binary has no built-in model", "`--model DIR` runs a model from a folder")
+                Failure::usage(
+                    "this binary has no built-in model",
+                    "`--model MODEL` runs one from a folder or the Hugging Face cache",
+                )
             })?;
             Checkpoint::embedded(builtin::LABEL, files)?
         }

@@ -13,16 +13,24 @@
 // see what only the integration tests use.)
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
+/// Lets the runtime hold the template engine and the tokenizer library to a budget of memory.
+#[global_allocator]
+static ALLOCATOR: mtplx_runtime::mlx::BudgetAllocator = mtplx_runtime::mlx::BudgetAllocator;
+
 mod args;
 mod bench;
 mod builtin;
 mod commands;
+mod disk;
 mod engine;
 mod error;
 mod home;
+mod hub;
 mod machine;
 mod settings;
 mod terminal;
+#[cfg(test)]
+mod tests;
 mod tuned;
 
 use std::process::ExitCode;
@@ -67,6 +75,9 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Parity(args)) => commands::parity(&args),
         Some(Command::Bench(args)) => commands::bench(&args),
         Some(Command::Tune(args)) => commands::tune(&args),
+        Some(Command::Pull(args)) => commands::pull(&args),
+        Some(Command::Models(args)) => commands::models(&args),
+        Some(Command::Remove(args)) => commands::remove(&args),
         Some(Command::Completions(args)) => commands::completions(Cli::command(), &args),
         Some(Command::Man) => commands::man(Cli::command()),
         None => Err(error::Failure::usage("a command was expected", "`mtplx --help` lists them").into()),

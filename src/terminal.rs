@@ -43,6 +43,57 @@ impl Drop for Progress {
     }
 }
 
+/// A transfer of many bytes: a bar with rate and remaining time, and a line for each thing that is done. Where standard
+/// error is no terminal, the lines alone.
+pub struct Transfer {
+    bar: ProgressBar,
+    terminal: bool,
+}
+
+impl Transfer {
+    /// Shows `what` with an empty bar.
+    pub fn start(what: impl Into<Cow<'static, str>>) -> Self {
+        let bar = ProgressBar::new(0).with_message(what);
+        let template =
+            "{spinner} {msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} ETA {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Self { bar, terminal: io::stderr().is_terminal() }
+    }
+
+    /// So many more bytes are to come.
+    pub fn expect(&self, bytes: u64) {
+        self.bar.inc_length(bytes);
+    }
+
+    /// So many more are here.
+    pub fn advance(&self, bytes: u64) {
+        self.bar.inc(bytes);
+    }
+
+    /// So many have to come once more.
+    pub fn retreat(&self, bytes: u64) {
+        self.bar.dec(bytes);
+    }
+
+    /// A line above the bar.
+    pub fn say(&self, line: &str) {
+        if self.terminal {
+            self.bar.println(line);
+        } else {
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+}
+
+impl Drop for Transfer {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
 /// Bytes that are written, with rate and time to go. Vanishes when dropped.
 pub struct Bytes(ProgressBar);
 

@@ -18,6 +18,12 @@ pub struct Ran {
 pub fn mtplx(args: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("mtplx"));
     command.args(args).env_remove("MTPLX_DEVICE").env_remove("CLICOLOR_FORCE").env("MTPLX_DEVICE", "cpu");
+    // No cache, token or hub of whoever runs the tests, and no way out of this machine.
+    let hub = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_TOKEN", "HF_TOKEN_PATH", "HF_HUB_OFFLINE"];
+    for name in hub {
+        command.env_remove(name);
+    }
+    command.env("HF_HOME", "/no/such/folder").env("HF_ENDPOINT", "http://127.0.0.1:1").env("NO_PROXY", "*");
     command.env("MTPLX_HOME", "/dev/null/mtplx");
     command
 }
@@ -29,7 +35,12 @@ pub fn run(args: &[&str]) -> Ran {
 
 /// [`run`] with standard input.
 pub fn run_with(args: &[&str], stdin: &[u8]) -> Ran {
-    let output = assert_cmd::Command::from_std(mtplx(args)).write_stdin(stdin).output().unwrap();
+    run_command(mtplx(args), stdin)
+}
+
+/// [`run`] of a command that was prepared.
+pub fn run_command(command: Command, stdin: &[u8]) -> Ran {
+    let output = assert_cmd::Command::from_std(command).write_stdin(stdin).output().unwrap();
     let ran = Ran {
         code: output.status.code().expect("ended by a signal"),
         stdout: String::from_utf8(output.stdout).unwrap(),

@@ -9,6 +9,8 @@ mod forge;
 mod gates;
 mod generate;
 mod help;
+#[cfg(unix)]
+mod hub;
 mod inspect;
 mod parity;
 mod prompts;

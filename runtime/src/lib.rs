@@ -22,6 +22,11 @@ pub mod testing;
 pub mod text;
 pub mod verify;
 
+/// The unit tests hold hostile files to the same budgets as the program does.
+#[cfg(test)]
+#[global_allocator]
+static ALLOCATOR: mlx::BudgetAllocator = mlx::BudgetAllocator;
+
 pub use inventory;
 pub use mlx_rs;
 pub use mlx_rs::Array;

@@ -11,6 +11,8 @@ use super::error::{ArtifactError, ErrorKind, shown, shown_value};
 
 /// Largest `config.json` in bytes (per-module quantization of large models takes megabytes).
 pub(super) const MAX_CONFIG: usize = 16 << 20;
+/// Most values of a configuration, about: a large model whose every expert has quantization of its own has a third of it.
+const MAX_VALUES: usize = 1 << 20;
 /// Longest array that is read.
 const MAX_ITEMS: usize = 65_536;
 /// Largest absolute value of a number: what f32 holds with room to spare.
@@ -35,6 +37,10 @@ impl Config {
     /// # Errors
     /// Not a JSON object; no `model_type`; keys that ask for code from the repository.
     pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Self, ArtifactError> {
+        // In memory a value takes up to a hundred times its place in the file.
+        if bytes.iter().filter(|byte| b"[{,".contains(byte)).count() > MAX_VALUES {
+            return Err(ArtifactError::damaged(path, format!("more than {MAX_VALUES} values")));
+        }
         let fields: Map<String, Value> = serde_json::from_slice(bytes)
             .map_err(|error| ArtifactError::damaged(path, format!("not a JSON object: {error}")))?;
         let text = match fields.get("text_config") {

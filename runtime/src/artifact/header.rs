@@ -127,7 +127,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Unique<V> {
 /// # Errors
 /// [`ArtifactError::Damaged`] naming the file, the tensor and what does not add up; [`ArtifactError::Refused`] for a file of
 /// another format (pickle, GGUF …).
-pub(super) fn parse(path: &str, file: &Arc<str>, bytes: &[u8]) -> Result<Vec<(String, TensorInfo)>, ArtifactError> {
+pub(crate) fn parse(path: &str, file: &Arc<str>, bytes: &[u8]) -> Result<Vec<(String, TensorInfo)>, ArtifactError> {
     let damaged = |what: String| ArtifactError::damaged(path, what);
     let size = bytes.len();
     let Some((prefix, rest)) = bytes.split_first_chunk::<PREFIX>() else {
@@ -147,7 +147,9 @@ pub(super) fn parse(path: &str, file: &Arc<str>, bytes: &[u8]) -> Result<Vec<(St
     let Some((header, data)) = rest.split_at_checked(length) else {
         return Err(damaged(format!("header of {length} bytes: the file has only {} after its length", rest.len())));
     };
-    let Header(entries) = serde_json::from_slice(header).map_err(|error| damaged(format!("header: {error}")))?;
+    // All of it, for the parser does not look into strings that nobody asks for.
+    let header = str::from_utf8(header).map_err(|error| damaged(format!("header: {error}")))?;
+    let Header(entries) = serde_json::from_str(header).map_err(|error| damaged(format!("header: {error}")))?;
 
     let mut tensors = Vec::with_capacity(entries.len());
     for (name, entry) in entries {

@@ -15,9 +15,9 @@ const MAX_INDEX: usize = 64 << 20;
 const MAX_SHARDS: usize = 4096;
 
 /// The trunk's files, and what the index claims of them.
-pub(super) struct Shards {
+pub(crate) struct Shards {
     /// File names, sorted.
-    pub(super) files: BTreeSet<String>,
+    pub(crate) files: BTreeSet<String>,
     /// Tensor to file, where there is an index.
     pub(super) weight_map: Option<BTreeMap<String, String>>,
 }
@@ -33,70 +33,77 @@ struct Index {
 /// A shard name that leaves the folder; weights in formats that are not read; no weights at all.
 pub(super) fn find(source: &Source) -> Result<Shards, ArtifactError> {
     if let Some(bytes) = source.read(INDEX, MAX_INDEX)? {
-        return parse(source, &bytes);
+        return parse(&source.path(INDEX), &bytes);
     }
-    let names = source.names()?;
+    let files = without_index(&source.names()?, |name| source.path(name))?;
+    Ok(Shards { files, weight_map: None })
+}
+
+/// The trunk's files among `names`, those at the folder's top, where no index names them.
+///
+/// # Errors
+/// Weights in formats that are not read; no weights at all.
+pub(super) fn without_index(
+    names: &[String],
+    path: impl Fn(&str) -> String,
+) -> Result<BTreeSet<String>, ArtifactError> {
     let safetensors = names.iter().filter(|name| name.ends_with(".safetensors"));
     let files: BTreeSet<String> = if names.iter().any(|name| name == "model.safetensors") {
         BTreeSet::from(["model.safetensors".to_owned()])
     } else {
         safetensors.filter(|name| !sidecar::is_sidecar(name) && !sidecar::is_vision_file(name)).cloned().collect()
     };
-    if files.is_empty() {
-        return Err(no_weights(source, &names));
-    }
-    Ok(Shards { files, weight_map: None })
+    if files.is_empty() { Err(no_weights(path, names)) } else { Ok(files) }
 }
 
-/// Parses and checks the index.
-fn parse(source: &Source, bytes: &[u8]) -> Result<Shards, ArtifactError> {
-    let path = || source.path(INDEX);
+/// Parses and checks the index; `path` names it in errors.
+pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Shards, ArtifactError> {
     let Index { weight_map: Unique(weight_map) } = serde_json::from_slice(bytes)
-        .map_err(|error| ArtifactError::damaged(path(), format!("not an index: {error}")))?;
+        .map_err(|error| ArtifactError::damaged(path, format!("not an index: {error}")))?;
     let files: BTreeSet<String> = weight_map.values().cloned().collect();
     for file in &files {
         let fault = check_name(file)
             .err()
             .or_else(|| (!file.ends_with(".safetensors")).then_some("a shard that is not safetensors"));
         if let Some(fault) = fault {
-            return Err(ArtifactError::damaged(path(), format!("weight_map: \"{}\": {fault}", shown(file))));
+            return Err(ArtifactError::damaged(path, format!("weight_map: \"{}\": {fault}", shown(file))));
         }
     }
     if files.is_empty() || files.len() > MAX_SHARDS {
         let what = format!("weight_map: {} shards: expected 1 to {MAX_SHARDS}", files.len());
-        return Err(ArtifactError::damaged(path(), what));
+        return Err(ArtifactError::damaged(path, what));
     }
     Ok(Shards { files, weight_map: Some(weight_map) })
 }
 
 /// The error of a folder without safetensors, by what it has instead.
-fn no_weights(source: &Source, names: &[String]) -> ArtifactError {
+fn no_weights(path: impl Fn(&str) -> String, names: &[String]) -> ArtifactError {
     let find = |endings: &[&str]| {
         names.iter().find(|name| endings.iter().any(|ending| name.to_ascii_lowercase().ends_with(ending)))
     };
     if let Some(name) = find(&[".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle"]) {
         return ArtifactError::refused(
-            source.path(name),
+            path(name),
             "the only weights are pickled, and pickle can run code when read",
             "convert the checkpoint to safetensors with the tools of whoever published it",
         );
     }
     if let Some(name) = find(&[".gguf", ".npz", ".h5", ".msgpack"]) {
         return ArtifactError::refused(
-            source.path(name),
+            path(name),
             "the only weights are not safetensors",
             "use the checkpoint that the file was converted from",
         );
     }
     ArtifactError::missing(
-        source.path("model.safetensors"),
+        path("model.safetensors"),
         "the folder has no weights (model.safetensors, or shards with model.safetensors.index.json)",
     )
 }
 
 impl Shards {
     /// The tensors that the index places in a file.
-    pub(super) fn tensors_of<'a>(&'a self, file: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn tensors_of<'a>(&'a self, file: &'a str) -> impl Iterator<Item = &'a str> {
         self.weight_map.iter().flatten().filter(move |(_, shard)| *shard == file).map(|(tensor, _)| tensor.as_str())
     }
 

@@ -15,6 +15,7 @@ mod floats;
 pub mod hashes;
 mod header;
 mod index;
+mod listing;
 mod norms;
 mod sidecar;
 mod source;
@@ -34,7 +35,13 @@ pub use families::known_family;
 pub(crate) use floats::to_f32;
 pub use hashes::KnownHashes;
 pub use header::TensorInfo;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use header::parse as parse_header;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use index::parse as parse_index;
+pub use listing::weight_files;
 pub use norms::{NormEncoding, NormRule, norm_encoding};
 pub use sidecar::HeadSource;
 pub(crate) use sidecar::is_head as is_head_tensor;
+pub use source::check_name;
 pub use verdict::{Assessment, Verdict, Witness, assess, assess_with};

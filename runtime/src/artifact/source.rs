@@ -1,8 +1,9 @@
 //! Where a checkpoint's files come from: a folder, or slices compiled into the program.
 //!
-//! Decides which paths may be opened. A name may point inside the folder only; a link may leave it only for the `blobs`
-//! folder of the Hugging Face cache that the folder belongs to, because that is how the cache is laid out. Only regular
-//! files are opened, so a pipe cannot hang the program and a device cannot feed it.
+//! Decides which paths may be opened. A name may point inside the folder only; a link may leave it only where the folder
+//! is a snapshot in a Hugging Face cache, and only for a file directly in the `blobs` of that very repository, because that
+//! is how the cache is laid out. What counts is where the last of several links ends. Only regular files are opened, so a
+//! pipe cannot hang the program and a device cannot feed it.
 
 use std::borrow::Cow;
 use std::fs::{self, File};
@@ -25,7 +26,7 @@ pub(super) enum Source {
         label: String,
         /// Links resolved.
         root: PathBuf,
-        /// `blobs` of the Hugging Face cache that `root` is a snapshot in.
+        /// `blobs` of the repository in a Hugging Face cache that `root` is a snapshot of.
         blobs: Option<PathBuf>,
     },
     Embedded {
@@ -191,11 +192,12 @@ impl Source {
             Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
             Err(error) => return Err(ArtifactError::io(path(), error)),
         };
-        if !target.starts_with(root) && !blobs.as_ref().is_some_and(|blobs| target.starts_with(blobs)) {
+        let is_blob = || blobs.as_deref().is_some_and(|blobs| target.parent() == Some(blobs));
+        if !target.starts_with(root) && !is_blob() {
             return Err(ArtifactError::damaged_with(
                 path(),
                 format!("a link out of the folder, to {}", shown(&target.display().to_string())),
-                "copy the file into the folder; links may lead only to the blobs of the folder's own Hugging Face cache",
+                "copy the file into the folder; links may lead only to the blobs of the same repository in a Hugging Face cache",
             ));
         }
         let metadata = fs::metadata(&target).map_err(|error| ArtifactError::io(path(), error))?;
@@ -210,17 +212,23 @@ impl Source {
     }
 }
 
-/// `blobs` of a folder that is `models--OWNER--NAME/snapshots/REVISION` of a Hugging Face cache.
+/// `blobs` beside a folder that is `models--OWNER--NAME/snapshots/REVISION`; `root` has its links resolved. A `blobs` that
+/// is itself a link does not count: it could lead anywhere.
 fn cache_blobs(root: &Path) -> Option<PathBuf> {
     let snapshots = root.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
     let repository = snapshots.parent().filter(|dir| {
         dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("models--"))
     })?;
-    fs::canonicalize(repository.join("blobs")).ok()
+    let blobs = repository.join("blobs");
+    fs::symlink_metadata(&blobs).is_ok_and(|metadata| metadata.is_dir()).then_some(blobs)
 }
 
-/// Whether a name from a file may be joined to the folder.
-pub(super) fn check_name(name: &str) -> Result<(), &'static str> {
+/// Whether a name that a file or a server gives may be joined to a folder: relative, with no way out of it, and fit for
+/// a terminal.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_name(name: &str) -> Result<(), &'static str> {
     if name.is_empty() {
         return Err("an empty file name");
     }

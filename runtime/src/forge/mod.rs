@@ -35,3 +35,4 @@ pub use plan::{Coding, Output, Plan, Row};
 pub use policy::{BUILTIN as POLICIES, HeadPolicy, Policy};
 pub use rules::{Part, Rule, Rules, Source};
 pub use run::{Control, Outcome};
+pub use work::free_space;

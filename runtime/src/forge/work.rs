@@ -174,7 +174,10 @@ pub(super) fn parent(out: &Path) -> PathBuf {
 
 /// Bytes that this user may write to the disk that `dir`, or the nearest folder above it that exists, is on. (`rustix`,
 /// which `tempfile` brings along anyway, has the call without unsafe code.)
-pub(super) fn free_space(dir: &Path) -> io::Result<u64> {
+///
+/// # Errors
+/// What the operating system says.
+pub fn free_space(dir: &Path) -> io::Result<u64> {
     let existing = dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("."));
     let disk = rustix::fs::statvfs(existing)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))

@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod doubles;
 pub mod exactness;
 pub mod fixture;
+pub mod fuzz;
 pub mod mutate;
 pub mod reference;
 mod rng;

@@ -9,6 +9,7 @@ mod files;
 mod generate;
 mod guard;
 mod python;
+mod screen;
 mod stop;
 mod template;
 mod tokenizer;

@@ -1,10 +1,12 @@
 //! The checkpoint's chat template: messages to the text that the model was trained to continue.
 //!
-//! Templates are downloaded programs written for Jinja2 in Python. They run in minijinja with fuel, a recursion limit, a
-//! thread of their own for deep values, and no way to files or other templates. Fuel bounds their time, not their memory.
+//! Templates are downloaded programs written for Jinja2 in Python. They run in minijinja with fuel, a recursion limit, no way
+//! to files or other templates, and in a thread of their own with a budget: fuel counts instructions, and a single one can
+//! double a string, or walk a list that holds itself twice, forty levels deep.
 
 use std::borrow::Cow;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use minijinja::value::Kwargs;
 use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
@@ -14,10 +16,15 @@ use serde_json::Value as Json;
 use super::error::{TextError, shorten};
 use super::files::{CHAT_TEMPLATE, TEMPLATE_LIMIT, TOKENIZER_CONFIG, TextFiles, limited};
 use super::{Tokenizer, python};
+use crate::mlx::{Budget, Exceeded, within};
 
 /// Instructions for one rendering: a conversation of a thousand messages takes about a hundred thousand.
 const FUEL: u64 = 2_000_000;
 const RECURSION_LIMIT: usize = 100;
+/// For one rendering, beside what the messages take: many times what a full context needs.
+const MEMORY: usize = 128 << 20;
+/// A thousand messages take milliseconds; a loaded machine and a debug build take their time.
+const TIME: Duration = Duration::from_secs(20);
 /// A loop can nest a list into itself as often as fuel allows, and dropping that takes a stack frame a level. Address
 /// space only: pages that are not touched cost nothing.
 const STACK: usize = 512 << 20;
@@ -29,7 +36,10 @@ const TOOL_USE: &str = "tool_use";
 
 /// A compiled chat template, or a few of them by purpose.
 #[derive(Debug)]
-pub struct ChatTemplate {
+pub struct ChatTemplate(Arc<Compiled>);
+
+#[derive(Debug)]
+struct Compiled {
     environment: Environment<'static>,
     file: &'static str,
     bos_token: Option<String>,
@@ -84,37 +94,20 @@ impl ChatTemplate {
             let source = without_generation_tags(limited(file, &source, TEMPLATE_LIMIT)?);
             environment.add_template_owned(name, source).map_err(|error| describe(file, &error))?;
         }
-        Ok(Some(Self {
+        Ok(Some(Self(Arc::new(Compiled {
             environment,
             file,
             bos_token: tokenizer.bos_token().map(str::to_owned),
             eos_token: tokenizer.eos_token().map(str::to_owned),
-        }))
+        }))))
     }
 
     /// The conversation as text.
     ///
     /// # Errors
-    /// The template fails, refuses the messages (`raise_exception`), or uses up its fuel.
+    /// The template fails, refuses the messages (`raise_exception`), or wants more time or memory than any honest one.
     pub fn render<M: Serialize + Sync>(&self, input: &RenderInput<'_, M>) -> Result<String, TextError> {
-        // Deeply nested values that a hostile template built are dropped in there, too.
-        let render = || self.render_here(input);
-        std::thread::scope(|scope| {
-            let thread = std::thread::Builder::new().name("chat-template".to_owned()).stack_size(STACK);
-            match thread.spawn_scoped(scope, render) {
-                Ok(handle) => handle.join().unwrap_or_else(|_| Err(self.failed("the template engine failed"))),
-                Err(error) => Err(self.failed(&format!("no thread to run the template in: {error}"))),
-            }
-        })
-    }
-
-    fn render_here<M: Serialize>(&self, input: &RenderInput<'_, M>) -> Result<String, TextError> {
         let wanted = if input.tools.is_some() { TOOL_USE } else { DEFAULT };
-        let template = self
-            .environment
-            .get_template(wanted)
-            .or_else(|_| self.environment.get_template(DEFAULT))
-            .map_err(|error| describe(self.file, &error))?;
         let mut variables = vec![
             ("messages", Value::from_serialize(input.messages)),
             ("add_generation_prompt", input.add_generation_prompt.into()),
@@ -122,10 +115,31 @@ impl ChatTemplate {
             ("tools", Value::from_serialize(input.tools)),
             ("documents", Value::from(())),
         ];
-        let tokens = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)];
-        variables.extend(tokens.into_iter().filter_map(|(name, token)| Some((name, token.as_ref()?.into()))));
         // Templates ask `enable_thinking is defined`.
         variables.extend(input.enable_thinking.map(|on| ("enable_thinking", on.into())));
+        let template = Arc::clone(&self.0);
+        let budget = Budget { memory: MEMORY, time: TIME, stack: STACK };
+        // Deeply nested values that a hostile template built are dropped in there, too.
+        within(budget, move || template.render(wanted, variables)).unwrap_or_else(|exceeded| {
+            Err(self.0.failed(&match exceeded {
+                Exceeded::Memory => format!("gave up: more than {} MB of memory", MEMORY >> 20),
+                Exceeded::Time => format!("gave up after {} seconds", TIME.as_secs()),
+                Exceeded::Panicked => "the template engine failed".to_owned(),
+                Exceeded::NoThread => "no thread to run the template in".to_owned(),
+            }))
+        })
+    }
+}
+
+impl Compiled {
+    fn render(&self, wanted: &str, mut variables: Vec<(&'static str, Value)>) -> Result<String, TextError> {
+        let template = self
+            .environment
+            .get_template(wanted)
+            .or_else(|_| self.environment.get_template(DEFAULT))
+            .map_err(|error| describe(self.file, &error))?;
+        let tokens = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)];
+        variables.extend(tokens.into_iter().filter_map(|(name, token)| Some((name, token.as_ref()?.into()))));
         let mut out = Limited(Vec::new());
         let result = template.render_captured_to(Value::from_iter(variables), &mut out).map(drop);
         result.map_err(|error| describe(self.file, &error))?;
@@ -229,7 +243,8 @@ fn without_generation_tags(source: &str) -> String {
     while let Some(start) = rest.find("{%") {
         let (before, tag) = rest.split_at(start);
         out.push_str(before);
-        let Some(end) = tag.find("%}") else { break };
+        // Not in `{%}`, whose percent sign cannot both open and close.
+        let Some(end) = tag[2..].find("%}").map(|end| end + 2) else { break };
         let inner = &tag[2..end];
         let replaced = match inner.trim_matches(['-', '+', ' ', '\t', '\n', '\r']) {
             "generation" => inner.replace("generation", "if true"),
@@ -390,6 +405,32 @@ mod tests {
     }
 
     #[test]
+    fn templates_that_grow_without_end() {
+        let error = |source: &str| render(source, &user("x"), None).unwrap_err();
+        let doubling = |start: &str, step: &str, end: &str| {
+            format!(
+                "{{% set ns = namespace(x={start}) %}}{{% for i in range(60) %}}{{% set ns.x = {step} %}}{{% endfor %}}{end}"
+            )
+        };
+        for (start, step, end) in [
+            ("'ab'", "ns.x + ns.x", "{{ ns.x }}"),
+            ("'ab'", "ns.x ~ ns.x", "{{ ns.x|length }}"),
+            ("'ab'", "ns.x * 2", ""),
+            ("'ab'", "ns.x.replace('a', ns.x)", ""),
+            ("'ab'", "[ns.x, ns.x]|join(ns.x)", ""),
+            ("[1]", "[ns.x, ns.x]", "{{ ns.x }}"),
+            ("[1]", "[ns.x, ns.x]", "{{ ns.x|tojson }}"),
+            ("[1]", "(ns.x + ns.x)|list", "{{ ns.x|length }}"),
+        ] {
+            let error = error(&doubling(start, step, end));
+            let bounded = ["gave up: more than 128 MB of memory", "repeated string is too large"];
+            assert!(bounded.iter().any(|end| error.ends_with(end)), "{step}{end}: {error}");
+        }
+        // The next one is rendered as if nothing had been.
+        assert_eq!(render("{{ messages[0].content }}", &user("x"), None).as_deref(), Ok("x"));
+    }
+
+    #[test]
     fn hostile_templates_end() {
         let error = |source: &str| render(source, &user("x"), None).unwrap_err();
         let endless = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
@@ -402,6 +443,7 @@ mod tests {
         assert!(!error(loud).is_empty());
         let deep = "{% set ns = namespace(x=[]) %}{% for i in range(100000) %}{% set ns.x = [ns.x] %}{% endfor %}done";
         assert_eq!(render(deep, &user("x"), None).as_deref(), Ok("done"));
+        assert!(error("{%}{{ 'x' }}").contains("syntax error"));
         let _ = render(&format!("{}1{}", "(".repeat(50_000), ")".repeat(50_000)), &user("x"), None);
     }
 }

@@ -4,12 +4,23 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::error::{TextError, shorten};
 use super::files::{CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG, TextFiles};
 use super::guard::guarded;
+use super::screen::screen;
+use crate::mlx::{Budget, Exceeded, within};
+
+/// What building a tokenizer may hold: a BPE vocabulary takes about 15 bytes for each of its file's, an expression of a few
+/// letters a megabyte once compiled.
+const MEMORY: usize = 256 << 20;
+const MEMORY_PER_BYTE: usize = 48;
+/// The largest takes three seconds; a debug build on a loaded machine takes its time.
+const TIME: Duration = Duration::from_secs(120);
+const STACK: usize = 64 << 20;
 
 /// Text to tokens and back.
 pub struct Tokenizer {
@@ -35,7 +46,11 @@ impl Tokenizer {
     /// `tokenizer.json` is absent, too large or not a tokenizer; a field of a configuration file is unusable.
     pub fn new(files: &TextFiles<'_>) -> Result<Self, TextError> {
         let json = files.tokenizer()?;
-        let mut inner = guarded(|| tokenizers::Tokenizer::from_bytes(json.as_bytes()))?;
+        screen(json)?;
+        let budget = Budget { memory: MEMORY + MEMORY_PER_BYTE * json.len(), time: TIME, stack: STACK };
+        let owned = json.to_owned();
+        let mut inner = within(budget, move || guarded(|| tokenizers::Tokenizer::from_bytes(owned.as_bytes())))
+            .unwrap_or_else(|exceeded| Err(TextError::Tokenizer { what: over(exceeded, budget) }))?;
         // Left over from training: truncation would drop the end of a long prompt in silence, padding would add to it.
         inner.with_padding(None);
         guarded(|| inner.with_truncation(None).map(drop))?;
@@ -126,6 +141,16 @@ impl fmt::Debug for Tokenizer {
             .field("bos", &self.bos)
             .field("eos_ids", &self.eos_ids)
             .finish_non_exhaustive()
+    }
+}
+
+/// Why a tokenizer was not built in time or memory.
+fn over(exceeded: Exceeded, budget: Budget) -> String {
+    match exceeded {
+        Exceeded::Memory => format!("takes more than {} MB to build", budget.memory >> 20),
+        Exceeded::Time => format!("takes more than {} seconds to build", budget.time.as_secs()),
+        Exceeded::Panicked => "the tokenizers library cannot cope with this file".to_owned(),
+        Exceeded::NoThread => "no thread to build the tokenizer in".to_owned(),
     }
 }
 

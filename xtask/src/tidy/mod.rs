@@ -58,7 +58,7 @@ pub fn tidy(root: &Path) -> Result {
 
 /// Recorded data rather than writing of ours: only its size is looked at.
 fn is_data(path: &str) -> bool {
-    is_fixture(path) || path.starts_with("models/")
+    is_fixture(path) || ["models/", "fuzz/seeds/", "fuzz/found/"].iter().any(|data| path.starts_with(data))
 }
 
 fn is_fixture(path: &str) -> bool {

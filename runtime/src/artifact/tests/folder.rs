@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::json;
 
 use super::{Folder, safetensors};
-use crate::artifact::{Checkpoint, HeadSource, LoadError};
+use crate::artifact::{Checkpoint, Contract, HeadSource, LoadError, weight_files};
 
 fn names(checkpoint: &Checkpoint) -> Vec<&str> {
     checkpoint.tensors().map(|(name, _)| name).collect()
@@ -190,6 +190,83 @@ mod links {
         assert!(error.to_string().ends_with("config.json: the link's target: not found"), "{error}");
     }
 
+    /// A snapshot whose `config.json` is the given link, in a cache with things to reach for.
+    fn snapshot_with(link: &str, prepare: impl FnOnce(&Path)) -> (Folder, std::path::PathBuf) {
+        let toy = r#"{"model_type":"toy"}"#;
+        let cache = Folder::empty()
+            .file("models--o--n/blobs/c0", toy)
+            .file("models--o--n/blobs/sub/c1", toy)
+            .file("models--o--n/refs/main", toy)
+            .file("models--o--n/snapshots/other/config.json", toy)
+            .file("models--o--nn/blobs/c0", toy)
+            .file("secret/config.json", toy)
+            .tensors("models--o--n/snapshots/abc/model.safetensors", &["x"], 1);
+        let repository = cache.path().join("models--o--n");
+        symlink(link.replace("CACHE", cache.path().to_str().unwrap()), repository.join("snapshots/abc/config.json"))
+            .unwrap();
+        prepare(&repository);
+        let snapshot = repository.join("snapshots/abc");
+        (cache, snapshot)
+    }
+
+    #[test]
+    fn every_other_way_out_of_a_snapshot_is_refused() {
+        let out = "a link out of the folder";
+        for (link, what) in [
+            ("/etc/passwd", out),
+            ("CACHE/secret/config.json", out),
+            ("../../../models--o--nn/blobs/c0", out),
+            ("../../blobs/../../models--o--nn/blobs/c0", out),
+            ("../../blobs/../../../../../../../../../../../../../../etc/passwd", out),
+            ("../../blobs/../refs/main", out),
+            ("../../blobs/sub/c1", out),
+            ("../other/config.json", out),
+            ("../../blobs", out),
+            ("../../blobs/none", "the link's target: not found"),
+            ("config.json", ""), // to itself: what the system says of it differs
+            (".", "not a regular file"),
+        ] {
+            let (_cache, snapshot) = snapshot_with(link, |_| {});
+            let error = Checkpoint::open(&snapshot).expect_err(link);
+            assert!(error.to_string().contains(what) && error.is_missing_or_damaged(), "{link}: {error}");
+        }
+    }
+
+    #[test]
+    fn links_that_lead_to_links_count_where_they_end() {
+        // Blob to blob stays inside.
+        let (_cache, snapshot) = snapshot_with("../../blobs/l", |repo| symlink("c0", repo.join("blobs/l")).unwrap());
+        Checkpoint::open(&snapshot).unwrap();
+        // A blob that is a link out, and a link that first goes through the folder.
+        let (_cache, snapshot) =
+            snapshot_with("../../blobs/l", |repo| symlink("/etc/passwd", repo.join("blobs/l")).unwrap());
+        assert!(
+            Checkpoint::open(&snapshot).unwrap_err().to_string().contains("a link out of the folder, to /etc/passwd")
+        );
+        let (_cache, snapshot) =
+            snapshot_with("step", |repo| symlink("/etc/passwd", repo.join("snapshots/abc/step")).unwrap());
+        assert!(
+            Checkpoint::open(&snapshot).unwrap_err().to_string().contains("a link out of the folder, to /etc/passwd")
+        );
+    }
+
+    #[test]
+    fn a_cache_whose_blobs_are_a_link_has_none() {
+        let (cache, snapshot) = snapshot_with("../../blobs/config.json", |repo| {
+            fs::rename(repo.join("blobs"), repo.join("gone")).unwrap();
+            symlink("../secret", repo.join("blobs")).unwrap();
+        });
+        let error = Checkpoint::open(&snapshot).unwrap_err();
+        assert!(error.to_string().contains("a link out of the folder"), "{error}");
+        // And a folder that merely lies where a snapshot would has no blobs to reach for.
+        let plain = cache.path().join("plain/snapshots/abc");
+        fs::create_dir_all(&plain).unwrap();
+        fs::create_dir_all(cache.path().join("plain/blobs")).unwrap();
+        fs::write(cache.path().join("plain/blobs/c0"), r#"{"model_type":"toy"}"#).unwrap();
+        symlink("../../blobs/c0", plain.join("config.json")).unwrap();
+        assert!(Checkpoint::open(&plain).unwrap_err().to_string().contains("a link out of the folder"));
+    }
+
     #[test]
     fn only_regular_files_are_opened() {
         let folder = Folder::new();
@@ -199,6 +276,33 @@ mod links {
         // A socket: like a pipe, it would block or fail in ways of its own.
         let _listener = std::os::unix::net::UnixListener::bind(folder.path().join("model.safetensors")).unwrap();
         assert!(folder.fault().starts_with("5: DIR/model.safetensors: not a regular file"));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_pipe_is_not_waited_for() {
+        use rustix::fs::{CWD, FileType, Mode, mknodat};
+        for name in ["config.json", "model.safetensors", "mtp.safetensors", "mtplx_runtime.json", "tokenizer.json"] {
+            let folder = Folder::new().tensors("model.safetensors", &["x"], 1);
+            let path = folder.path().join(name);
+            let _ = fs::remove_file(&path);
+            mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).unwrap();
+            // Nobody writes to it: opening it would never return.
+            match folder.open() {
+                Err(error) => assert!(folder.describe(&error).contains("not a regular file"), "{error}"),
+                Ok(checkpoint) => match name {
+                    "mtplx_runtime.json" => {
+                        let (contract, findings) = Contract::read(&checkpoint);
+                        assert!(contract.is_none() && findings[0].to_string().contains("not a regular file"));
+                    }
+                    _ => assert!(checkpoint.text_file(name).unwrap_err().to_string().contains("not a regular file")),
+                },
+            }
+        }
+        // A link to a device that never ends is a link out.
+        let folder = Folder::empty();
+        symlink("/dev/zero", folder.path().join("config.json")).unwrap();
+        assert!(folder.fault().contains("a link out of the folder, to /dev/zero"));
     }
 }
 
@@ -253,6 +357,10 @@ fn an_announced_head_that_is_not_there() {
         (checkpoint.head_source(), checkpoint.missing_head_file()),
         (&HeadSource::None, Some("mtp.safetensors"))
     );
+    for file in ["mtp.bin", "mtp.pt", "mtp.safetensors.pkl"] {
+        let fault = announce(file).fault();
+        assert!(fault.contains(&format!("mtp_file: \"{file}\": expected a safetensors file")), "{fault}");
+    }
     let fault = announce("../mtp.safetensors").fault();
     assert!(
         fault.starts_with(
@@ -327,4 +435,30 @@ fn what_an_architecture_asks_for() {
         said(checkpoint.floats("x").unwrap_err()),
         "DIR/model.safetensors: x: type I32: expected F32, F16 or BF16 (convert the checkpoint to bf16, or to MLX's quantization)"
     );
+}
+
+#[test]
+fn which_weights_to_download() {
+    let files = |names: &[&str], config: &str, index: Option<&str>| {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        weight_files(&names, config.as_bytes(), index.map(str::as_bytes), str::to_owned)
+            .map(|files| files.into_iter().collect::<Vec<_>>().join(" "))
+            .map_err(|error| error.to_string())
+    };
+    let names =
+        ["a.safetensors", "b.safetensors", "mtp/weights.safetensors", "h/x.safetensors", "m.bin", "sub/c.safetensors"];
+    let index = r#"{"weight_map": {"x": "a.safetensors", "y": "gone.safetensors"}}"#;
+    assert_eq!(files(&names, "{}", Some(index)).unwrap(), "a.safetensors mtp/weights.safetensors");
+    assert_eq!(files(&names, "{}", None).unwrap(), "a.safetensors b.safetensors mtp/weights.safetensors");
+    let announced = r#"{"mlx_lm_extra_tensors": {"mtp_file": "h/x.safetensors"}}"#;
+    assert_eq!(files(&names, announced, Some(index)).unwrap(), "a.safetensors h/x.safetensors mtp/weights.safetensors");
+    let outside = r#"{"mlx_lm_extra_tensors": {"mtp_file": "../x.safetensors"}}"#;
+    assert_eq!(
+        files(&["model.safetensors", "z.safetensors", "model-vision-1.safetensors"], outside, None).unwrap(),
+        "model-vision-1.safetensors model.safetensors"
+    );
+    assert!(files(&["pytorch_model.bin"], "{}", None).unwrap_err().contains("the only weights are pickled"));
+    assert!(files(&["README.md"], "not JSON", None).unwrap_err().ends_with("model.safetensors: not found"));
+    let outside = r#"{"weight_map": {"x": "../a.safetensors"}}"#;
+    assert!(files(&names, "{}", Some(outside)).unwrap_err().contains("does not stay inside the folder"));
 }

@@ -5,6 +5,7 @@ mod contract;
 mod folder;
 mod hashes;
 mod header;
+mod memory;
 mod norms;
 mod verdict;
 

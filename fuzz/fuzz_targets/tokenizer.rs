@@ -1,0 +1,22 @@
+//! `tokenizer.json`: the body is `mtplx_runtime::testing::fuzz::tokenizer`.
+#![no_main]
+
+use mtplx_runtime::text::panic_is_expected;
+
+/// As the program has it: what exceeds its budget is given up, not the process.
+#[global_allocator]
+static ALLOCATOR: mtplx_runtime::mlx::BudgetAllocator = mtplx_runtime::mlx::BudgetAllocator;
+
+/// The fuzzer's own hook ends the process at any panic; those of the tokenizer library become errors.
+fn spare_expected_panics() {
+    let fatal = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if !panic_is_expected() {
+            fatal(info);
+        }
+    }));
+}
+
+libfuzzer_sys::fuzz_target!(init: spare_expected_panics(), |bytes: &[u8]| {
+    mtplx_runtime::testing::fuzz::tokenizer(bytes);
+});

@@ -1,0 +1,152 @@
+//! What is done with hostile bytes: one function for each kind of file. `fuzz/` drives them with libFuzzer for as long as one
+//! likes, the tests here with a seeded mutator for a moment.
+//!
+//! A target returns whatever happens, and panics only where something is wrong: besides not panicking, what was accepted must
+//! keep the promises that later code relies on.
+
+mod mutator;
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::fs;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use safetensors::SafeTensors;
+use serde_json::{Map, Value};
+use tempfile::TempDir;
+
+pub use self::mutator::Mutator;
+use crate::architecture::{Detection, Head};
+use crate::artifact::{Checkpoint, Config, Contract, Verdict, assess, check_name, parse_header, parse_index};
+use crate::quant::{HeadQuantization, Quantization};
+use crate::registry::Registry;
+use crate::text::{ChatTemplate, Detokenizer, Message, RenderInput, TextError, TextFiles, Tokenizer};
+
+/// A tokenizer that works, to render templates with.
+const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+    "pre_tokenizer": null, "post_processor": null, "decoder": null,
+    "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}}"#;
+
+/// A safetensors file: what is accepted tiles the file, and the format's own library accepts it as well.
+pub fn weights(bytes: &[u8]) {
+    let Ok(tensors) = parse_header("f", &Arc::from("f"), bytes) else { return };
+    let mut ranges: Vec<_> = tensors.iter().map(|(_, info)| info.range.clone()).collect();
+    ranges.sort_by_key(|range| (range.start, range.end));
+    for pair in ranges.windows(2) {
+        assert_eq!(pair[0].end, pair[1].start, "overlap or hole");
+    }
+    assert!(ranges.last().is_none_or(|range| range.end == bytes.len()), "the data does not end with the file");
+    for (name, info) in &tensors {
+        let bits = info.shape.iter().map(|&dim| dim as u128).product::<u128>() * info.dtype.bitsize() as u128;
+        assert_eq!(bits, info.range.len() as u128 * 8, "{name}: {info:?}");
+    }
+    let theirs = SafeTensors::deserialize(bytes).expect("accepted here and refused by the format's own library");
+    assert_eq!(theirs.len(), tensors.len());
+}
+
+/// `model.safetensors.index.json`: no shard that is accepted leads out of the folder.
+pub fn shards(bytes: &[u8]) {
+    let Ok(shards) = parse_index("f", bytes) else { return };
+    for file in &shards.files {
+        assert!(!file.starts_with('/') && !file.split('/').any(|part| part == ".."), "{file:?}");
+        assert!(shards.tensors_of(file).next().is_some(), "{file:?}");
+    }
+}
+
+/// `config.json`, as far as the verdict and the heads of `registry`'s architectures.
+pub fn config(bytes: &[u8], registry: &Registry) {
+    thread_local! {
+        static FOLDER: RefCell<Option<TempDir>> = const { RefCell::new(None) };
+    }
+    if let Ok(config) = Config::parse("config.json", bytes) {
+        let stated = Quantization::from_config(&config);
+        stated.iter().flat_map(Quantization::modules).take(8).for_each(drop);
+        let _ = HeadQuantization::from_config(&config);
+        for (field, _) in config.text().fields().take(64) {
+            // A bound is a bound, whatever the field holds.
+            assert!(
+                config.text().size(field, 1 << 20).is_ok_and(|size| size <= 1 << 20)
+                    || config.text().size(field, 1 << 20).is_err()
+            );
+            assert!(config.text().number_or(field, 0.0).map_or(true, |number| number.abs() <= 1e30));
+        }
+    }
+    FOLDER.with_borrow_mut(|folder| {
+        let dir = folder.get_or_insert_with(|| {
+            let dir = TempDir::new().expect("a temporary folder");
+            let header = r#"{"model.embed_tokens.weight":{"dtype":"U8","shape":[1],"data_offsets":[0,1]}}"#;
+            let weights = [&(header.len() as u64).to_le_bytes()[..], header.as_bytes(), &[0]].concat();
+            fs::write(dir.path().join("model.safetensors"), weights).expect("a file");
+            dir
+        });
+        fs::write(dir.path().join("config.json"), bytes).expect("a file");
+        if let Ok(checkpoint) = Checkpoint::open(dir.path()) {
+            let assessment = assess(&checkpoint, registry);
+            // One byte is no head.
+            assert!(!matches!(assessment.verdict, Verdict::Verified | Verdict::Unverified { .. }));
+            for architecture in registry.iter() {
+                let complete = Detection::Claimed { head: Head::Complete };
+                assert_ne!(architecture.detect(&checkpoint), complete, "{}", architecture.descriptor().id);
+            }
+        }
+    });
+}
+
+/// `mtplx_runtime.json`: what is kept of a field was within its bounds, and the contract can be written again.
+pub fn contract(bytes: &[u8]) {
+    let Ok(fields) = serde_json::from_slice::<Map<String, Value>>(bytes) else { return };
+    let (contract, findings) = Contract::parse(fields);
+    assert!(contract.mtp_depth_max.is_none_or(|depth| (1..=64).contains(&depth)));
+    for file in contract.sha256.iter().flatten().map(|(file, _)| file) {
+        assert!(check_name(file).is_ok(), "{file:?}");
+    }
+    for finding in findings {
+        assert!(!finding.to_string().contains(['\n', '\x1b']), "{finding:?}");
+    }
+    let _ = (contract.baseline_fault(), contract.newer_engine("0.1.0"));
+    serde_json::to_string(&contract).expect("JSON");
+}
+
+/// `tokenizer.json`, on a line of text and a few tokens.
+pub fn tokenizer(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let files = TextFiles { tokenizer: Some(text.into()), ..TextFiles::default() };
+    let Ok(tokenizer) = Tokenizer::new(&files) else { return };
+    let ids = tokenizer.encode("fn main() { let é = 12345; }\n\t<|im_start|>", true).unwrap_or_default();
+    let _ = tokenizer.decode(&ids, true);
+    let _ = tokenizer.decode(&[0, 1, 2, 300, u32::MAX], false);
+    let mut detokenizer = Detokenizer::new(&tokenizer);
+    let pieces: Result<Vec<String>, TextError> = ids.iter().take(16).map(|&id| detokenizer.push(id)).collect();
+    let _ = pieces.and_then(|_| detokenizer.finish());
+}
+
+/// `chat_template.jinja`, on a short conversation.
+pub fn template(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let files =
+        TextFiles { tokenizer: Some(TOKENIZER.into()), chat_template: Some(text.into()), ..TextFiles::default() };
+    let tokenizer = Tokenizer::new(&files).expect("a tokenizer");
+    let Ok(Some(template)) = ChatTemplate::find(&files, &tokenizer) else { return };
+    let messages =
+        [Message::new("system", "Be brief."), Message::new("user", "1 + 1?"), Message::new("assistant", "2")];
+    let tools = serde_json::json!([{"type": "function", "function": {"name": "f", "parameters": {"a": [1, null]}}}]);
+    for tools in [None, Some(&tools)] {
+        let input =
+            RenderInput { messages: &messages, add_generation_prompt: true, enable_thinking: Some(true), tools };
+        if let Err(error) = template.render(&input) {
+            assert!(!error.to_string().contains(['\n', '\x1b']), "{error}");
+        }
+    }
+}
+
+/// Runs `target` on `runs` mutations of `seeds`, one after the other; `stop` may end it early.
+pub fn drive<S: AsRef<[u8]>>(seeds: &[S], seed: u64, runs: usize, mut target: impl FnMut(&[u8]) -> ControlFlow<()>) {
+    let mut mutator = Mutator::new(seeds, seed);
+    for _ in 0..runs {
+        if target(mutator.next()).is_break() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! `mtplx models`: what the cache holds that this binary could run.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use mtplx_runtime::artifact::Checkpoint;
+use serde::Serialize;
+
+use crate::args::ModelsArgs;
+use crate::disk;
+use crate::engine;
+use crate::error::{Exit, stderr};
+use crate::hub::{Cache, Repository, Snapshot};
+
+/// One revision of a model.
+#[derive(Serialize)]
+struct Row {
+    id: String,
+    /// The commit.
+    revision: String,
+    /// Branches and tags that mean it.
+    names: Vec<String>,
+    /// Bytes, contents that it shares with other revisions included.
+    bytes: u64,
+    folder: PathBuf,
+    /// A verdict's name, or `damaged`.
+    verdict: &'static str,
+    architecture: Option<&'static str>,
+    /// Why it does not run as it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<String>,
+}
+
+const INCOMPATIBLE: &str = "incompatible";
+
+/// Lists them.
+pub fn models(args: &ModelsArgs) -> anyhow::Result<Exit> {
+    let cache = Cache::of_user()?;
+    let mut rows = Vec::new();
+    for repository in cache.repositories()? {
+        for snapshot in repository.snapshots()? {
+            rows.push(judge(&repository, &snapshot)?);
+        }
+    }
+    let all = rows.len();
+    rows.retain(|row| args.all || row.verdict != INCOMPATIBLE);
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &rows)?;
+        writeln!(out)?;
+    } else {
+        table(&mut out, &rows)?;
+    }
+    out.flush()?;
+    let left_out = all - rows.len();
+    if all == 0 {
+        writeln!(stderr(), "no models in {}", cache.root().display())?;
+    } else if left_out > 0 {
+        writeln!(stderr(), "{left_out} more that this binary does not run: --all lists them")?;
+    }
+    Ok(Exit::Done)
+}
+
+/// By headers and configuration; weights are hashed only where evidence for them depends on it, and once.
+fn judge(repository: &Repository, snapshot: &Snapshot) -> anyhow::Result<Row> {
+    let (verdict, architecture, why) = match Checkpoint::open(&snapshot.dir) {
+        Err(error) if error.is_missing_or_damaged() => ("damaged", None, Some(error.to_string())),
+        Err(error) => (INCOMPATIBLE, None, Some(error.to_string())),
+        Ok(checkpoint) => {
+            let assessment = engine::judge(&checkpoint, false);
+            let name = assessment.verdict.name();
+            let why = (name != "verified").then(|| assessment.verdict.to_string());
+            (name, assessment.claim, why)
+        }
+    };
+    Ok(Row {
+        id: repository.id.to_string(),
+        revision: snapshot.commit.clone(),
+        names: repository.names_of(&snapshot.commit),
+        bytes: snapshot.size().with_context(|| repository.id.to_string())?,
+        folder: snapshot.dir.clone(),
+        verdict,
+        architecture,
+        why,
+    })
+}
+
+fn table(out: &mut impl io::Write, rows: &[Row]) -> io::Result<()> {
+    let cells = |row: &Row| {
+        let names = if row.names.is_empty() { String::new() } else { format!(" ({})", row.names.join(", ")) };
+        [
+            row.id.clone(),
+            format!("{}{names}", &row.revision[..12]),
+            disk::shown(row.bytes),
+            row.verdict.to_owned(),
+            row.architecture.unwrap_or("-").to_owned(),
+        ]
+    };
+    let rows: Vec<([String; 5], Option<&str>)> = rows
+        .iter()
+        .map(|row| (cells(row), row.why.as_deref().filter(|_| matches!(row.verdict, "damaged" | INCOMPATIBLE))))
+        .collect();
+    let width = |i: usize| rows.iter().map(|(cells, _)| cells[i].chars().count()).max().unwrap_or(0);
+    let [id, revision, size, verdict, _] = [0, 1, 2, 3, 4].map(width);
+    for ([a, b, c, d, e], why) in &rows {
+        writeln!(out, "{a:id$}  {b:revision$}  {c:>size$}  {d:verdict$}  {e}")?;
+        if let Some(why) = why {
+            // A file's own words may be in there: nothing that a terminal would obey.
+            let why: String = why.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            writeln!(out, "  {why}")?;
+        }
+    }
+    Ok(())
+}
