@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use mtplx_runtime::Array;
+use mtplx_runtime::architecture::MtpArchitecture as _;
 use mtplx_runtime::artifact::Checkpoint;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::testing::host::{token_array, values as values_of};
@@ -35,7 +36,7 @@ fn tiny(seed: u64) -> MtpModel {
 /// An MTP layer may bring its own embedding and head: the draft head is that of a model that has these for its trunk.
 #[test]
 fn an_own_embedding_and_head_are_the_draft_heads() {
-    let (vocab, hidden) = (16, 32);
+    let (vocab, hidden) = (20, 32);
     let config = json!({
         "model_type": "glm4_moe",
         "hidden_size": hidden, "vocab_size": vocab, "num_hidden_layers": 1, "num_attention_heads": 2, "dtype": "float32",
@@ -78,6 +79,15 @@ fn an_own_embedding_and_head_are_the_draft_heads() {
     };
     assert_eq!(logits(dir.path()), logits(moved.path()));
     assert_ne!(logits(dir.path()), logits(copied.path()));
+    let forged = |dir: &Path| {
+        let checkpoint = Checkpoint::open(dir).expect("a checkpoint");
+        let rules = Glm4Moe.forge_rules(&checkpoint).expect("rules");
+        rules.iter().filter(|rule| rule.shape == [vocab, hidden]).map(|rule| rule.output.clone()).collect::<Vec<_>>()
+    };
+    let trunk = own.map(|(trunk, _)| trunk.to_owned());
+    let sidecar = ["mtp.layers.0.embed_tokens.weight", "mtp.layers.0.shared_head_head.weight"].map(str::to_owned);
+    assert_eq!(forged(dir.path()), [trunk.clone(), sidecar].concat(), "an artifact has them too");
+    assert_eq!(forged(copied.path()), trunk);
     let [with, without] = [copied.path(), moved.path()].map(|dir| load(&Glm4Moe, dir).info.weight_bytes);
     assert_eq!(with, without, "copies are not kept twice");
 }

@@ -127,6 +127,15 @@ where
         list
     }
 
+    /// The layers' own embeddings and heads, where they are not the trunk's, `[vocab, hidden]` each.
+    pub(super) fn own(&self, checkpoint: &Checkpoint, common: &Common) -> Result<Vec<Expected>, LoadError> {
+        let places = self.places(checkpoint);
+        let mut modules = own(checkpoint, &places, |_| self.names.embedding, common.embedding())?;
+        modules.extend(own(checkpoint, &places, |place| place.head, common.head())?);
+        let shape = [common.vocab, common.hidden];
+        Ok(modules.into_iter().flatten().map(|module| Expected::module(module, shape)).collect())
+    }
+
     /// Judges the checkpoint's head by its headers.
     pub fn detect(&self, checkpoint: &Checkpoint) -> Head {
         if self.layers.is_empty() { Head::Absent } else { Head::judge(checkpoint, &self.expected(checkpoint)) }
@@ -146,15 +155,15 @@ where
         let stated = MtpContract::stated(weights.checkpoint());
         let order = stated.concat_order.unwrap_or(self.order);
         let places = self.places(weights.checkpoint());
-        let own_embedding = own(weights.checkpoint(), &places, |_| self.names.embedding, "model.embed_tokens")?;
-        let shared_head = if common.tied { "model.embed_tokens" } else { "lm_head" };
-        let own_head = own(weights.checkpoint(), &places, |place| place.head, shared_head)?;
-        let embedding = match own_embedding {
-            Some(module) => weights.embedding(&module, common.vocab, common.hidden)?,
+        let checkpoint = weights.checkpoint();
+        let own_embedding = own(checkpoint, &places, |_| self.names.embedding, common.embedding())?;
+        let own_head = own(checkpoint, &places, |place| place.head, common.head())?;
+        let embedding = match one(checkpoint, &own_embedding)? {
+            Some(module) => weights.embedding(module, common.vocab, common.hidden)?,
             None => embedding.clone(),
         };
-        let lm_head = match own_head {
-            Some(module) => LmHead(weights.linear(&module, common.vocab, common.hidden, false)?),
+        let lm_head = match one(checkpoint, &own_head)? {
+            Some(module) => LmHead(weights.linear(module, common.vocab, common.hidden, false)?),
             None => lm_head.clone(),
         };
         let mut layers = Vec::with_capacity(self.layers.len());
@@ -178,25 +187,29 @@ where
     }
 }
 
-/// The module at `places` that `part` names, where there is one that differs from the trunk's `shared`.
-///
-/// # Errors
-/// The layers have different ones: the head reads all layers' logits and embeddings with one.
+/// For each layer the module that `part` names, where there is one that differs from the trunk's `shared`.
 fn own(
     checkpoint: &Checkpoint,
     places: &[Place],
     part: impl Fn(&Place) -> &'static str,
     shared: &str,
-) -> Result<Option<String>, LoadError> {
-    let mut modules = Vec::with_capacity(places.len());
-    for place in places {
+) -> Result<Vec<Option<String>>, LoadError> {
+    let module = |place: &Place| {
         let module = format!("{}{}", place.own, part(place));
         let there = checkpoint.tensor(&format!("{module}.weight")).is_some();
-        modules.push(if there && !same(checkpoint, &module, shared)? { Some(module) } else { None });
-    }
-    let first = modules.first().cloned().flatten();
-    for module in &modules {
-        let agrees = match (&first, module) {
+        Ok(if there && !same(checkpoint, &module, shared)? { Some(module) } else { None })
+    };
+    places.iter().map(module).collect()
+}
+
+/// The one module that all layers have.
+///
+/// # Errors
+/// They have different ones, or some have none of their own: the head reads embeddings and logits of all layers with one.
+fn one<'a>(checkpoint: &Checkpoint, modules: &'a [Option<String>]) -> Result<Option<&'a String>, LoadError> {
+    let first = modules.first().and_then(Option::as_ref);
+    for module in modules {
+        let agrees = match (first, module) {
             (None, None) => true,
             (Some(first), Some(module)) => same(checkpoint, first, module)?,
             _ => false,
