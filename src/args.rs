@@ -1,6 +1,9 @@
 //! What was typed, and nothing done about it: what it means is decided in [`crate::settings`].
 
+mod bench;
 mod forge;
+mod inspect;
+mod verify;
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -8,6 +11,9 @@ use std::str::FromStr;
 use clap::builder::{RangedU64ValueParser, Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use self::inspect::InspectArgs;
+pub use self::verify::VerifyArgs;
+pub use bench::{BenchArgs, BenchCommand, CompareArgs, Depths, MeasureArgs, MethodArgs, TuneArgs};
 pub use forge::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
 
 /// The largest depth that may be asked for.
@@ -44,12 +50,23 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Turn a checkpoint into an artifact: MLX's layout, packed, the MTP head with it.
     Forge(Box<ForgeArgs>),
+    /// Say what a model is, what it is worth, and what it takes to run it.
+    Inspect(InspectArgs),
+    /// Measure whether a model's drafting is exact on this machine, and write the evidence into its contract.
+    ///
+    /// Loads the model and puts its own loop to the test, through its own logits. What passes may run without
+    /// --allow-unverified.
+    Verify(VerifyArgs),
     /// List the architectures that this binary can run.
     Archs(ArchsArgs),
     /// Compare a model with expected tensors.
     ///
     /// Runs the reference's tokens through the model's trunk and MTP head and compares what comes out, tensor by tensor.
     Parity(ParityArgs),
+    /// Measure speed, the cost of verification, and acceptance.
+    Bench(Box<BenchArgs>),
+    /// Find the depth that is fastest on this machine, plain decoding included, and keep it for `run`.
+    Tune(Box<TuneArgs>),
     /// Print a completion script for a shell.
     #[command(hide = true)]
     Completions(CompletionsArgs),
@@ -60,8 +77,8 @@ pub enum Command {
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Settings come from these flags, then from the model's contract (mtplx_runtime.json), then from its \
-generation_config.json, then from built-in defaults (temperature 0.6, top-p 0.95, top-k 20). --json names the source \
+    after_help = "Settings come from these flags, then (the depth) from what `mtplx tune` found here, then from the model's \
+contract (mtplx_runtime.json), then from its generation_config.json, then from built-in defaults (temperature 0.6, top-p 0.95, top-k 20). --json names the source \
 of each.\n\nExit status: 0 done, 1 failed while running, 2 wrong usage, 3 model incomplete or unverified, 4 model not \
 supported, 5 file missing or damaged, 130 interrupted."
 )]

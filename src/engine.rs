@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use mtplx_runtime::architecture::{Descriptor, LoadOptions, Precision};
-use mtplx_runtime::artifact::{Assessment, Checkpoint, Finding, Verdict, assess};
+use mtplx_runtime::artifact::{Assessment, Checkpoint, Finding, Verdict, Witness, assess_with};
 use mtplx_runtime::mlx;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::registry::Registry;
@@ -14,6 +14,8 @@ use serde_json::{Map, Value};
 use crate::args::{self, Model};
 use crate::builtin;
 use crate::error::{Exit, Failure, from_code};
+use crate::home::Home;
+use crate::terminal::Progress;
 
 /// A checkpoint that was opened and judged, but not loaded.
 pub struct Opened {
@@ -35,12 +37,41 @@ pub struct TextSide {
     pub generation_config: Option<Map<String, Value>>,
 }
 
-/// Opens a model: headers and configuration only.
+/// Opens a model: headers and configuration, and the files' hashes where the contract has evidence to compare with.
 ///
 /// # Errors
 /// There is no such model, or its files are damaged.
 pub fn open(model: &Model) -> anyhow::Result<Opened> {
-    let checkpoint = match model {
+    let checkpoint = checkpoint(model)?;
+    let assessment = judge(&checkpoint, false);
+    Ok(Opened { checkpoint, assessment })
+}
+
+/// What the files are worth. `thorough`: compares hashes even where the verdict is clear without them.
+pub fn judge(checkpoint: &Checkpoint, thorough: bool) -> Assessment {
+    let home = Home::of_user();
+    let (before, machine) = (home.known_hashes(), home.machine());
+    let mut known = before.clone();
+    let mut bar = None;
+    let mut progress = |done: u64, all: u64| {
+        let bar = bar.get_or_insert_with(|| Progress::start("comparing the files with their evidence", false));
+        bar.update((done >> 20) as usize, (all >> 20) as usize);
+    };
+    let witness =
+        Witness { machine: machine.as_deref(), known: Some(&mut known), progress: Some(&mut progress), thorough };
+    let assessment = assess_with(checkpoint, &Registry::linked(), witness);
+    if known != before {
+        home.keep_hashes(&known);
+    }
+    assessment
+}
+
+/// Opens a model's files, without judging them.
+///
+/// # Errors
+/// There is no such model, or its files are damaged.
+pub fn checkpoint(model: &Model) -> anyhow::Result<Checkpoint> {
+    Ok(match model {
         Model::Dir(dir) => Checkpoint::open(dir)?,
         Model::Builtin => {
             let files = builtin::files().ok_or_else(|| {
@@ -48,21 +79,19 @@ pub fn open(model: &Model) -> anyhow::Result<Opened> {
             })?;
             Checkpoint::embedded(builtin::LABEL, files)?
         }
-    };
-    let assessment = assess(&checkpoint, &Registry::linked());
-    Ok(Opened { checkpoint, assessment })
+    })
 }
 
 impl Opened {
-    /// Whether the model may run at all, drafting or (`trunk_only`) not.
+    /// Whether the model may run at all: drafting or (`trunk_only`) not, with evidence or (`allow_unverified`) without.
     ///
     /// # Errors
     /// The verdict forbids it; says why, and what would help.
-    pub fn admit(&self, trunk_only: bool) -> Result<(), Failure> {
+    pub fn admit(&self, trunk_only: bool, allow_unverified: bool) -> Result<(), Failure> {
         let verdict = &self.assessment.verdict;
         let runs = match verdict {
-            // Until artifacts can be verified here, missing evidence is worth a warning only.
-            Verdict::Verified | Verdict::Unverified { .. } => true,
+            Verdict::Verified => true,
+            Verdict::Unverified { .. } => allow_unverified,
             Verdict::Incomplete { .. } | Verdict::NoMtp => trunk_only,
             Verdict::Incompatible { .. } => false,
         };
@@ -80,9 +109,7 @@ impl Opened {
     pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
         let findings = self.assessment.findings.iter().map(Finding::to_string);
         let unverified = match &self.assessment.verdict {
-            Verdict::Unverified { .. } if self.checkpoint.dir().is_some() => {
-                Some(format!("{}: {}", self.checkpoint.label(), self.assessment.verdict))
-            }
+            Verdict::Unverified { .. } => Some(format!("{}: {}", self.checkpoint.label(), self.assessment.verdict)),
             _ => None,
         };
         unverified.into_iter().chain(findings)

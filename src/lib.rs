@@ -14,12 +14,16 @@
 #![cfg_attr(not(test), warn(unused_crate_dependencies))]
 
 mod args;
+mod bench;
 mod builtin;
 mod commands;
 mod engine;
 mod error;
+mod home;
+mod machine;
 mod settings;
 mod terminal;
+mod tuned;
 
 use std::process::ExitCode;
 
@@ -56,9 +60,13 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         _ if cli.version => commands::version(),
         Some(Command::Run(args)) => commands::run(&args),
+        Some(Command::Inspect(args)) => commands::inspect(&args),
+        Some(Command::Verify(args)) => commands::verify(&args),
         Some(Command::Forge(args)) => commands::forge(&args),
         Some(Command::Archs(args)) => commands::archs(&args),
         Some(Command::Parity(args)) => commands::parity(&args),
+        Some(Command::Bench(args)) => commands::bench(&args),
+        Some(Command::Tune(args)) => commands::tune(&args),
         Some(Command::Completions(args)) => commands::completions(Cli::command(), &args),
         Some(Command::Man) => commands::man(Cli::command()),
         None => Err(error::Failure::usage("a command was expected", "`mtplx --help` lists them").into()),

@@ -1,4 +1,5 @@
-//! What a generation runs with: flags, then the contract, then `generation_config.json`, then built-in defaults.
+//! What a generation runs with: flags, then what was tuned here, then the contract, then `generation_config.json`, then
+//! built-in defaults.
 //!
 //! Resolved once, before anything runs. Each value knows where it came from, so that `--json` can say so.
 
@@ -24,6 +25,8 @@ const CONTRACT: &str = "mtplx_runtime.json";
 #[serde(rename_all = "snake_case")]
 pub enum Source {
     Flag,
+    /// Measured on this machine by `mtplx tune`.
+    Tuned,
     Contract,
     GenerationConfig,
     Default,
@@ -91,6 +94,8 @@ pub struct ModelSays<'a> {
     pub generation_config: Option<&'a Map<String, Value>>,
     /// The largest depth that its architecture drafts; 0 without a head.
     pub max_depth: usize,
+    /// The depth that `mtplx tune` found for it on this machine.
+    pub tuned_depth: Option<usize>,
     pub has_chat_template: bool,
 }
 
@@ -224,7 +229,11 @@ fn depth(args: &RunArgs, model: &ModelSays<'_>, warnings: &mut Vec<String>) -> (
         Some(GenerationMode::Ar) => Some(Fixed(0)),
         _ => contract.mtp_depth_default.map(Fixed),
     });
-    let mut depth = first(typed, contract, None, Auto);
+    let mut depth = match (typed, model.tuned_depth) {
+        // Found on this machine: whoever wrote the contract had another.
+        (None, Some(tuned)) => Sourced { value: Fixed(tuned), source: Source::Tuned },
+        _ => first(typed, contract, None, Auto),
+    };
     // Under `rejection` a text depends on the depths it was drafted at, and adaptive depths on the clock: a seed that was
     // typed is to give the same text again.
     let coupled = args.drafting.acceptance == Some(args::Acceptance::Coupled);

@@ -20,6 +20,11 @@ impl Progress {
         Self(bar)
     }
 
+    /// Says what is being done now.
+    pub fn say(&self, what: impl Into<Cow<'static, str>>) {
+        self.0.set_message(what);
+    }
+
     /// Reports so many of so many.
     pub fn update(&self, done: usize, all: usize) {
         if self.0.length().is_none()

@@ -14,10 +14,13 @@ pub struct Ran {
     pub stderr: String,
 }
 
-/// The program with arguments, in an environment that changes nothing.
+/// The program with arguments, in an environment that changes nothing: what it keeps between runs goes where it cannot.
 pub fn mtplx(args: &[&str]) -> Command {
     let mut command = Command::new(assert_cmd::cargo::cargo_bin!("mtplx"));
     command.args(args).env_remove("MTPLX_DEVICE").env_remove("CLICOLOR_FORCE").env("MTPLX_DEVICE", "cpu");
+    // Nothing of the user who runs the tests is read.
+    command.env("XDG_CONFIG_HOME", "/nonexistent");
+    command.env("MTPLX_HOME", "/dev/null/mtplx");
     command
 }
 

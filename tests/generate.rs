@@ -27,7 +27,19 @@ fn greedy_text_of_the_reference_at_every_depth() {
     let prompt = joined(&ids("trained_qwen3_5/golden.safetensors", "input_ids"));
     let expected = ids("trained_qwen3_5/golden.safetensors", "greedy_ids");
     for depth in ["0", "1", "2", "3", "8", "auto"] {
-        let args = ["run", "--prompt-ids", &prompt, "--model", &model, "--json", "-t0", "-n96", "--mtp-depth", depth];
+        let args = [
+            "run",
+            "--prompt-ids",
+            &prompt,
+            "--allow-unverified",
+            "--model",
+            &model,
+            "--json",
+            "-t0",
+            "-n96",
+            "--mtp-depth",
+            depth,
+        ];
         assert_eq!(json(&args)["token_ids"], json!(expected), "depth {depth}");
     }
 }
@@ -44,7 +56,20 @@ fn rounds_of_the_reference_at_depth_one() {
 
     let model = model("trained_qwen3_5");
     let prompt = joined(&ids("trained_qwen3_5/golden.safetensors", "input_ids"));
-    let args = ["run", "--prompt-ids", &prompt, "--model", &model, "--json", "-t0", "--mtp-depth", "1", "-n", &tokens];
+    let args = [
+        "run",
+        "--prompt-ids",
+        &prompt,
+        "--allow-unverified",
+        "--model",
+        &model,
+        "--json",
+        "-t0",
+        "--mtp-depth",
+        "1",
+        "-n",
+        &tokens,
+    ];
     let stats = &json(&args)["stats"];
     assert_eq!(stats["rounds"], rounds);
     assert_eq!(stats["drafted_by_depth"], json!([rounds]));
@@ -57,7 +82,20 @@ fn rounds_of_the_reference_at_depth_one() {
 fn a_seed_gives_the_same_text_at_every_depth_when_coupled() {
     let model = model(TRAINED);
     let text = |depth: &str| {
-        let args = ["run", "the ", "--raw", "--model", &model, "--json", "-t", "1", "-n40", "--acceptance", "coupled"];
+        let args = [
+            "run",
+            "the ",
+            "--raw",
+            "--allow-unverified",
+            "--model",
+            &model,
+            "--json",
+            "-t",
+            "1",
+            "-n40",
+            "--acceptance",
+            "coupled",
+        ];
         json(&[&args[..], &["--seed", "11", "--mtp-depth", depth]].concat())["text"].clone()
     };
     let plain = text("0");
@@ -69,7 +107,21 @@ fn a_seed_gives_the_same_text_at_every_depth_when_coupled() {
 #[test]
 fn streamed_text_is_the_document_s_text() {
     let model = model(TRAINED);
-    let args = ["run", "the ", "--raw", "--model", &model, "--seed", "5", "-t", "1", "-n30", "--mtp-depth", "2"];
+    let args = [
+        "run",
+        "the ",
+        "--raw",
+        "--allow-unverified",
+        "--model",
+        &model,
+        "--seed",
+        "5",
+        "-t",
+        "1",
+        "-n30",
+        "--mtp-depth",
+        "2",
+    ];
     let ran = run(&args);
     assert_eq!(ran.code, 0);
     let document = json(&[&args[..], &["--json"]].concat());
@@ -87,7 +139,13 @@ fn stop_strings_end_the_text_whatever_the_depth() {
     let model = model("trained_qwen3_5");
     let prompt = joined(&ids("trained_qwen3_5/golden.safetensors", "input_ids"));
     let run = |more: &[&str]| {
-        json(&[&["run", "--prompt-ids", &prompt, "--model", &model, "--json", "-t0", "-n60"], more].concat())
+        json(
+            &[
+                &["run", "--prompt-ids", &prompt, "--allow-unverified", "--model", &model, "--json", "-t0", "-n60"],
+                more,
+            ]
+            .concat(),
+        )
     };
     let whole = run(&[])["text"].as_str().unwrap().to_owned();
     let stop = &whole[20..23];
@@ -106,7 +164,10 @@ fn stop_strings_end_the_text_whatever_the_depth() {
 fn a_stop_token_ends_the_text_unless_ignored() {
     let model = model(TRAINED);
     let run = |more: &[&str]| {
-        json(&[&["run", "x", "--model", &model, "--json", "-n6", "--logit-bias", "258=100"], more].concat())
+        json(
+            &[&["run", "x", "--allow-unverified", "--model", &model, "--json", "-n6", "--logit-bias", "258=100"], more]
+                .concat(),
+        )
     };
     let document = run(&[]);
     assert_eq!((&document["finish_reason"], &document["text"]), (&json!("stop_token"), &json!("")));
@@ -119,7 +180,7 @@ fn a_stop_token_ends_the_text_unless_ignored() {
 #[test]
 fn stats_compare_with_plain_decoding() {
     let model = model(TRAINED);
-    let args = ["run", "the ", "--raw", "--model", &model, "-n20", "--mtp-depth", "1", "--stats"];
+    let args = ["run", "the ", "--raw", "--allow-unverified", "--model", &model, "-n20", "--mtp-depth", "1", "--stats"];
     assert!(run(&args).stderr.contains("plain decoding"));
     let stats = &json(&[&args[..], &["--json"]].concat())["stats"];
     assert_eq!(stats["tokens"], 20);
@@ -130,7 +191,7 @@ fn stats_compare_with_plain_decoding() {
 #[test]
 fn without_the_head() {
     let model = model(TRAINED);
-    let document = json(&["run", "x", "--model", &model, "--json", "-n4", "--no-mtp"]);
+    let document = json(&["run", "x", "--allow-unverified", "--model", &model, "--json", "-n4", "--no-mtp"]);
     assert_eq!(document["model"]["has_draft_head"], false);
     assert_eq!(document["stats"]["drafted_by_depth"], json!([]));
 
@@ -138,10 +199,10 @@ fn without_the_head() {
     let dir = copy(TRAINED);
     fs::remove_file(dir.path().join("mtp.safetensors")).unwrap();
     let path = dir.path().to_str().unwrap();
-    let (error, hint) = fails(&["run", "x", "--model", path], 3);
+    let (error, hint) = fails(&["run", "x", "--allow-unverified", "--model", path], 3);
     assert!(error.contains("incomplete: ") && error.contains("mtp.safetensors"), "{error}");
     assert!(hint.contains("--no-mtp"));
-    assert_eq!(run(&["run", "x", "--model", path, "-n4", "--no-mtp"]).code, 0);
+    assert_eq!(run(&["run", "x", "--allow-unverified", "--model", path, "-n4", "--no-mtp"]).code, 0);
 }
 
 #[test]
@@ -152,7 +213,7 @@ fn the_contract_is_heard() {
         "mtp_depth_default": 2, "recommended_prompt_mode": "raw", "recommended_sampler": {"temperature": 0.9}});
     fs::write(dir.path().join("mtplx_runtime.json"), contract.to_string()).unwrap();
     let path = dir.path().to_str().unwrap();
-    let document = json(&["run", "the ", "--model", path, "--json", "-n12", "--mtp-depth", "5"]);
+    let document = json(&["run", "the ", "--allow-unverified", "--model", path, "--json", "-n12", "--mtp-depth", "5"]);
     let settings: BTreeMap<String, Value> = serde_json::from_value(document["settings"].clone()).unwrap();
     assert_eq!(settings["mtp_depth"], json!({"value": 2, "source": "flag"}));
     assert_eq!(settings["mtp_depth_max"], json!({"value": 2, "source": "contract"}));
@@ -173,7 +234,7 @@ fn a_closed_pipe_ends_quietly() {
     use std::process::Stdio;
 
     let model = model(TRAINED);
-    let args = ["run", "the ", "--raw", "--model", &model, "-n400", "--ignore-eos"];
+    let args = ["run", "the ", "--raw", "--allow-unverified", "--model", &model, "-n400", "--ignore-eos"];
     let mut child = crate::command::mtplx(&args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -195,7 +256,7 @@ fn interrupted() {
     use std::process::{Command, Stdio};
 
     let model = model(TRAINED);
-    let args = ["run", "the ", "--raw", "--model", &model, "-n4000", "--ignore-eos"];
+    let args = ["run", "the ", "--raw", "--allow-unverified", "--model", &model, "-n4000", "--ignore-eos"];
     let mut child = crate::command::mtplx(&args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -2,6 +2,7 @@
 //!
 //! One binary, because each integration-test binary links MLX again.
 
+mod bench;
 mod command;
 mod damage;
 mod forge;
@@ -9,3 +10,5 @@ mod generate;
 mod help;
 mod parity;
 mod prompts;
+mod tune;
+mod verify;

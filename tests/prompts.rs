@@ -12,7 +12,8 @@ const TRAINED: &str = "trained_qwen3_5/mlx_q4g32";
 fn the_same_prompt_by_argument_file_input_and_ids() {
     let model = model(TRAINED);
     let base = |more: &[&str]| {
-        let args = [&["run", "--model", &model, "--json", "-n", "8", "--seed", "1"], more].concat();
+        let args =
+            [&["run", "--allow-unverified", "--model", &model, "--json", "-n", "8", "--seed", "1"], more].concat();
         args.iter().map(|arg| (*arg).to_owned()).collect::<Vec<_>>()
     };
     let document = |more: &[&str]| {
@@ -40,7 +41,8 @@ fn the_same_prompt_by_argument_file_input_and_ids() {
 #[test]
 fn a_chat_goes_through_the_template() {
     let model = model(TRAINED);
-    let document = json(&["run", "hi", "--system", "be kind", "--model", &model, "--json", "-n", "2"]);
+    let document =
+        json(&["run", "hi", "--system", "be kind", "--allow-unverified", "--model", &model, "--json", "-n", "2"]);
     let ids: Vec<u64> = document["prompt_ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
     // Two messages and the beginning of the answer, each after <|im_start|>.
     assert_eq!(ids.iter().filter(|&&id| id == 257).count(), 3);
@@ -51,7 +53,7 @@ fn a_chat_goes_through_the_template() {
 #[test]
 fn a_prompt_beyond_the_context() {
     let model = model(TRAINED);
-    let ran = run_with(&["run", "-", "--raw", "--model", &model], "x".repeat(5000).as_bytes());
+    let ran = run_with(&["run", "-", "--raw", "--allow-unverified", "--model", &model], "x".repeat(5000).as_bytes());
     assert_eq!((ran.code, ran.stdout.as_str()), (2, ""));
     let error = ran.stderr.lines().find(|line| line.starts_with("error: ")).unwrap();
     assert_eq!(error, "error: the prompt has 5000 tokens, and the model's context holds 4096");
@@ -61,9 +63,9 @@ fn a_prompt_beyond_the_context() {
 #[test]
 fn ids_that_the_model_does_not_have() {
     let model = model(TRAINED);
-    let (error, _) = fails(&["run", "--prompt-ids", "1,320", "--model", &model], 2);
+    let (error, _) = fails(&["run", "--prompt-ids", "1,320", "--allow-unverified", "--model", &model], 2);
     assert_eq!(error, "prompt token 320: expected an id below the vocabulary's size 320");
-    let (error, _) = fails(&["run", "x", "--logit-bias", "320=1", "--model", &model], 2);
+    let (error, _) = fails(&["run", "x", "--logit-bias", "320=1", "--allow-unverified", "--model", &model], 2);
     assert_eq!(error, "logit_bias[320]: 1: expected a token id below 320");
 }
 
@@ -72,10 +74,10 @@ fn no_chat_template() {
     let dir = copy(TRAINED);
     fs::write(dir.path().join("tokenizer_config.json"), r#"{"eos_token": "<|im_end|>"}"#).unwrap();
     let path = dir.path().to_str().unwrap();
-    let (error, hint) = fails(&["run", "x", "--chat", "--model", path], 2);
+    let (error, hint) = fails(&["run", "x", "--chat", "--allow-unverified", "--model", path], 2);
     assert_eq!(error, "--chat: this model has no chat template");
     assert!(hint.contains("--raw"));
-    let document = json(&["run", "x", "--model", path, "--json", "-n", "1"]);
+    let document = json(&["run", "x", "--allow-unverified", "--model", path, "--json", "-n", "1"]);
     assert_eq!(document["settings"]["prompt_mode"], json!({"value": "raw", "source": "model"}));
 }
 
@@ -84,12 +86,12 @@ fn a_template_that_refuses() {
     let dir = copy(TRAINED);
     fs::write(dir.path().join("chat_template.jinja"), "\n{{ raise_exception('no system messages') }}").unwrap();
     let path = dir.path().to_str().unwrap();
-    let (error, hint) = fails(&["run", "x", "--model", path], 5);
+    let (error, hint) = fails(&["run", "x", "--allow-unverified", "--model", path], 5);
     assert!(error.contains("chat_template.jinja: line 2: the template refuses these messages: no system"), "{error}");
     assert!(hint.contains("--raw"));
-    assert_eq!(run(&["run", "x", "--raw", "-n1", "--model", path]).code, 0);
+    assert_eq!(run(&["run", "x", "--raw", "-n1", "--allow-unverified", "--model", path]).code, 0);
     fs::write(dir.path().join("chat_template.jinja"), "{% if %}").unwrap();
-    let (error, _) = fails(&["run", "x", "--model", path], 5);
+    let (error, _) = fails(&["run", "x", "--allow-unverified", "--model", path], 5);
     assert!(error.contains("chat_template.jinja: line 1: syntax error"), "{error}");
-    assert_eq!(run(&["run", "x", "--raw", "-n1", "--model", path]).code, 0);
+    assert_eq!(run(&["run", "x", "--raw", "-n1", "--allow-unverified", "--model", path]).code, 0);
 }

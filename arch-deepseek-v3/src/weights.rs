@@ -124,6 +124,10 @@ impl MixerPlan for MlaPlan {
         }
     }
 
+    fn row_elements(&self) -> Option<usize> {
+        Some(self.0.kv_rank + self.0.rope_dim)
+    }
+
     fn load(&self, weights: &Weights<'_>, module: &str) -> Result<Mla, LoadError> {
         let config = &self.0;
         let linear = |(name, [out, input], bias): (&str, [usize; 2], bool)| {

@@ -1,5 +1,6 @@
 //! `config.json` of the family, read once and bounded.
 
+use mtplx_runtime::architecture::CacheSize;
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint, Config as Json};
 use mtplx_runtime::nn::plan::config::{
     Common, Heads, MAX_EXPERTS, MAX_HEADS, MAX_LAYERS, MAX_MTP_LAYERS, MAX_WIDTH, RopeFields,
@@ -111,6 +112,16 @@ impl Config {
             false => 0,
         };
         Ok(config)
+    }
+
+    /// What a sequence holds: keys and values of attention layers, the head's among them; one state and the last inputs of
+    /// the convolution of each Gated DeltaNet layer, in f32 at most.
+    pub(crate) fn cache_size(&self) -> CacheSize {
+        let attention = self.mixers.iter().filter(|mixer| **mixer == Mixer::Attention).count() + self.mtp_layers;
+        let delta = self.mixers.len() + self.mtp_layers - attention;
+        let DeltaShape { value_heads, key_dim, value_dim, taps, .. } = self.delta;
+        let state = value_heads * value_dim * key_dim + (taps - 1) * self.delta.channels();
+        CacheSize { row_elements: attention * 2 * self.heads.keys * self.heads.dim, state_bytes: 4 * delta * state }
     }
 
     /// Whether the feed-forward part of trunk layer `layer` is routed.

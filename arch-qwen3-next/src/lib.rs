@@ -11,8 +11,8 @@ mod gated_delta;
 mod trunk;
 mod weights;
 
-use mtplx_runtime::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
-use mtplx_runtime::artifact::{Checkpoint, LoadError};
+use mtplx_runtime::architecture::{Descriptor, Detection, Facts, Head, LoadOptions, MtpArchitecture, Tier};
+use mtplx_runtime::artifact::{Checkpoint, HeadSource, LoadError};
 use mtplx_runtime::forge::Rules;
 use mtplx_runtime::model::{ModelInfo, MtpModel};
 use mtplx_runtime::register_architecture;
@@ -54,6 +54,15 @@ impl MtpArchitecture for Qwen3Next {
             Ok(config) => Head::judge(checkpoint, &names.expected_head(checkpoint, &config)),
         };
         Detection::Claimed { head }
+    }
+
+    fn facts(&self, checkpoint: &Checkpoint) -> Result<Facts, LoadError> {
+        let names = Names::new(checkpoint);
+        let config = Config::new(checkpoint, &names)?;
+        let headless = config.mtp_layers == 0 || *checkpoint.head_source() == HeadSource::None;
+        // A head that is incomplete may lack the very norms that are asked; the verdict says so.
+        let norms = if headless { None } else { weights::head_norms(checkpoint, &names).ok() };
+        Ok(Facts { cache: Some(config.cache_size()), norms })
     }
 
     fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {

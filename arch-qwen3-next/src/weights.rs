@@ -2,7 +2,7 @@
 
 use mtplx_runtime::architecture::LoadOptions;
 use mtplx_runtime::artifact::expected::Expected;
-use mtplx_runtime::artifact::{Checkpoint, HeadSource, LoadError, NormEncoding, norm_encoding};
+use mtplx_runtime::artifact::{Checkpoint, HeadSource, LoadError, NormEncoding, NormRule, norm_encoding};
 use mtplx_runtime::nn::plan::config::Common;
 use mtplx_runtime::nn::plan::{AttentionPlan, FeedForwardPlan, MixerPlan as _, MoePlan, QkNormPlan, SwiGluPlan};
 use mtplx_runtime::nn::{Attention, Block, FeedForward, RmsNorm, Weights};
@@ -85,15 +85,20 @@ fn routed<'a>(checkpoint: &Checkpoint, config: &'a Config, mlp: &str) -> Option<
     config.moe.as_ref().filter(|_| !["gate", "up", "down"].into_iter().any(has))
 }
 
-/// Whether the draft head's norms are stored as w and applied as 1 + w.
-pub(crate) fn head_norms_around_zero(checkpoint: &Checkpoint, names: &Names) -> Result<bool, LoadError> {
+/// How the draft head's norms are stored, and which rule said so.
+pub(crate) fn head_norms(checkpoint: &Checkpoint, names: &Names) -> Result<(NormEncoding, NormRule), LoadError> {
     let mean = |name: &str| -> Result<f32, LoadError> {
         let values = checkpoint.floats(&format!("{}{name}", names.head))?;
         Ok(values.iter().sum::<f32>() / values.len().max(1) as f32)
     };
     // A sidecar beside a raw trunk may be in MLX's form: what its own file states, or holds, decides.
     let raw = names.raw && *checkpoint.head_source() == HeadSource::Shards;
-    let (encoding, rule) = norm_encoding(checkpoint.config(), raw, mean)?;
+    norm_encoding(checkpoint.config(), raw, mean)
+}
+
+/// Whether the draft head's norms are stored as w and applied as 1 + w.
+pub(crate) fn head_norms_around_zero(checkpoint: &Checkpoint, names: &Names) -> Result<bool, LoadError> {
+    let (encoding, rule) = head_norms(checkpoint, names)?;
     tracing::debug!(?encoding, %rule, "norms of the draft head");
     Ok(encoding == NormEncoding::Delta)
 }

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use crate::artifact::expected::{self, Expected};
-use crate::artifact::{ArtifactError, Checkpoint, HeadSource, LoadError};
+use crate::artifact::{ArtifactError, Checkpoint, HeadSource, LoadError, NormEncoding, NormRule};
 use crate::forge::Rules;
 use crate::model::MtpModel;
 
@@ -112,6 +112,33 @@ pub struct LoadOptions {
     pub trunk_only: bool,
 }
 
+/// What only the family can tell of a checkpoint without loading it. What it does not tell is `None`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Facts {
+    /// What a sequence holds beside the weights.
+    pub cache: Option<CacheSize>,
+    /// How the draft head's norms are stored, and which rule said so; where the family has more than one way.
+    pub norms: Option<(NormEncoding, NormRule)>,
+}
+
+/// The size of a sequence's cache and of its draft head's history.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheSize {
+    /// Elements that each row of context adds, in the type of the activations.
+    pub row_elements: usize,
+    /// Bytes of states that do not grow.
+    pub state_bytes: usize,
+}
+
+impl CacheSize {
+    /// Bytes after `rows` rows, with activations of `width` bytes.
+    #[must_use]
+    pub fn bytes(&self, rows: usize, width: usize) -> u64 {
+        let [elements, rows, width] = [self.row_elements, rows, width].map(|n| n as u64);
+        elements.saturating_mul(rows).saturating_mul(width).saturating_add(self.state_bytes as u64)
+    }
+}
+
 /// An architecture: recognises its checkpoints and loads them.
 ///
 /// Register an implementation with [`crate::register_architecture!`].
@@ -127,6 +154,14 @@ pub trait MtpArchitecture: Send + Sync + 'static {
     /// # Errors
     /// Names the file, the field or tensor, the value found and the one expected.
     fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError>;
+
+    /// What a report on the checkpoint wants to know; nothing where this is not implemented.
+    ///
+    /// # Errors
+    /// The configuration or a tensor that is asked cannot be read.
+    fn facts(&self, _checkpoint: &Checkpoint) -> Result<Facts, LoadError> {
+        Ok(Facts::default())
+    }
 
     /// What becomes of a checkpoint's tensors in an artifact. A checkpoint may be a bare configuration
     /// ([`Checkpoint::of_config`]): the rules are then those of a checkpoint that has everything.

@@ -7,6 +7,7 @@ pub mod architecture;
 pub mod artifact;
 pub mod cache;
 pub mod forge;
+pub mod inspect;
 pub mod kernels;
 pub mod mlx;
 pub mod model;
@@ -19,6 +20,7 @@ pub mod speculative;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod text;
+pub mod verify;
 
 pub use inventory;
 pub use mlx_rs;

@@ -24,6 +24,7 @@ fn resolve(args: &[&str], contract: Value, generation: Value) -> Result<(Setting
         contract: Some(&contract),
         generation_config: Some(&generation),
         max_depth: 4,
+        tuned_depth: None,
         has_chat_template: true,
     };
     let mut warnings = Vec::new();
@@ -147,4 +148,26 @@ fn drafts_have_the_target_s_filters_unless_the_contract_says_otherwise() {
     let greedy = settings(&["-t0"], json!({"recommended_draft_sampler": {"temperature": 0.8}}), json!({}));
     assert_eq!(greedy.draft_sampling(), None);
     assert_eq!(settings(&[], json!({}), json!({})).draft_sampling(), None);
+}
+
+#[test]
+fn a_tuned_depth_is_below_flags_and_above_the_contract() {
+    let (contract, _) = Contract::parse(object(json!({"mtp_depth_default": 1, "mtp_depth_max": 3})));
+    let says =
+        |tuned| ModelSays { contract: Some(&contract), max_depth: 8, tuned_depth: tuned, ..ModelSays::default() };
+    let depth = |args: &[&str], tuned| {
+        let mut warnings = Vec::new();
+        let depth =
+            Settings::resolve(&typed(&[args, &["--raw"]].concat()), says(tuned), &mut warnings).unwrap().mtp_depth;
+        assert_eq!(warnings, [""; 0]);
+        depth
+    };
+    assert_eq!(depth(&[], Some(2)), from(Depth::Fixed(2), Source::Tuned));
+    assert_eq!(depth(&[], Some(0)), from(Depth::Fixed(0), Source::Tuned));
+    assert_eq!(depth(&[], None), from(Depth::Fixed(1), Source::Contract));
+    assert_eq!(depth(&["--mtp-depth", "3"], Some(2)), from(Depth::Fixed(3), Source::Flag));
+    assert_eq!(depth(&["--mtp-depth", "auto"], Some(2)), from(Depth::Auto, Source::Flag));
+    assert_eq!(depth(&["--no-mtp"], Some(2)), from(Depth::Fixed(0), Source::Flag));
+    // The contract's ceiling holds.
+    assert_eq!(depth(&[], Some(5)), from(Depth::Fixed(3), Source::Tuned));
 }

@@ -1,6 +1,7 @@
 //! The conformance suite.
 
 mod tiny;
+mod verify;
 
 use mtplx_arch_qwen3_next::Qwen3Next;
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use super::config::{Config, MAX_CONFIG};
 use super::error::{ArtifactError, LoadError, shown};
 use super::floats::to_f32;
+use super::hashes::{FileStamp, sha256};
 use super::header::{self, TensorInfo};
 use super::index;
 use super::sidecar::{self, HeadSource, SIDECARS};
@@ -26,6 +27,7 @@ const MAX_TEXT: usize = 128 << 20;
 pub struct Checkpoint {
     source: Source,
     config: Config,
+    config_sha256: String,
     files: BTreeMap<Arc<str>, Bytes>,
     tensors: BTreeMap<String, TensorInfo>,
     vision: BTreeMap<String, TensorInfo>,
@@ -57,6 +59,7 @@ impl Checkpoint {
     pub fn of_config(label: &str, config: &[u8]) -> Result<Self, ArtifactError> {
         let source = Source::embedded(label, &[]);
         Ok(Self {
+            config_sha256: sha256(config),
             config: Config::parse(&source.path("config.json"), config)?,
             source,
             files: BTreeMap::new(),
@@ -110,7 +113,8 @@ impl Checkpoint {
         }
 
         let Opening { files, tensors, vision, .. } = opening;
-        Ok(Self { source, config, files, tensors, vision, head_source, missing_head_file })
+        let config_sha256 = sha256(&bytes);
+        Ok(Self { source, config, config_sha256, files, tensors, vision, head_source, missing_head_file })
     }
 
     /// The folder's path as the caller gave it, or the embedded label.
@@ -178,6 +182,16 @@ impl Checkpoint {
         self.tensor(name)
             .and_then(|info| self.files.get(&info.file)?.get(info.range.clone()))
             .ok_or_else(|| ArtifactError::damaged(self.label(), format!("{}: tensor not found", shown(name))))
+    }
+
+    /// The hash of `config.json` as it was read.
+    pub(super) fn config_sha256(&self) -> &str {
+        &self.config_sha256
+    }
+
+    /// What tells that a weight file is still the one that was opened.
+    pub(super) fn stamp(&self, file: &str) -> Option<FileStamp> {
+        self.files.get(file)?.stamp()
     }
 
     /// A small file beside the weights, if it is there: at most `cap` bytes.

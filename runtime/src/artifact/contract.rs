@@ -7,6 +7,9 @@ mod reading;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Write as _};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
@@ -208,20 +211,43 @@ pub struct SpeedEvidence {
 impl Contract {
     /// Reads an artifact's contract, with everything there is to say about it; `None` when there is none that can be read.
     pub fn read(checkpoint: &Checkpoint) -> (Option<Self>, Vec<Finding>) {
-        let whole = |what: String| {
-            (None, vec![Finding { severity: Severity::Error, file: CONTRACT, field: String::new(), what }])
-        };
-        match checkpoint.read(CONTRACT, MAX_CONTRACT) {
+        match Self::fields(checkpoint) {
             Ok(None) => (None, Vec::new()),
-            Ok(Some(bytes)) => match serde_json::from_slice(&bytes) {
-                Ok(fields) => {
-                    let (contract, findings) = Self::parse(fields);
-                    (Some(contract), findings)
-                }
-                Err(error) => whole(format!("not a JSON object: {error}")),
-            },
-            Err(error) => whole(error.to_string()),
+            Ok(Some(fields)) => {
+                let (contract, findings) = Self::parse(fields);
+                (Some(contract), findings)
+            }
+            Err(finding) => (None, vec![finding]),
         }
+    }
+
+    /// An artifact's contract as it is spelled; `None` when it has none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no JSON object.
+    pub fn fields(checkpoint: &Checkpoint) -> Result<Option<Map<String, Value>>, Finding> {
+        let whole = |what: String| Finding { severity: Severity::Error, file: CONTRACT, field: String::new(), what };
+        let Some(bytes) = checkpoint.read(CONTRACT, MAX_CONTRACT).map_err(|error| whole(error.to_string()))? else {
+            return Ok(None);
+        };
+        serde_json::from_slice(&bytes).map(Some).map_err(|error| whole(format!("not a JSON object: {error}")))
+    }
+
+    /// Writes a contract into the folder `dir`, whole or not at all: whoever reads it meanwhile sees the old one or the
+    /// new one, and a failure leaves the old one as it was.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    pub fn write(dir: &Path, fields: &Map<String, Value>) -> io::Result<()> {
+        let mut text = serde_json::to_string_pretty(fields)?;
+        text.push('\n');
+        let temporary = dir.join(format!(".{CONTRACT}.{}", std::process::id()));
+        let written = File::create(&temporary)
+            .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+            .and_then(|()| fs::rename(&temporary, dir.join(CONTRACT)));
+        written.inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        })
     }
 
     /// Why the baseline is no evidence; `None` when it passed.
@@ -231,9 +257,7 @@ impl Contract {
         };
         match baseline.get("status").and_then(Value::as_str) {
             Some("passed" | "pass" | "ok" | "verified" | "exact") => None,
-            Some(status) if !status.is_empty() => {
-                Some(format!("exactness_baseline.status: \"{}\" is not evidence", shown(status)))
-            }
+            Some(status) => Some(format!("exactness_baseline.status: \"{}\" is not evidence", shown(status))),
             _ => Some("exactness_baseline.status: missing, so it is not evidence".to_owned()),
         }
     }

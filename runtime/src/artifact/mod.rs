@@ -12,6 +12,7 @@ mod error;
 pub mod expected;
 mod families;
 mod floats;
+pub mod hashes;
 mod header;
 mod index;
 mod norms;
@@ -31,9 +32,9 @@ pub use contract::{
 pub use error::{ArtifactError, ErrorKind, LoadError};
 pub use families::known_family;
 pub(crate) use floats::to_f32;
+pub use hashes::KnownHashes;
 pub use header::TensorInfo;
 pub use norms::{NormEncoding, NormRule, norm_encoding};
 pub use sidecar::HeadSource;
-#[cfg(any(test, feature = "testing"))]
 pub(crate) use sidecar::is_head as is_head_tensor;
-pub use verdict::{Assessment, Verdict, assess};
+pub use verdict::{Assessment, Verdict, Witness, assess, assess_with};

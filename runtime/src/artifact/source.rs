@@ -11,6 +11,7 @@ use std::ops::Deref;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::{ArtifactError, shown};
+use super::hashes::FileStamp;
 use crate::mlx::mapped::{Mapped, map_file};
 
 /// Files that are compiled in.
@@ -36,8 +37,22 @@ pub(super) enum Source {
 /// A whole file's bytes.
 #[derive(Debug)]
 pub(super) enum Bytes {
-    Mapped(Mapped),
+    Mapped {
+        bytes: Mapped,
+        /// Of the file that was mapped, whatever its name leads to by now.
+        stamp: Option<FileStamp>,
+    },
     Static(&'static [u8]),
+}
+
+impl Bytes {
+    /// What tells that the file is still the same.
+    pub(super) fn stamp(&self) -> Option<FileStamp> {
+        match self {
+            Self::Mapped { stamp, .. } => *stamp,
+            Self::Static(_) => None,
+        }
+    }
 }
 
 impl Deref for Bytes {
@@ -45,7 +60,7 @@ impl Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         match self {
-            Self::Mapped(bytes) => bytes,
+            Self::Mapped { bytes, .. } => bytes,
             Self::Static(bytes) => bytes,
         }
     }
@@ -135,11 +150,13 @@ impl Source {
             Self::Folder { .. } => {
                 let Some(file) = self.file(name)? else { return Ok(None) };
                 let io = |error| ArtifactError::io(self.path(name), error);
+                let metadata = file.metadata().map_err(io)?;
                 // An empty file cannot be mapped everywhere.
-                if file.metadata().map_err(io)?.len() == 0 {
+                if metadata.len() == 0 {
                     return Ok(Some(Bytes::Static(&[])));
                 }
-                map_file(&file).map(|bytes| Some(Bytes::Mapped(bytes))).map_err(io)
+                let stamp = FileStamp::of(&metadata);
+                map_file(&file).map(|bytes| Some(Bytes::Mapped { bytes, stamp })).map_err(io)
             }
         }
     }

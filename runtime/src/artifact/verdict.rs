@@ -1,7 +1,10 @@
 //! What a checkpoint is worth: the verdict, with everything that led to it.
 //!
-//! Decides from configuration, headers and contract; loads nothing and measures nothing. Evidence that the contract claims is
-//! not believed yet: comparing its hashes with the files is `mtplx verify`'s part, so a complete head is unverified here.
+//! Decides from configuration, headers, contract and the files' hashes; loads nothing and measures nothing. Evidence counts
+//! if the contract has no errors, its baseline passed, and its hashes are those of `config.json` and of every weight file.
+//! For an architecture of [`Tier::Recognized`] it must also have been measured on this machine: such a family ships none.
+//!
+//! The files are hashed only where everything else is in order, unless a [`Witness`] asks for it.
 
 use std::fmt;
 
@@ -9,7 +12,8 @@ use super::checkpoint::Checkpoint;
 use super::contract::{CONTRACT, Contract, Finding, Severity};
 use super::error::shown;
 use super::families::known_family;
-use crate::architecture::Head;
+use super::hashes::KnownHashes;
+use crate::architecture::{Descriptor, Head, Tier};
 use crate::quant::{HeadQuantization, Quantization};
 use crate::registry::{Registry, ResolveError};
 
@@ -66,7 +70,9 @@ impl Verdict {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Verified => None,
-            Self::Unverified { .. } => Some("run it with --allow-unverified"),
+            Self::Unverified { .. } => {
+                Some("`mtplx verify` measures the evidence on this machine; --allow-unverified runs it without")
+            }
             Self::Incomplete { .. } => Some("--no-mtp runs the trunk alone"),
             Self::NoMtp => Some("--no-mtp runs it without drafting"),
             Self::Incompatible { .. } => Some("`mtplx archs` lists what is linked"),
@@ -105,8 +111,26 @@ pub struct Assessment {
     pub findings: Vec<Finding>,
 }
 
-/// Assesses a checkpoint against the architectures of `registry`.
+/// What judging evidence takes beside the files.
+#[derive(Default)]
+pub struct Witness<'a> {
+    /// This machine, as the caller names it in `verified_on.machine`; without it nothing was measured here.
+    pub machine: Option<&'a str>,
+    /// Saves hashing again what did not change.
+    pub known: Option<&'a mut KnownHashes>,
+    /// Is told the bytes hashed so far and all of them.
+    pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
+    /// Compares hashes even where the verdict is clear without them.
+    pub thorough: bool,
+}
+
+/// [`assess_with`] nothing: every byte is hashed, and no evidence counts as this machine's.
 pub fn assess(checkpoint: &Checkpoint, registry: &Registry) -> Assessment {
+    assess_with(checkpoint, registry, Witness::default())
+}
+
+/// Assesses a checkpoint against the architectures of `registry`.
+pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witness<'_>) -> Assessment {
     let (contract, mut findings) = Contract::read(checkpoint);
     let (claim, verdict) = match registry.resolve(checkpoint) {
         Err(error) => (None, Verdict::Incompatible { why: unclaimed(&error) }),
@@ -115,9 +139,13 @@ pub fn assess(checkpoint: &Checkpoint, registry: &Registry) -> Assessment {
             if let Some(contract) = &contract {
                 compare(contract, descriptor.id, descriptor.max_depth, &mut findings);
             }
+            let of_evidence = || {
+                doubts(checkpoint, descriptor, contract.as_ref(), &findings, witness)
+                    .map_or(Verdict::Verified, |why| Verdict::Unverified { why })
+            };
             let verdict = obstacle(checkpoint, contract.as_ref())
                 .map(|why| Verdict::Incompatible { why })
-                .unwrap_or_else(|| of_head(checkpoint, claim.head, contract.as_ref(), &findings));
+                .unwrap_or_else(|| of_head(checkpoint, claim.head, of_evidence));
             (Some(descriptor.id), verdict)
         }
     };
@@ -168,28 +196,10 @@ fn obstacle(checkpoint: &Checkpoint, contract: Option<&Contract>) -> Option<Stri
 }
 
 /// The verdict on a checkpoint that a linked architecture claims.
-fn of_head(checkpoint: &Checkpoint, head: Head, contract: Option<&Contract>, findings: &[Finding]) -> Verdict {
+fn of_head(checkpoint: &Checkpoint, head: Head, of_evidence: impl FnOnce() -> Verdict) -> Verdict {
     let absent_file = || checkpoint.missing_head_file().map(|file| checkpoint.path(file));
     match head {
-        Head::Complete => {
-            let mut why = Vec::new();
-            match contract {
-                None if findings.is_empty() => why.push(format!("no {CONTRACT}")),
-                None => why.push(format!("{CONTRACT} cannot be read")),
-                Some(contract) => {
-                    let faults = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
-                    if faults > 0 {
-                        why.push(format!("{CONTRACT} has {faults} errors"));
-                    }
-                    why.extend(contract.baseline_fault());
-                    why.push(match contract.sha256 {
-                        Some(_) => "the hashes of the evidence are not compared with these files".to_owned(),
-                        None => "the evidence carries no hashes of the files it was measured on".to_owned(),
-                    });
-                }
-            }
-            Verdict::Unverified { why }
-        }
+        Head::Complete => of_evidence(),
         Head::Absent => match absent_file() {
             Some(file) => Verdict::Incomplete { missing: vec![file], misshapen: Vec::new() },
             None => Verdict::NoMtp,
@@ -198,4 +208,51 @@ fn of_head(checkpoint: &Checkpoint, head: Head, contract: Option<&Contract>, fin
             Verdict::Incomplete { missing: absent_file().into_iter().chain(missing).collect(), misshapen }
         }
     }
+}
+
+/// Why the evidence for a complete head does not count; `None` when it does.
+fn doubts(
+    checkpoint: &Checkpoint,
+    descriptor: &Descriptor,
+    contract: Option<&Contract>,
+    findings: &[Finding],
+    witness: Witness<'_>,
+) -> Option<Vec<String>> {
+    let mut why = Vec::new();
+    let Some(contract) = contract else {
+        let unreadable = !findings.is_empty();
+        why.push(if unreadable { format!("{CONTRACT} cannot be read") } else { format!("no {CONTRACT}") });
+        return Some(why);
+    };
+    let faults = findings.iter().filter(|finding| finding.severity == Severity::Error).count();
+    if faults > 0 {
+        why.push(format!("{CONTRACT} has {faults} error{}", if faults == 1 { "" } else { "s" }));
+    }
+    why.extend(contract.baseline_fault());
+    if descriptor.tier == Tier::Recognized {
+        why.extend(measured_elsewhere(contract, descriptor, witness.machine));
+    }
+    match &contract.sha256 {
+        None => why.push("sha256: missing, so the evidence covers no files".to_owned()),
+        Some(_) if !why.is_empty() && !witness.thorough => {}
+        Some(stated) => why.extend(checkpoint.uncovered(stated, || {
+            let mut ignored = |_, _| {};
+            checkpoint.hashes(witness.known, witness.progress.unwrap_or(&mut ignored))
+        })),
+    }
+    (!why.is_empty()).then_some(why)
+}
+
+/// Why evidence is not this machine's own; `None` when it is.
+fn measured_elsewhere(contract: &Contract, descriptor: &Descriptor, machine: Option<&str>) -> Option<String> {
+    let stated = contract.verified_on.as_ref().and_then(|on| on.get("machine")?.as_str());
+    if stated.is_some() && stated == machine {
+        return None;
+    }
+    let id = descriptor.id;
+    let needs = format!("{id} is a recognized architecture, which needs evidence measured on this machine");
+    Some(match stated {
+        None => format!("verified_on.machine: missing: {needs}"),
+        Some(stated) => format!("verified_on.machine: \"{}\" is another machine: {needs}", shown(stated)),
+    })
 }

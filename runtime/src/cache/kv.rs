@@ -60,6 +60,12 @@ impl KvCache {
         Ok(Some((slice_axis(k, ROWS, 0, len)?, slice_axis(v, ROWS, 0, len)?)))
     }
 
+    /// Bytes of the committed rows, spare capacity left out.
+    pub fn committed_nbytes(&self) -> usize {
+        let of_rows = |a: &Array| a.nbytes() / (a.dim(ROWS as i32) as usize).max(1) * self.len;
+        self.arrays().map(of_rows).sum()
+    }
+
     /// Keeps the pending rows but the last `dropped`. A layer may have fewer pending rows than the cache (a deeper MTP
     /// layer lags behind at first).
     pub(super) fn commit(&mut self, dropped: usize) {

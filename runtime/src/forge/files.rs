@@ -1,12 +1,13 @@
 //! The small files of an artifact: `config.json`, the index, the contract, and what is copied as it is.
 
+use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::work::hex;
 use super::{ForgeError, Part, Plan};
 use crate::architecture::Descriptor;
-use crate::artifact::{CONTRACT, Checkpoint};
+use crate::artifact::{CONTRACT, Checkpoint, MtpContract};
 
 /// Files with their contents.
 pub(super) type Documents = Vec<(String, Vec<u8>)>;
@@ -55,6 +56,18 @@ pub(super) fn config(mut fields: Map<String, Value>, plan: &Plan) -> Value {
             text.shift_remove("_name_or_path");
         }
     }
+    // Activations take the type that is stated.
+    if let Some(dense) = plan.policy.dense {
+        let name = match dense {
+            Dtype::F16 => "float16",
+            Dtype::F32 => "float32",
+            _ => "bfloat16",
+        };
+        restate(&mut fields, name);
+        if let Some(Value::Object(text)) = fields.get_mut("text_config") {
+            restate(text, name);
+        }
+    }
     if let Some(quantization) = plan.quantization() {
         fields.insert("quantization".to_owned(), quantization.clone());
         fields.insert("quantization_config".to_owned(), quantization);
@@ -66,9 +79,30 @@ pub(super) fn config(mut fields: Map<String, Value>, plan: &Plan) -> Value {
     Value::Object(fields)
 }
 
-/// The contract of an artifact that nobody measured yet.
-pub(super) fn contract(descriptor: &Descriptor, plan: &Plan, provenance: Value) -> (String, Vec<u8>) {
+/// Changes the type of the weights where it is stated.
+fn restate(fields: &mut Map<String, Value>, name: &str) {
+    for field in ["dtype", "torch_dtype"] {
+        if let Some(stated) = fields.get_mut(field) {
+            *stated = json!(name);
+        }
+    }
+}
+
+/// The contract of an artifact that nobody measured yet. `head` is where the draft head came from: the conventions that its
+/// own contract states are the head's, and stay with it.
+pub(super) fn contract(
+    descriptor: &Descriptor,
+    plan: &Plan,
+    head: Option<&Checkpoint>,
+    provenance: Value,
+) -> (String, Vec<u8>) {
+    let stated = head.and_then(|head| serde_json::to_value(MtpContract::stated(head)).ok());
     let mut head = Map::new();
+    for field in ["base_hidden_variant", "hidden_variant", "concat_order", "mtp_position_mode"] {
+        if let Some(value) = stated.as_ref().and_then(|stated| stated.get(field)) {
+            head.insert(field.to_owned(), value.clone());
+        }
+    }
     if let Value::Object(stated) = plan.head_quantization() {
         let names = [
             ("bits", "mtp_quant_bits"),

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::files::{self, Documents, pretty};
+use super::layout::numbers;
 use super::plan::{Output, Plan};
 use super::read::Reader;
 use super::run::{Control, Outcome, Parts, Produce, run};
@@ -24,6 +25,11 @@ pub struct Job<'a> {
     producer: Box<dyn Produce + 'a>,
 }
 
+/// Most experts of all layers together: what published models have, times ten.
+const MAX_EXPERTS: usize = 1 << 19;
+/// Most weights of a shape that is filled.
+const MAX_NUMBERS: u128 = 1 << 50;
+
 /// Most tensors that an error names.
 const NAMED: usize = 40;
 
@@ -39,10 +45,12 @@ impl<'a> Job<'a> {
         policy: Policy,
     ) -> Result<Self, ForgeError> {
         refuse_packed(checkpoint, &policy)?;
+        refuse_endless(checkpoint)?;
         let mut rules = architecture.forge_rules(checkpoint)?.grouped();
         let config: Map<String, Value> = match head {
             Some(other) => {
                 refuse_packed(other, &policy)?;
+                refuse_endless(other)?;
                 let config = graft::config(checkpoint, other)?;
                 rules = graft::rules(architecture, rules, &config, other)?;
                 config
@@ -72,7 +80,7 @@ impl<'a> Job<'a> {
             provenance["vision_tensors"] = json!(checkpoint.vision_tensors());
         }
         let mut documents = files::copied(checkpoint)?;
-        documents.extend(finish(architecture, config, &plan, provenance));
+        documents.extend(finish(architecture, config, &plan, Some(of_head), provenance));
         let fingerprint = fingerprint(&plan, &documents, &[Some(checkpoint), head]);
         let producer = Box::new(Converter(Reader::new(checkpoint, head)?));
         Ok(Self { architecture, plan, documents, fingerprint, producer })
@@ -91,15 +99,22 @@ impl<'a> Job<'a> {
     ) -> Result<Self, ForgeError> {
         let text = Value::Object(config.clone()).to_string();
         let imagined = Checkpoint::of_config(name, text.as_bytes())?;
+        refuse_endless(&imagined)?;
         let rules = architecture.forge_rules(&imagined)?.grouped();
+        let total = rules.iter().map(|rule| u128::from(numbers(&rule.shape))).sum::<u128>();
+        if total > MAX_NUMBERS {
+            let what = format!("{name}: a model of {:.0e} weights", total as f64);
+            return Err(ForgeError::unsupported(what, "correct the configuration's sizes"));
+        }
         let plan = Plan::imagined(&rules, policy);
         let provenance = json!({
             "tool": concat!("mtplx ", env!("CARGO_PKG_VERSION")),
             "policy": plan.policy.name,
             "synthetic": {"like": name, "seed": seed},
         });
-        let mut documents = tokenizer::files();
-        documents.extend(finish(architecture, config, &plan, provenance));
+        let vocab = imagined.config().text().size("vocab_size", 1 << 24)?;
+        let mut documents = tokenizer::files(vocab);
+        documents.extend(finish(architecture, config, &plan, None, provenance));
         let fingerprint = fingerprint(&plan, &documents, &[]);
         Ok(Self { architecture, plan, documents, fingerprint, producer: Box::new(Synthetic::new(seed)) })
     }
@@ -135,10 +150,16 @@ impl<'a> Job<'a> {
 }
 
 /// Configuration, index and contract.
-fn finish(architecture: &dyn MtpArchitecture, config: Map<String, Value>, plan: &Plan, provenance: Value) -> Documents {
+fn finish(
+    architecture: &dyn MtpArchitecture,
+    config: Map<String, Value>,
+    plan: &Plan,
+    head: Option<&Checkpoint>,
+    provenance: Value,
+) -> Documents {
     vec![
         ("model.safetensors.index.json".to_owned(), pretty(&plan.index())),
-        files::contract(architecture.descriptor(), plan, provenance),
+        files::contract(architecture.descriptor(), plan, head, provenance),
         // Last: without it, a folder is no checkpoint.
         ("config.json".to_owned(), pretty(&files::config(config, plan))),
     ]
@@ -185,6 +206,20 @@ fn refuse_packed(checkpoint: &Checkpoint, policy: &Policy) -> Result<(), ForgeEr
         let method = section.string_opt("quant_method")?.unwrap_or("MLX's quantization").to_owned();
         let what = format!("{}: packed already ({method})", checkpoint.path("config.json"));
         return Err(ForgeError::unsupported(what, PACKED_HINT));
+    }
+    Ok(())
+}
+
+/// Refuses a configuration whose experts alone would make a list without end.
+fn refuse_endless(checkpoint: &Checkpoint) -> Result<(), ForgeError> {
+    let text = checkpoint.config().text();
+    let layers = text.count_or("num_hidden_layers", 0, usize::MAX)?;
+    for field in ["num_experts", "n_routed_experts", "num_local_experts"] {
+        let experts = text.count_or(field, 0, usize::MAX)?;
+        if experts.saturating_mul(layers) > MAX_EXPERTS {
+            let what = format!("in {layers} layers: expected at most {MAX_EXPERTS} in all");
+            return Err(text.error(field, &what).into());
+        }
     }
     Ok(())
 }

@@ -18,8 +18,13 @@ pub(super) struct Tensor {
 
 impl Tensor {
     pub(super) fn bytes(&self) -> u64 {
-        self.shape.iter().map(|&n| n as u64).product::<u64>() * (self.dtype.bitsize() / 8) as u64
+        numbers(&self.shape) * (self.dtype.bitsize() / 8) as u64
     }
+}
+
+/// How many numbers a shape has.
+pub(super) fn numbers(shape: &[usize]) -> u64 {
+    shape.iter().map(|&n| n as u64).product()
 }
 
 /// A file to be written.

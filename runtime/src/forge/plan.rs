@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use safetensors::Dtype;
 use serde_json::{Map, Value, json};
 
-use super::layout::{self, SHARD, Tensor};
+use super::layout::{self, SHARD, Tensor, numbers};
 use super::{ForgeError, Group, Part, Policy, Rule, Rules, Source};
 use crate::artifact::Checkpoint;
 use crate::quant::{Mode, Quantization, Scheme};
@@ -130,7 +130,7 @@ impl Plan {
         for rule in rules.iter() {
             let is_head = rule.part == Part::Head;
             let (checkpoint, stated) = if is_head { (head, &of_head) } else { (trunk, &of_trunk) };
-            if let Some((coding, parts)) = kept(rule, checkpoint, stated.as_ref(), &policy)? {
+            if let Some((coding, parts)) = kept(rule, checkpoint, stated.as_ref())? {
                 let bytes = parts.iter().filter_map(|part| Some(checkpoint.tensor(part)?.range.len() as u64)).sum();
                 used.extend(parts);
                 outputs.push(Output { rule: rule.clone(), coding, source_bytes: bytes });
@@ -152,6 +152,10 @@ impl Plan {
             outputs.push(Output { rule: rule.clone(), coding, source_bytes: bytes });
         }
         for (name, info) in trunk.vision() {
+            if info.dtype.bitsize() % 8 != 0 {
+                let what = format!("{}: {name}: type {}: not a whole number of bytes", trunk.label(), info.dtype);
+                return Err(ForgeError::unsupported(what, "forge from the checkpoint as its makers published it"));
+            }
             let rule = Rule {
                 output: name.to_owned(),
                 shape: info.shape.clone(),
@@ -172,7 +176,7 @@ impl Plan {
     /// Applies rules and policy to nothing: every source is taken to be there, in bf16.
     pub fn imagined(rules: &Rules, policy: Policy) -> Self {
         let output = |rule: &Rule| {
-            let source_bytes = rule.shape.iter().map(|&n| n as u64).product::<u64>() * 2;
+            let source_bytes = 2 * numbers(&rule.shape);
             Output { rule: rule.clone(), coding: coding(rule, &policy, Dtype::BF16), source_bytes }
         };
         Self::assemble(rules.iter().map(output).collect(), Vec::new(), policy)
@@ -238,13 +242,20 @@ impl Plan {
 
     /// `quantization` for config.json: the trunk's default and whatever departs from it; `None` where nothing is packed.
     pub(super) fn quantization(&self) -> Option<Value> {
-        let packed = |output: &&Output| output.rule.part == Part::Trunk && output.rule.packable;
+        // A packed build may have packed what this program leaves alone.
+        let packed =
+            |output: &&Output| output.rule.part == Part::Trunk && (output.rule.packable || output.scheme().is_some());
         let modules = || self.outputs.iter().filter(packed);
-        let default = match self.policy.default_scheme() {
-            Some(scheme) => scheme,
-            None => modules().find_map(Output::scheme)?,
-        };
-        modules().find_map(Output::scheme)?;
+        // The policy's own, or what most have.
+        let most = modules().filter_map(Output::scheme).fold(Vec::<(Scheme, usize)>::new(), |mut counts, scheme| {
+            match counts.iter_mut().find(|(known, _)| *known == scheme) {
+                Some((_, count)) => *count += 1,
+                None => counts.push((scheme, 1)),
+            }
+            counts
+        });
+        let most = most.into_iter().max_by_key(|(_, count)| *count)?.0;
+        let default = self.policy.default_scheme().unwrap_or(most);
         let mut stated = stated(default);
         for output in modules().filter(|output| output.scheme() != Some(default)) {
             let entry = output.scheme().map_or(Value::Bool(false), |scheme| Value::Object(self::stated(scheme)));
@@ -310,25 +321,23 @@ fn stated_in(checkpoint: &Checkpoint, policy: &Policy) -> Result<Option<Quantiza
     Ok(Some(if fp8 { Quantization::default() } else { Quantization::from_config(checkpoint.config())? }))
 }
 
-/// A module that is packed already and stays so: its scheme, and its stored tensors.
+/// A module that is packed already and stays so: its scheme, and its stored tensors. `stated` is `None` where such modules
+/// are refused.
 fn kept(
     rule: &Rule,
     checkpoint: &Checkpoint,
     stated: Option<&Quantization>,
-    policy: &Policy,
 ) -> Result<Option<(Coding, Vec<String>)>, ForgeError> {
-    let (Some(stated), true, Source::Whole(weight)) = (stated, rule.packable && policy.keeps_packed, &rule.source)
-    else {
+    let (Some(stated), Source::Whole(weight)) = (stated, &rule.source) else { return Ok(None) };
+    let module = weight.strip_suffix(".weight").unwrap_or(weight);
+    let Some(scales) = checkpoint.tensor(&format!("{module}.scales")) else { return Ok(None) };
+    // A head's file may be packed otherwise than config.json says of the trunk: there the shapes tell.
+    let Some(scheme) = stated.resolve(checkpoint, module, &rule.shape, rule.part == Part::Trunk)? else {
         return Ok(None);
     };
-    let module = weight.strip_suffix(".weight").unwrap_or(weight);
-    // A head's file may be packed otherwise than config.json says of the trunk: there the shapes tell.
-    let by_config = rule.part == Part::Trunk;
-    let Some(scheme) = stated.resolve(checkpoint, module, &rule.shape, by_config)? else { return Ok(None) };
     let parts = ["weight", "scales", "biases"].map(|part| format!("{module}.{part}"));
-    let parts: Vec<String> = parts.into_iter().filter(|part| checkpoint.tensor(part).is_some()).collect();
-    let dtype = checkpoint.require(&format!("{module}.scales"))?.dtype;
-    Ok(Some((Coding::Kept(scheme, dtype), parts)))
+    let parts = parts.into_iter().filter(|part| checkpoint.tensor(part).is_some()).collect();
+    Ok(Some((Coding::Kept(scheme, scales.dtype), parts)))
 }
 
 /// The tensor of a block-scaled fp8 weight's scales.

@@ -15,6 +15,7 @@ use super::plan::scale_name;
 use super::run::Parts;
 use super::{ForgeError, Output, Part, Source};
 use crate::artifact::{Checkpoint, TensorInfo, to_f32};
+use crate::quant::e4m3;
 
 /// Reads from trunk and head, which may be two checkpoints.
 pub(super) struct Reader<'a> {
@@ -234,14 +235,4 @@ fn fp8_block(checkpoint: &Checkpoint) -> Result<[usize; 2], ForgeError> {
         [rows, columns] if rows > 0 && columns > 0 => Ok([rows, columns]),
         _ => Err(stated.error("weight_block_size", "expected two positive integers").into()),
     }
-}
-
-/// An 8-bit value: 1 sign, 4 exponent (bias 7), 3 mantissa; no infinities, one NaN a sign.
-fn e4m3(code: u8) -> f32 {
-    if code & 0x7f == 0x7f {
-        return f32::NAN;
-    }
-    // E4M3 is f16 with a shorter mantissa and another bias: 2^8 apart, subnormals included.
-    let value = f16::from_bits(u16::from(code & 0x7f) << 7).to_f32() * 256.0;
-    if code & 0x80 == 0 { value } else { -value }
 }

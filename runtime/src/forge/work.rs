@@ -65,7 +65,7 @@ impl Work {
         hidden.push(name);
         hidden.push(".forging");
         let dir = parent.join(hidden);
-        let known = dir.join(LOCK).is_file();
+        let known = dir.join(LOCK).is_file() && !dir.is_symlink();
         if !known && fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(occupied("is where the work would go, and is not a forge's", "remove or rename it", &dir));
         }

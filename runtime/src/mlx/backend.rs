@@ -19,7 +19,7 @@ pub(super) fn install_error_handler() {
 }
 
 /// What MLX computes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Device {
     /// The processor.

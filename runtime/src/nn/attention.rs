@@ -6,9 +6,13 @@ use mlx_rs::ops;
 
 use super::{Mixer, RmsNorm, Rope, Rows};
 use crate::cache::KvCache;
-use crate::mlx::slice_axis;
+use crate::mlx::{cuda_default, slice_axis};
 use crate::quant::{Fused, Linear};
 use crate::{Array, Result};
+
+/// Rows of a verification at most. MLX has cuDNN attend with so few rows on CUDA, which plans anew, for 12 ms, at every length
+/// of the history (H100, MLX 0.32.2).
+const FEW: i32 = 16;
 
 /// The widths of an attention layer.
 #[derive(Debug, Clone, Copy)]
@@ -99,6 +103,9 @@ impl Attention {
 
     fn attend_cached(&self, p: &Projected, cache: &mut KvCache) -> Result<Array> {
         let (k, v) = cache.append(&p.k, &p.v)?;
+        if (2..=FEW).contains(&p.q.dim(2)) && cuda_default() {
+            return self.attend(&p.q, &[(k, v)]);
+        }
         let mask = (p.q.dim(2) > 1).then_some(ScaledDotProductAttentionMask::Causal);
         scaled_dot_product_attention(&p.q, &k, &v, self.scale(), mask, None)
     }
@@ -107,13 +114,17 @@ impl Attention {
     ///
     /// Done in parts, because joining the two would copy the whole history for every draft.
     fn attend_beside(&self, p: &Projected, history: &KvCache, side: &mut Vec<(Array, Array)>) -> Result<Array> {
-        let AttentionShape { heads, kv_heads, head_dim, .. } = self.shape;
-        let (n, group) = (p.q.dim(2), heads / kv_heads);
         side.push((p.k.clone(), p.v.clone()));
-        let kept = history.committed()?;
-        let parts: Vec<&(Array, Array)> = kept.iter().chain(side.iter()).collect();
+        let parts: Vec<(Array, Array)> = history.committed()?.into_iter().chain(side.iter().cloned()).collect();
+        self.attend(&p.q, &parts)
+    }
+
+    /// Attention of `q` `[1, heads, n, head_dim]`, op by op, over keys and values that lie in several buffers.
+    fn attend(&self, q: &Array, parts: &[(Array, Array)]) -> Result<Array> {
+        let AttentionShape { heads, kv_heads, head_dim, .. } = self.shape;
+        let (n, group) = (q.dim(2), heads / kv_heads);
         // Query heads of one key head are rows of one product: [1, kv_heads, group * n, head_dim].
-        let scaled = p.q.multiply(Array::from_f32(self.scale()).as_dtype(p.q.dtype())?)?;
+        let scaled = q.multiply(Array::from_f32(self.scale()).as_dtype(q.dtype())?)?;
         let q = scaled.reshape(&[1, kv_heads, group * n, head_dim])?;
         let scores = parts.iter().map(|(k, _)| q.matmul(k.swap_axes(2, 3)?)).collect::<Result<Vec<_>>>()?;
         let values: Vec<&Array> = parts.iter().map(|(_, v)| v).collect();

@@ -86,7 +86,7 @@ fn e2m1(code: u8) -> f32 {
 
 /// An 8-bit value: 1 sign, 4 exponent (bias 7), 3 mantissa. Like MLX, and unlike the format's text, the two codes of NaN
 /// read as ±480.
-fn e4m3(code: u8) -> f32 {
+pub(crate) fn e4m3(code: u8) -> f32 {
     // E4M3 is f16 with a shorter mantissa and another bias: 2^8 apart, subnormals included.
     let value = f16::from_bits(u16::from(code & 0x7f) << 7).to_f32() * 256.0;
     if code & 0x80 == 0 { value } else { -value }

@@ -5,11 +5,14 @@ mod dequantize;
 pub mod linear;
 pub mod scheme;
 mod stated;
+mod traffic;
 
+pub(crate) use dequantize::e4m3;
 pub use dequantize::{Packed, dequantize};
 pub use linear::{Experts, Fused, Linear, Weight};
 pub use scheme::{Mode, Scheme, SchemeError};
 pub use stated::{HeadQuantization, Quantization};
+pub use traffic::Traffic;
 
 #[cfg(test)]
 mod tests;

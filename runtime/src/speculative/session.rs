@@ -11,6 +11,7 @@ use mlx_rs::{Dtype, error::Exception, ops, transforms};
 
 use super::accept::{Acceptance, RowOutcome, Rule, decide};
 use super::depth::DepthPolicy;
+use super::simulate::Simulation;
 use super::stats::SpeculationStats;
 use crate::Array;
 use crate::cache::Cache;
@@ -100,6 +101,8 @@ pub struct Session {
     sampler: DeviceSampler,
     draft_sampler: Option<DeviceSampler>,
     rule: Rule,
+    /// Decides instead of the rule, in benchmarks.
+    simulation: Option<Simulation>,
     depth: DepthPolicy,
     noise: Noise,
     stop_tokens: Vec<u32>,
@@ -128,6 +131,7 @@ impl Session {
             sampler: DeviceSampler::new(options.sampling, vocab)?,
             draft_sampler: options.draft_sampling.map(|params| DeviceSampler::new(params, vocab)).transpose()?,
             rule: options.rule,
+            simulation: None,
             depth: options.depth,
             noise: Noise::new(options.seed),
             stop_tokens: options.stop_tokens,
@@ -156,20 +160,35 @@ impl Session {
         })
     }
 
-    /// A session that goes on where `snapshot` was taken, on the same model, with options of its own.
+    /// A session that goes on where `snapshot` was taken, on the same model, with options of its own. On the trunk alone
+    /// (its head taken out since) it decodes plainly.
     ///
     /// # Errors
     /// As [`Session::new`].
     pub fn resume(model: &MtpModel, options: SessionOptions, snapshot: &Snapshot) -> Result<Self> {
+        let history = snapshot.history.as_ref().filter(|_| model.draft_head.is_some());
         Ok(Self {
             cache: snapshot.cache.snapshot()?,
-            history: snapshot.history.as_ref().map(Cache::snapshot).transpose()?,
+            history: history.map(Cache::snapshot).transpose()?,
             draft_state: snapshot.draft_state.clone(),
             queue: snapshot.queue.clone(),
             counts: snapshot.counts.clone(),
             anchor: snapshot.anchor,
             ..Self::new(model, options)?
         })
+    }
+
+    /// This session with the decision of every round by stated figures: **not exact**, for benchmarks. See
+    /// [`super::simulate`].
+    ///
+    /// # Errors
+    /// Under the coupled rule, where what the target drew is emitted, whether it is the draft or not: there is no decision
+    /// to replace.
+    pub fn simulated(self, simulation: Simulation) -> Result<Self> {
+        match self.rule {
+            Rule::Rejection => Ok(Self { simulation: Some(simulation), ..self }),
+            Rule::Coupled => Err(SessionError::Order("the coupled rule has no acceptance to simulate")),
+        }
     }
 
     /// Counters so far.
@@ -351,7 +370,11 @@ impl Session {
                 otherwise: otherwise[row] as u32,
             })
             .collect();
-        let acceptance = decide(self.rule, &outcomes, read[0] as u32, first, &self.noise);
+        let bonus = read[0] as u32;
+        let acceptance = match &self.simulation {
+            None => decide(self.rule, &outcomes, bonus, first, &self.noise),
+            Some(simulation) => simulation.decide(&outcomes, bonus, self.stats.rounds(), &self.noise),
+        };
         Ok((hidden, drafts, acceptance))
     }
 

@@ -10,7 +10,7 @@ use crate::architecture::MtpArchitecture;
 pub type Check = fn(&dyn MtpArchitecture, &Fixture);
 
 /// Every check of one fixture, by name.
-pub const CHECKS: [(&str, Check); 15] = [
+pub const CHECKS: [(&str, Check); 16] = [
     ("golden_tensors", checks::golden_tensors),
     ("golden_states", checks::golden_states),
     ("contracts_choose_the_hidden_states", checks::contracts_choose_the_hidden_states),
@@ -26,6 +26,7 @@ pub const CHECKS: [(&str, Check); 15] = [
     ("snapshots_resume", checks::snapshots_resume),
     ("names_each_missing_tensor", checks::names_each_missing_tensor),
     ("names_each_misshapen_tensor", checks::names_each_misshapen_tensor),
+    ("forged_artifacts_are_the_same_model", checks::forged_artifacts_are_the_same_model),
 ];
 
 /// Sequences that a test of the joint law draws for each setting; negative controls stop when they are noticed.
@@ -166,6 +167,7 @@ macro_rules! conformance {
             snapshots_resume,
             names_each_missing_tensor,
             names_each_misshapen_tensor,
+            forged_artifacts_are_the_same_model,
         ] }
     };
     (@checks $architecture:expr, $name:ident, $folder:expr, [$($check:ident,)+]) => {

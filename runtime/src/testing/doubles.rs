@@ -1,9 +1,11 @@
-//! Stand-ins for a model's parts: a head that drafts to order, trunks that do not roll back.
+//! Stand-ins for a model's parts: a head that drafts to order, one that is fed the wrong rows, trunks that do not roll back,
+//! one that computes something else at another width.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use crate::cache::{Cache, LayerCache};
+use crate::mlx::slice_axis;
 use crate::model::{DraftHead, DraftState, MtpModel, Trunk};
 use crate::testing::host::token_array;
 use crate::{Array, Result};
@@ -92,31 +94,18 @@ impl StaleTrunk {
     /// nothing, where the model has no such state.
     #[must_use]
     pub fn install(model: &mut MtpModel, stale: Stale, base: usize) -> bool {
-        /// Holds the place for a moment.
-        struct Nothing;
-        impl Trunk for Nothing {
-            fn new_cache(&self) -> Cache {
-                Cache::new(Vec::new())
-            }
-            fn verify(&mut self, _: &Array, _: &mut Cache) -> Result<Array> {
-                Err("no trunk".into())
-            }
-            fn logits(&mut self, _: &Array) -> Result<Array> {
-                Err("no trunk".into())
-            }
-        }
         let recurrent = |layer: &LayerCache| matches!(layer, LayerCache::Recurrent(_));
         if stale == Stale::Recurrent && !model.trunk.new_cache().layers().iter().any(recurrent) {
             return false;
         }
-        let inner = std::mem::replace(&mut model.trunk, Box::new(Nothing));
-        model.trunk = Box::new(Self { inner, stale, base, last: (0, Vec::new()) });
+        replace_trunk(model, |inner| Box::new(Self { inner, stale, base, last: (0, Vec::new()) }));
         true
     }
 
     fn spoil(&mut self, cache: &mut Cache) -> Result<()> {
         let (start, tokens) = &self.last;
-        if cache.len() <= self.base || cache.len() >= start + tokens.len() {
+        // A round keeps its anchor at least: a cache that is no longer than before is another sequence's.
+        if cache.len() <= self.base.max(*start) || cache.len() >= start + tokens.len() {
             return Ok(());
         }
         let dropped = token_array(&tokens[cache.len() - start..]);
@@ -146,6 +135,108 @@ impl Trunk for StaleTrunk {
         let ids = tokens.to_vec_cast::<u32>().map_err(|_| "tokens")?;
         self.last = (cache.len(), ids);
         self.inner.verify(tokens, cache)
+    }
+
+    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+        self.inner.logits(hidden)
+    }
+}
+
+/// Puts another trunk around the model's own.
+fn replace_trunk(model: &mut MtpModel, around: impl FnOnce(Box<dyn Trunk>) -> Box<dyn Trunk>) {
+    /// Holds the place for a moment.
+    struct Nothing;
+    impl Trunk for Nothing {
+        fn new_cache(&self) -> Cache {
+            Cache::new(Vec::new())
+        }
+        fn verify(&mut self, _: &Array, _: &mut Cache) -> Result<Array> {
+            Err("no trunk".into())
+        }
+        fn logits(&mut self, _: &Array) -> Result<Array> {
+            Err("no trunk".into())
+        }
+    }
+    let inner = std::mem::replace(&mut model.trunk, Box::new(Nothing));
+    model.trunk = around(inner);
+}
+
+/// A trunk whose logits are off where it runs over several rows, but for the first row: a kernel that is wrong at one
+/// width only.
+pub struct NoisyTrunk {
+    inner: Box<dyn Trunk>,
+    noise: f32,
+}
+
+impl NoisyTrunk {
+    /// Takes the place of the trunk of `model`; logits are off by `noise` at most.
+    pub fn install(model: &mut MtpModel, noise: f32) {
+        replace_trunk(model, |inner| Box::new(Self { inner, noise }));
+    }
+}
+
+impl Trunk for NoisyTrunk {
+    fn new_cache(&self) -> Cache {
+        self.inner.new_cache()
+    }
+
+    fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+        self.inner.verify(tokens, cache)
+    }
+
+    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+        let logits = self.inner.logits(hidden)?;
+        let (rows, vocab) = (logits.dim(0), logits.dim(1));
+        let at = |place: i32| {
+            let (row, token) = (place / vocab, place % vocab);
+            if row == 0 { 0.0 } else { self.noise * if token % 2 == 0 { 1.0 } else { -1.0 } }
+        };
+        logits.add(Array::from_slice(&(0..rows * vocab).map(at).collect::<Vec<f32>>(), &[rows, vocab]))
+    }
+}
+
+/// A draft head that, once it has drafted, is fed each row's hidden state one row late: what a loop does that pairs the
+/// wrong rows.
+pub struct LaggingHead {
+    inner: Box<dyn DraftHead>,
+    drafted: bool,
+    /// The last row that it was given.
+    last: Option<Array>,
+}
+
+impl LaggingHead {
+    /// Takes the place of the head of `model`.
+    pub fn install(model: &mut MtpModel) {
+        let inner = model.draft_head.take().expect("a draft head");
+        model.draft_head = Some(Box::new(Self { inner, drafted: false, last: None }));
+    }
+}
+
+impl DraftHead for LaggingHead {
+    fn max_depth(&self) -> usize {
+        self.inner.max_depth()
+    }
+
+    fn new_history(&self) -> Cache {
+        self.inner.new_history()
+    }
+
+    fn ingest(&mut self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
+        let rows = hidden.dim(0);
+        let last = self.last.replace(slice_axis(hidden, 0, rows - 1, rows)?);
+        match last.filter(|_| std::mem::take(&mut self.drafted)) {
+            Some(last) if rows > 1 => {
+                let lagging = mlx_rs::ops::concatenate(&[&last, &slice_axis(hidden, 0, 0, rows - 1)?], 0)?;
+                self.inner.ingest(&lagging, next_tokens, history)
+            }
+            Some(last) => self.inner.ingest(&last, next_tokens, history),
+            None => self.inner.ingest(hidden, next_tokens, history),
+        }
+    }
+
+    fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array> {
+        self.drafted = true;
+        self.inner.step(state, previous, history)
     }
 
     fn logits(&mut self, hidden: &Array) -> Result<Array> {

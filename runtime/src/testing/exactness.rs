@@ -8,13 +8,13 @@
 use mlx_rs::error::Exception;
 use std::ops::ControlFlow;
 
-use super::host::{self, token_array};
 use super::reference::{ReferenceLoop, ReferenceOptions, Start};
 use super::statistics::{self, ChiSquare};
 use crate::Result;
 use crate::model::MtpModel;
 use crate::sampling::{SamplingParams, TokenCounts, filter};
 use crate::speculative::{DepthPolicy, Rule, Session, SessionError, SessionOptions};
+use crate::verify::host::{self, token_array};
 
 /// Tokens of a sequence.
 pub const LENGTH: usize = 5;

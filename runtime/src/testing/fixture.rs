@@ -62,6 +62,12 @@ impl Fixture {
         Self { name, dir, golden, facts }
     }
 
+    /// The same expectations of another folder, forged from this one.
+    #[must_use]
+    pub fn forged_to(&self, dir: PathBuf) -> Self {
+        Self { name: format!("{}, forged", self.name), dir, golden: self.golden.clone(), facts: self.facts.clone() }
+    }
+
     /// The folder.
     #[must_use]
     pub fn dir(&self) -> &Path {

@@ -9,7 +9,6 @@ pub mod conformance;
 pub mod doubles;
 pub mod exactness;
 pub mod fixture;
-pub mod host;
 pub mod mutate;
 pub mod reference;
 mod rng;
@@ -17,5 +16,6 @@ pub mod state;
 pub mod statistics;
 pub mod tiny;
 
+pub use crate::verify::host;
 pub use rng::Rng;
 pub use tiny::{Fill, TinyCheckpoint};

@@ -7,12 +7,12 @@
 //!
 //! [`Session`]: crate::speculative::Session
 
-use super::host::{self, token_array};
 use crate::cache::Cache;
 use crate::model::MtpModel;
 use crate::sampling::noise::{Role, categorical};
 use crate::sampling::{Noise, SamplingParams, TokenCounts, filter};
 use crate::speculative::accept::{self, Acceptance, Proposal, RowOutcome, Rule};
+use crate::verify::host::{self, token_array};
 use crate::{Array, Result};
 
 /// A mistake in the decision that passes for speculative decoding until it is measured.

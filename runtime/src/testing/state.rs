@@ -1,8 +1,8 @@
 //! What a sequence leaves behind, compared: lengths, keys and values, recurrent states.
 
-use super::host::{self, token_array};
 use crate::cache::{Cache, LayerCache};
 use crate::model::MtpModel;
+use crate::verify::host::{self, token_array};
 use crate::{Array, Result};
 
 /// Largest difference of two ways to compute the same state, per unit of its largest value: products of other widths round

@@ -21,7 +21,8 @@ impl Interrupt {
         self.0.load(Ordering::Relaxed)
     }
 
-    fn flow(&self) -> ControlFlow<()> {
+    /// Whether to go on.
+    pub fn flow(&self) -> ControlFlow<()> {
         if self.is_set() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }

@@ -14,12 +14,15 @@ use mtplx_runtime::architecture::Precision;
 use mtplx_runtime::text::Ending;
 
 use self::document::Document;
-use self::generation::{Generation, Interrupt};
+use self::generation::Generation;
+pub(super) use self::generation::Interrupt;
+pub use self::prompt::from_file as read_text;
 use crate::args::{Depth, RunArgs};
 use crate::engine;
 use crate::error::{Exit, Failure, stderr, warn};
 use crate::settings::{ModelSays, Settings};
 use crate::terminal::{Progress, TextOut};
+use crate::tuned;
 
 /// Generates.
 pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
@@ -28,7 +31,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let input = prompt::read(args)?;
     let opened = engine::open(&args.model.model)?;
     let trunk_only = args.drafting.no_mtp;
-    opened.admit(trunk_only)?;
+    opened.admit(trunk_only, args.model.allow_unverified)?;
     let mut warnings: Vec<String> = opened.warnings().collect();
     let descriptor = opened.descriptor()?;
     let text = opened.text_side(!args.raw && args.prompt_ids.is_none())?;
@@ -36,6 +39,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         contract: opened.assessment.contract.as_ref(),
         generation_config: text.generation_config.as_ref(),
         max_depth: if trunk_only { 0 } else { descriptor.max_depth },
+        tuned_depth: tuned::depth_for(&opened.checkpoint, &mut warnings),
         has_chat_template: text.template.is_some(),
     };
     let mut settings = Settings::resolve(args, model_says, &mut warnings)?;
@@ -99,7 +103,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     Ok(if interrupt.is_set() { Exit::Interrupted } else { Exit::Done })
 }
 
-/// The first Ctrl-C ends the generation after its round; the second ends the program, whatever it is doing.
+/// The first Ctrl-C ends what is running after its round; the second ends the program, whatever it is doing.
 ///
 /// `ctrlc` because it is the same on every system and needs no signal-safe code here: a flag is all there is to set.
 pub(super) fn on_interrupt() -> anyhow::Result<Interrupt> {

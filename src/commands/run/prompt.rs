@@ -60,7 +60,11 @@ pub fn encode(args: &RunArgs, text: &str, settings: &Settings, side: &TextSide) 
     Ok(tokens)
 }
 
-fn from_file(path: &Path) -> Result<String, Failure> {
+/// A text file's contents.
+///
+/// # Errors
+/// It cannot be read, is too long, or is no UTF-8.
+pub fn from_file(path: &Path) -> Result<String, Failure> {
     let name = path.display().to_string();
     let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
     limited(file, &name)

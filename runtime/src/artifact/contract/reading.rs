@@ -9,6 +9,7 @@ use super::{
     SpeedEvidence,
 };
 use crate::artifact::error::{shown, shown_value};
+use crate::artifact::hashes::is_hash;
 use crate::artifact::source::check_name;
 use crate::quant::{Mode, Scheme};
 
@@ -164,10 +165,9 @@ fn scheme(value: &Value) -> Option<Scheme> {
 }
 
 fn hashes(value: &Value) -> Option<BTreeMap<String, String>> {
-    let hex = |text: &&str| text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let entry = |(file, hash): (&String, &Value)| {
         check_name(file).ok()?;
-        Some((file.clone(), hash.as_str().filter(hex)?.to_owned()))
+        Some((file.clone(), hash.as_str().filter(|text| is_hash(text))?.to_owned()))
     };
     value.as_object()?.iter().map(entry).collect()
 }
@@ -205,14 +205,21 @@ fn leaked_path(field: &str, value: &Value, findings: &mut Vec<Finding>) {
     }
 }
 
+/// Whether a value is an absolute path of any system, or has one among its words.
 fn has_absolute_path(text: &str) -> bool {
-    text.split(|c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=' | ',' | ';' | '(' | '`')).any(|word| {
-        let mut bytes = word.bytes();
-        match (bytes.next(), bytes.next(), bytes.next()) {
-            (Some(b'/'), Some(second), _) => second.is_ascii_alphanumeric() && word[1..].contains('/'),
-            (Some(b'~'), Some(b'/'), _) => true,
-            (Some(drive), Some(b':'), Some(b'\\' | b'/')) => drive.is_ascii_alphabetic(),
-            _ => word.starts_with("file://"),
-        }
+    let separates = |c: char| c.is_whitespace() || matches!(c, '"' | '\'' | '=' | ',' | ';' | '(' | '[' | '`');
+    let mut words = text.split(separates).filter(|word| !word.is_empty());
+    // A single component is a path when nothing is beside it: "and / or" and "40 tok/s /core" are none.
+    let alone = words.clone().count() == 1;
+    let rooted = |path: &str, alone: bool| {
+        let rest = path.strip_prefix('/').filter(|rest| rest.starts_with(|c: char| c.is_alphanumeric() || c == '.'));
+        rest.is_some_and(|rest| alone || rest.contains('/'))
+    };
+    words.any(|word| {
+        let drive = matches!(word.as_bytes(), [drive, b':', b'\\' | b'/', ..] if drive.is_ascii_alphabetic());
+        let network = word.strip_prefix("\\\\").is_some_and(|rest| rest.contains('\\'));
+        // As in `source:/home/me/model`; `https://…` leaves two slashes.
+        let labelled = word.split_once(':').is_some_and(|(_, rest)| rooted(rest, false));
+        rooted(word, alone) || drive || network || labelled || word.starts_with("~/") || word.starts_with("file://")
     })
 }

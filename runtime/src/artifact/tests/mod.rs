@@ -3,6 +3,7 @@
 mod config;
 mod contract;
 mod folder;
+mod hashes;
 mod header;
 mod norms;
 mod verdict;

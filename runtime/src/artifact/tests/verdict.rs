@@ -8,27 +8,29 @@ use crate::artifact::{Assessment, Checkpoint, LoadError, Verdict, assess};
 use crate::model::MtpModel;
 use crate::registry::Registry;
 
-/// Claims `toy`; the head is `mtp.x` and `mtp.y`.
+/// The model types of [`registry`]'s architectures, by tier.
+pub const RECOGNIZED: &str = "toy";
+pub const VERIFIED: &str = "verified";
+
+/// Claims its model type; the head is `mtp.x` and `mtp.y`.
 struct Toy(Descriptor);
 
-const fn toy(id: &'static str) -> Toy {
-    Toy(Descriptor {
-        id,
-        name: "Toy",
-        model_types: &["toy"],
-        tier: Tier::Recognized,
-        max_depth: 2,
-        crate_name: "toy",
-        crate_version: "0.0.0",
-    })
+const fn toy(id: &'static str, model_types: &'static [&'static str], tier: Tier) -> Toy {
+    Toy(Descriptor { id, name: "Toy", model_types, tier, max_depth: 2, crate_name: "toy", crate_version: "0.0.0" })
 }
 
-static ONE: Toy = toy("toy-mtp");
-static TWO: Toy = toy("other-mtp");
+static ONE: Toy = toy("toy-mtp", &[RECOGNIZED], Tier::Recognized);
+static TWO: Toy = toy("other-mtp", &[RECOGNIZED], Tier::Recognized);
+static SHIPPED: Toy = toy("verified-mtp", &[VERIFIED], Tier::Verified);
+
+/// One architecture of each tier: `toy-mtp` and `verified-mtp`.
+pub fn registry() -> Registry {
+    Registry::new([&ONE as _, &SHIPPED as _])
+}
 
 impl MtpArchitecture for Toy {
     fn descriptor(&self) -> &'static Descriptor {
-        if self.0.id == ONE.0.id { &ONE.0 } else { &TWO.0 }
+        [&ONE.0, &TWO.0, &SHIPPED.0].into_iter().find(|descriptor| descriptor.id == self.0.id).unwrap()
     }
 
     fn detect(&self, checkpoint: &Checkpoint) -> Detection {
@@ -86,12 +88,14 @@ fn heads() {
 
 #[test]
 fn contracts() {
-    check(contract(json!({})), 3, "unverified: the evidence carries no hashes of the files it was measured on");
-    check(
-        contract(json!({"exactness_baseline": {"status": "pending"}, "sha256": {}})),
-        3,
-        "unverified: exactness_baseline.status: \"pending\" is not evidence; the hashes of the evidence are not compared with these files",
+    let needs = "toy-mtp is a recognized architecture, which needs evidence measured on this machine";
+    let line =
+        format!("unverified: verified_on.machine: missing: {needs}; sha256: missing, so the evidence covers no files");
+    check(contract(json!({})), 3, &line);
+    let line = format!(
+        "unverified: exactness_baseline.status: \"pending\" is not evidence; verified_on.machine: missing: {needs}"
     );
+    check(contract(json!({"exactness_baseline": {"status": "pending"}, "sha256": {}})), 3, &line);
     let folder = contract(json!({"arch_id": "else-mtp", "mtp_depth_max": 3}));
     let assessment = assessed(&folder, Registry::new([&ONE as _]));
     let findings: Vec<_> = assessment.findings.iter().map(ToString::to_string).collect();
@@ -102,7 +106,7 @@ fn contracts() {
             "mtplx_runtime.json: mtp_depth_max: 3: toy-mtp drafts at most 2",
         ]
     );
-    assert!(assessment.verdict.to_string().starts_with("unverified: mtplx_runtime.json has 1 errors; "));
+    assert!(assessment.verdict.to_string().starts_with("unverified: mtplx_runtime.json has 1 error; "));
     assert_eq!(assessment.claim, Some("toy-mtp"));
     let folder = with_head(&["mtp.x", "mtp.y"]).file("mtplx_runtime.json", "[");
     check(folder, 3, "unverified: mtplx_runtime.json cannot be read");

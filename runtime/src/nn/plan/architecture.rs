@@ -1,7 +1,7 @@
 //! An architecture whose models are plans: it states its descriptor and the plan that a configuration makes.
 
 use super::{DecoderPlan, MixerPlan};
-use crate::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture};
+use crate::architecture::{CacheSize, Descriptor, Detection, Facts, Head, LoadOptions, MtpArchitecture};
 use crate::artifact::{ArtifactError, Checkpoint, LoadError};
 use crate::forge::Rules;
 use crate::model::MtpModel;
@@ -52,6 +52,12 @@ impl<A: PlannedArchitecture> MtpArchitecture for A {
 
     fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
         A::plan(checkpoint)?.load(checkpoint, options, A::DESCRIPTOR.max_depth)
+    }
+
+    fn facts(&self, checkpoint: &Checkpoint) -> Result<Facts, LoadError> {
+        let row_elements = A::plan(checkpoint)?.row_elements();
+        let cache = row_elements.map(|row_elements| CacheSize { row_elements, state_bytes: 0 });
+        Ok(Facts { cache, norms: None })
     }
 
     fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {

@@ -105,6 +105,10 @@ impl MixerPlan for AttentionPlan {
         }
     }
 
+    fn row_elements(&self) -> Option<usize> {
+        Some(2 * self.widths()[1])
+    }
+
     fn load(&self, weights: &Weights<'_>, module: &str) -> Result<Attention, LoadError> {
         let [q, k, v, o] = self
             .linears()

@@ -30,6 +30,11 @@ pub trait MixerPlan {
     /// Adds the tensors under `module` to `list`. The checkpoint is asked where a family is stored in more than one way.
     fn expected(&self, checkpoint: &Checkpoint, module: &str, list: &mut Vec<Expected>);
 
+    /// Elements of keys, values or latents that it keeps of each row; `None` where that is not said.
+    fn row_elements(&self) -> Option<usize> {
+        None
+    }
+
     /// Reads them.
     ///
     /// # Errors
@@ -86,6 +91,11 @@ impl<P: MixerPlan> DecoderPlan<P>
 where
     P::Mixer: 'static,
 {
+    /// Elements that trunk and draft head keep of each row of context.
+    pub fn row_elements(&self) -> Option<usize> {
+        self.layers.iter().chain(&self.head.layers).map(|layer| layer.mixer.row_elements()).sum()
+    }
+
     /// Every tensor of the trunk.
     pub fn expected_trunk(&self, checkpoint: &Checkpoint) -> Vec<Expected> {
         let config::Common { hidden, vocab, tied, .. } = self.common;

@@ -1,0 +1,221 @@
+//! SHA-256 of the files that evidence speaks of: `config.json` and every weight file, over the very bytes that were
+//! opened.
+//!
+//! Hashing 15 GB takes seconds that a start does not have, so [`KnownHashes`] remembers what a file hashed to while its
+//! path, size, times and inode stay as they were. The caller keeps the memory where it likes. It can only save time: a
+//! file that changed in any of these is hashed again, one that changed within [`SETTLED`] of being hashed is not
+//! remembered, and measuring evidence never asks it. What is left is a file whose bytes change while the system keeps
+//! both its times (writing to the disk behind the file system, a clock that was set back to the very nanosecond), and
+//! whoever may write the memory itself.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs::Metadata;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::checkpoint::Checkpoint;
+use super::contract::CONTRACT;
+use super::error::shown;
+
+/// How long a file must have been left alone before its hash is remembered: file systems' clocks are coarser than their
+/// nanoseconds, and two writes within one tick look alike.
+const SETTLED: Duration = Duration::from_secs(2);
+/// Bytes hashed between two reports of progress.
+const CHUNK: usize = 16 << 20;
+/// Files that are remembered at most; beyond it everything is forgotten.
+const MAX_KNOWN: usize = 10_000;
+/// Largest file beside configuration and weights whose stated hash is compared.
+const MAX_OTHER: usize = 128 << 20;
+
+/// What tells that a file is still the one it was: size, times and place, as the system states them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileStamp {
+    size: u64,
+    /// Nanoseconds since 1970 of the last change of the bytes.
+    modified: i128,
+    /// Of the last change of bytes or attributes, which no ordinary call can set.
+    changed: i128,
+    inode: u64,
+    device: u64,
+}
+
+impl FileStamp {
+    /// Of a file on a system that states all of it; `None` elsewhere, where nothing is remembered.
+    pub(super) fn of(metadata: &Metadata) -> Option<Self> {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt as _;
+            let nanoseconds = |seconds: i64, rest: i64| i128::from(seconds) * 1_000_000_000 + i128::from(rest);
+            Some(Self {
+                size: metadata.size(),
+                modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+                changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+                inode: metadata.ino(),
+                device: metadata.dev(),
+            })
+        }
+        #[cfg(not(unix))]
+        {
+            let _ = metadata;
+            None
+        }
+    }
+
+    fn settled(&self) -> bool {
+        let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+        let last = self.modified.max(self.changed);
+        i128::try_from(now.as_nanos()).is_ok_and(|now| now - last > SETTLED.as_nanos() as i128)
+    }
+}
+
+/// What files hashed to, by path. Reads and writes as a JSON object.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KnownHashes(BTreeMap<String, Known>);
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    stamp: FileStamp,
+    sha256: String,
+}
+
+impl KnownHashes {
+    /// Adds what `other` knows.
+    pub fn merge(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    fn recall(&self, path: &str, stamp: &FileStamp) -> Option<&str> {
+        let known = self.0.get(path).filter(|known| known.stamp == *stamp)?;
+        is_hash(&known.sha256).then_some(&known.sha256)
+    }
+
+    fn remember(&mut self, path: String, stamp: FileStamp, sha256: String) {
+        if self.0.len() >= MAX_KNOWN {
+            self.0.clear();
+        }
+        self.0.insert(path, Known { stamp, sha256 });
+    }
+}
+
+/// Whether `text` is a hash as contracts spell it: 64 lower-case hexadecimal digits.
+pub(super) fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// The hash of `bytes`, 64 lower-case hexadecimal digits.
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    spelled(Sha256::digest(bytes).as_slice())
+}
+
+fn spelled(digest: &[u8]) -> String {
+    digest.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+impl Checkpoint {
+    /// The hashes of `config.json` and of every weight file, by name. `known` saves hashing again what did not change;
+    /// without it every byte is read. `progress` is told the bytes hashed so far and all of them.
+    pub fn hashes(
+        &self,
+        mut known: Option<&mut KnownHashes>,
+        mut progress: impl FnMut(u64, u64),
+    ) -> BTreeMap<String, String> {
+        let all = self.files().map(|(_, size)| size as u64).sum();
+        let mut done = 0;
+        let mut hashes = BTreeMap::from([("config.json".to_owned(), self.config_sha256().to_owned())]);
+        for (file, size) in self.files() {
+            let place = self.dir().map(|dir| dir.join(file));
+            let path = || place.as_ref().map(|place| place.display().to_string());
+            let stamp = self.stamp(file);
+            let recalled = match (&known, stamp, path()) {
+                (Some(known), Some(stamp), Some(path)) => known.recall(&path, &stamp).map(str::to_owned),
+                _ => None,
+            };
+            let hash = recalled.unwrap_or_else(|| {
+                let mut hasher = Sha256::new();
+                let mut here = 0;
+                for chunk in self.file_bytes(file).unwrap_or_default().chunks(CHUNK) {
+                    hasher.update(chunk);
+                    here += chunk.len() as u64;
+                    progress(done + here, all);
+                }
+                let hash = spelled(hasher.finalize().as_slice());
+                if let (Some(known), Some(stamp), Some(path)) = (&mut known, stamp, path())
+                    && stamp.settled()
+                    && place.as_deref().and_then(stamp_at) == Some(stamp)
+                {
+                    known.remember(path, stamp, hash.clone());
+                }
+                hash
+            });
+            done += size as u64;
+            progress(done, all);
+            hashes.insert(file.to_owned(), hash);
+        }
+        hashes
+    }
+
+    /// The first weight file that is no longer the one that was opened; `None` where all are, or where the system
+    /// cannot tell.
+    pub fn changed_file(&self) -> Option<&str> {
+        let dir = self.dir()?;
+        self.files()
+            .map(|(file, _)| file)
+            .find(|file| self.stamp(file).is_some_and(|stamp| stamp_at(&dir.join(file)).is_none_or(|now| now != stamp)))
+    }
+
+    /// What keeps `stated` from covering these files; empty when it does. `hashes` is asked for the files' own only if
+    /// every one of them is covered.
+    pub(super) fn uncovered(
+        &self,
+        stated: &BTreeMap<String, String>,
+        hashes: impl FnOnce() -> BTreeMap<String, String>,
+    ) -> Vec<String> {
+        let files = std::iter::once("config.json").chain(self.files().map(|(file, _)| file));
+        let mut faults: Vec<String> = files
+            .filter(|file| !stated.contains_key(*file))
+            .map(|file| format!("sha256: the evidence does not cover {}", shown(file)))
+            .collect();
+        if !faults.is_empty() {
+            return faults;
+        }
+        let own = hashes();
+        for (file, stated) in stated {
+            let found = match own.get(file) {
+                Some(found) => found.clone(),
+                None => match self.read(file, MAX_OTHER) {
+                    Ok(Some(bytes)) => sha256(&bytes),
+                    Ok(None) => {
+                        faults.push(format!("sha256.{}: there is no such file", shown(file)));
+                        continue;
+                    }
+                    Err(error) => {
+                        faults.push(format!("sha256.{}: {error}", shown(file)));
+                        continue;
+                    }
+                },
+            };
+            if found != *stated {
+                faults.push(format!(
+                    "sha256.{}: the file is not the one that the evidence was measured on ({}…, {CONTRACT} has {}…)",
+                    shown(file),
+                    &found[..12],
+                    &stated[..12],
+                ));
+            }
+        }
+        faults
+    }
+}
+
+fn stamp_at(path: &Path) -> Option<FileStamp> {
+    FileStamp::of(&path.metadata().ok()?)
+}

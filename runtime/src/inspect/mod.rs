@@ -1,0 +1,182 @@
+//! What can be said of a checkpoint without loading it: parts, how each is stored, the draft head's layout, memory.
+//!
+//! From configuration and headers alone, so it costs no more than opening. Estimates are called so: a loader may leave
+//! copies out that a file has.
+
+mod groups;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+pub use self::groups::{Group, Stored};
+use crate::architecture::{CacheSize, Facts, Tier};
+use crate::artifact::{Checkpoint, HeadSource, NormEncoding, NormRule};
+use crate::quant::HeadQuantization;
+use crate::registry::Registry;
+
+/// Contexts that memory is estimated for, in rows.
+pub const CONTEXTS: [usize; 3] = [4 << 10, 32 << 10, 256 << 10];
+
+/// A checkpoint's parts.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Inspection {
+    /// `config.json`'s `model_type`.
+    pub model_type: String,
+    /// The architecture that claims it, where one does.
+    pub architecture: Option<Claimant>,
+    /// Weight files, with their sizes in bytes.
+    pub files: Vec<WeightFile>,
+    /// All weight files together.
+    pub file_bytes: u64,
+    /// Tensors, vision parts left out.
+    pub tensors: usize,
+    /// Numbers of the model, vision parts left out: those of packed weights counted one by one.
+    pub parameters: u64,
+    /// Trunk and head by part and storage.
+    pub groups: Vec<Group>,
+    /// The draft head.
+    pub head: HeadLayout,
+    /// The longest context that the configuration states.
+    pub context: Option<usize>,
+    /// What it takes to run; `None` where no architecture says what a sequence holds.
+    pub memory: Option<Memory>,
+    /// Vision parts, which do not run.
+    pub vision: Vision,
+}
+
+/// An architecture.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Claimant {
+    /// The contract's `arch_id`.
+    pub id: &'static str,
+    /// A name for people.
+    pub name: &'static str,
+    /// How far its evidence reaches.
+    pub tier: Tier,
+}
+
+/// A weight file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct WeightFile {
+    /// Relative to the folder.
+    pub name: String,
+    /// Its size.
+    pub bytes: u64,
+}
+
+/// How the draft head is stored.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct HeadLayout {
+    /// Where its tensors are.
+    pub source: HeadSource,
+    /// How many.
+    pub tensors: usize,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Whether any of its linears is packed.
+    pub prequantized: bool,
+    /// What `config.json` states of it.
+    pub stated: Option<HeadQuantization>,
+    /// How its norms are stored.
+    pub norms: Option<Norms>,
+}
+
+/// How norms are stored, and why that is believed.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Norms {
+    /// The encoding.
+    pub encoding: NormEncoding,
+    /// The rule that fired.
+    pub rule: NormRule,
+}
+
+/// Bytes that running takes, estimated.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// Weights unpacked to f32, as on a CPU.
+    pub weights_f32: u64,
+    /// Weights as they are stored, as on a GPU.
+    pub weights_native: u64,
+    /// By context.
+    pub contexts: Vec<ContextMemory>,
+}
+
+/// Bytes that a context takes beside the weights: trunk's cache and draft head's history.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ContextMemory {
+    /// Rows of context.
+    pub rows: usize,
+    /// With f32 activations.
+    pub cache_f32: u64,
+    /// With 16-bit activations.
+    pub cache_native: u64,
+    /// Whether the configuration allows so long a context.
+    pub within_context: bool,
+}
+
+/// Vision parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Vision {
+    /// How many tensors.
+    pub tensors: usize,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Looks at `checkpoint` with the architectures of `registry`.
+#[must_use]
+pub fn inspect(checkpoint: &Checkpoint, registry: &Registry) -> Inspection {
+    let claim = registry.resolve(checkpoint).ok();
+    // What cannot be told is left out here; the verdict says what is wrong.
+    let facts = claim.as_ref().and_then(|claim| claim.architecture.facts(checkpoint).ok()).unwrap_or_default();
+    let Facts { cache, norms } = facts;
+    let groups = groups::of(checkpoint);
+    let files: Vec<WeightFile> =
+        checkpoint.files().map(|(name, bytes)| WeightFile { name: name.to_owned(), bytes: bytes as u64 }).collect();
+    let parameters = groups.iter().map(|group| group.parameters).sum();
+    let context = checkpoint.config().text().size("max_position_embeddings", usize::MAX).ok();
+    let head = |group: &&Group| group.head;
+    let head = HeadLayout {
+        source: checkpoint.head_source().clone(),
+        tensors: groups.iter().filter(head).map(|group| group.tensors).sum(),
+        bytes: groups.iter().filter(head).map(|group| group.bytes).sum(),
+        prequantized: groups.iter().filter(head).any(|group| matches!(group.stored, Stored::Packed(_))),
+        stated: HeadQuantization::from_config(checkpoint.config()).ok().filter(|s| *s != HeadQuantization::default()),
+        norms: norms.map(|(encoding, rule)| Norms { encoding, rule }),
+    };
+    let vision = checkpoint.vision().map(|(_, info)| info.range.len() as u64);
+    Inspection {
+        model_type: checkpoint.config().model_type().to_owned(),
+        architecture: claim.map(|claim| claim.architecture.descriptor()).map(|descriptor| Claimant {
+            id: descriptor.id,
+            name: descriptor.name,
+            tier: descriptor.tier,
+        }),
+        file_bytes: files.iter().map(|file| file.bytes).sum(),
+        files,
+        tensors: checkpoint.tensors().count(),
+        parameters,
+        memory: cache.map(|cache| memory(cache, &groups, parameters, context)),
+        groups,
+        head,
+        context,
+        vision: Vision { tensors: checkpoint.vision_tensors(), bytes: vision.sum() },
+    }
+}
+
+fn memory(cache: CacheSize, groups: &[Group], parameters: u64, context: Option<usize>) -> Memory {
+    Memory {
+        weights_f32: 4 * parameters,
+        weights_native: groups.iter().map(|group| group.bytes).sum(),
+        contexts: CONTEXTS
+            .into_iter()
+            .map(|rows| ContextMemory {
+                rows,
+                cache_f32: cache.bytes(rows, 4),
+                cache_native: cache.bytes(rows, 2),
+                within_context: context.is_none_or(|context| rows <= context),
+            })
+            .collect(),
+    }
+}

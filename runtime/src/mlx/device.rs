@@ -1,0 +1,85 @@
+//! What MLX says of the device that it computes on, and of the memory that it took there.
+
+use std::ffi::CStr;
+
+use mlx_rs::memory;
+
+/// A device, as MLX's backend describes it. What the backend does not say is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// Its name, such as `NVIDIA H100 80GB HBM3`.
+    pub name: Option<String>,
+    /// Its architecture, such as `sm_90`.
+    pub architecture: Option<String>,
+    /// Its memory in bytes.
+    pub memory: Option<usize>,
+}
+
+impl DeviceInfo {
+    /// Of the default device.
+    pub fn of_default() -> Self {
+        super::backend::install_error_handler();
+        // SAFETY: two empty handles, which the calls below fill and which are freed at the end, whatever happens between.
+        let (mut device, mut info) = unsafe { (mlx_sys::mlx_device_new(), mlx_sys::mlx_device_info_new()) };
+        // SAFETY: both handles are live.
+        let known = unsafe {
+            mlx_sys::mlx_get_default_device(&mut device) == 0 && mlx_sys::mlx_device_info_get(&mut info, device) == 0
+        };
+        let found = if known {
+            Self {
+                name: text(info, c"device_name"),
+                architecture: text(info, c"architecture"),
+                memory: [c"total_memory", c"memory_size"].iter().find_map(|key| size(info, key)),
+            }
+        } else {
+            Self::default()
+        };
+        // SAFETY: nothing of them is used from here on; the texts were copied.
+        unsafe {
+            mlx_sys::mlx_device_info_free(info);
+            mlx_sys::mlx_device_free(device);
+        }
+        found
+    }
+}
+
+/// Whether there is such an entry, and whether it is a text.
+fn kind(info: mlx_sys::mlx_device_info, key: &CStr) -> Option<bool> {
+    let (mut exists, mut is_text) = (false, false);
+    // SAFETY: the handle is live, the key ends in NUL, and both flags outlive the calls.
+    unsafe {
+        if mlx_sys::mlx_device_info_has_key(&mut exists, info, key.as_ptr()) != 0 || !exists {
+            return None;
+        }
+        (mlx_sys::mlx_device_info_is_string(&mut is_text, info, key.as_ptr()) == 0).then_some(is_text)
+    }
+}
+
+fn text(info: mlx_sys::mlx_device_info, key: &CStr) -> Option<String> {
+    kind(info, key).filter(|is_text| *is_text)?;
+    let mut value = std::ptr::null();
+    // SAFETY: as above; the entry is a text, which the handle owns and which ends in NUL, and it is copied at once.
+    unsafe {
+        let status = mlx_sys::mlx_device_info_get_string(&mut value, info, key.as_ptr());
+        (status == 0 && !value.is_null()).then(|| CStr::from_ptr(value).to_string_lossy().into_owned())
+    }
+}
+
+fn size(info: mlx_sys::mlx_device_info, key: &CStr) -> Option<usize> {
+    kind(info, key).filter(|is_text| !*is_text)?;
+    let mut value = 0;
+    // SAFETY: as above; the entry is a number.
+    let status = unsafe { mlx_sys::mlx_device_info_get_size(&mut value, info, key.as_ptr()) };
+    (status == 0).then_some(value)
+}
+
+/// The most bytes that MLX held at once since [`reset_peak_memory`], weights included; `None` where it does not count.
+pub fn peak_memory() -> Option<usize> {
+    memory::peak_memory().ok().filter(|&bytes| bytes > 0)
+}
+
+/// Starts counting [`peak_memory`] anew, from what is held now.
+pub fn reset_peak_memory() {
+    // Where MLX does not count there is nothing to reset.
+    let _ = memory::reset_peak_memory();
+}

@@ -1,0 +1,29 @@
+//! What the forge makes of a checkpoint.
+
+use std::sync::atomic::AtomicBool;
+
+use super::golden_tensors;
+use crate::architecture::MtpArchitecture;
+use crate::artifact::{ArtifactError, LoadError};
+use crate::forge::{Control, Job, Policy};
+use crate::testing::fixture::Fixture;
+
+/// Nothing that can be lost is.
+const EXACT: &str = "name = \"exact\"\nkeep = true\npacked = \"keep\"\nnorms = \"f32\"\n";
+
+/// An artifact that is forged without loss is the same model, tensor by golden tensor. An architecture without rules is
+/// let off: its checkpoints are run as they are.
+pub fn forged_artifacts_are_the_same_model(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
+    let checkpoint = fixture.checkpoint();
+    if let Err(LoadError::Artifact(ArtifactError::Refused { .. })) = architecture.forge_rules(&checkpoint) {
+        return;
+    }
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let out = dir.path().join("artifact");
+    let never = AtomicBool::new(false);
+    let made = Policy::parse("exact", EXACT)
+        .and_then(|policy| Job::forge(architecture, &checkpoint, None, policy))
+        .and_then(|job| job.run(&out, &Control::new(&never, &|_, _| {})));
+    made.unwrap_or_else(|error| panic!("{}: {error}", fixture.name));
+    golden_tensors(architecture, &fixture.forged_to(out));
+}

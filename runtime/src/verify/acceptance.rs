@@ -1,0 +1,220 @@
+//! Drafts accepted in the loop, by depth, against what the distributions promise.
+//!
+//! A draft drawn from q and judged against p is accepted with probability `sum min(p, q)`. p and q are computed anew,
+//! teacher-forced: the trunk and the head are fed the whole text at once, or the head round by round with the drafts that
+//! the loop drew. Accepted less promised is then a martingale with steps below 1, which Bernstein's inequality bounds
+//! (Freedman 1975).
+//!
+//! The same q and the same noise also say which token the loop must have drawn. A head that the loop feeds the wrong
+//! pairs draws others, even where it is no worse for it.
+
+use std::ops::ControlFlow;
+
+use mlx_rs::{Dtype, ops};
+use serde_json::json;
+
+use super::host::{self, token_array};
+use super::statistics::bernstein;
+use super::{Bench, Gate, LEVEL, VerifyError, Watch, figures};
+use crate::Array;
+use crate::model::MtpModel;
+use crate::sampling::device::Draws;
+use crate::sampling::{DeviceSampler, Noise};
+use crate::speculative::{DepthPolicy, Round, Rule, Session, SessionOptions};
+
+pub(super) const NAME: &str = "teacher-forced";
+
+/// How far rounding of a 16-bit type may move what a draft promises, on average.
+const SLACK_16_BIT: f64 = 0.01;
+
+/// The share of drafts that may fall to the other side of an edge of q's cumulative sum, in f32 and in a 16-bit type, and
+/// how many in any case.
+const DIFFERING: [f64; 2] = [2e-3, 5e-2];
+const FEW: u64 = 2;
+
+/// What happened to the drafts of one depth.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct DepthCount {
+    /// Rounds that drafted so far.
+    pub drafted: u64,
+    /// Of those, rounds that decided on this draft.
+    pub examined: u64,
+    /// Of those, rounds that accepted it.
+    pub accepted: u64,
+    /// Of those examined, drafts that are not the ones that q and the noise give.
+    pub differing: u64,
+    /// How many acceptances p and q promise for the drafts that were examined.
+    pub promised: f64,
+    /// The variance of that number.
+    #[serde(skip)]
+    pub(super) variance: f64,
+}
+
+impl DepthCount {
+    /// Accepted of those drafted.
+    #[must_use]
+    pub fn cumulative(&self) -> f64 {
+        self.accepted as f64 / self.drafted.max(1) as f64
+    }
+
+    /// How far accepted and promised may be apart.
+    fn bound(&self, slack: f64) -> f64 {
+        bernstein(self.variance, LEVEL) + slack * self.examined as f64
+    }
+
+    fn agrees(&self, slack: f64) -> bool {
+        (self.accepted as f64 - self.promised).abs() <= self.bound(slack)
+    }
+}
+
+pub(super) fn gate(
+    bench: &mut Bench<'_>,
+    watch: &mut Watch<'_>,
+    depths: &mut Vec<DepthCount>,
+) -> Result<Gate, VerifyError> {
+    depths.resize(bench.depth, DepthCount::default());
+    let prompts = bench.prompts.clone();
+    let sampler = DeviceSampler::new(bench.options.sampling.clone(), bench.model.info.vocab_size)?;
+    let mut rounds = 0;
+    for (index, prompt) in prompts.iter().enumerate() {
+        let text = Text::generate(bench, prompt, index as u64)?;
+        rounds += text.rounds.len();
+        text.promises(bench.model, &sampler, depths)?;
+        watch.tick(index + 1, prompts.len())?;
+    }
+    let sixteen_bit = bench.tolerance.max > 1e-3;
+    let slack = if sixteen_bit { SLACK_16_BIT } else { 0.0 };
+    let total = |of: fn(&DepthCount) -> u64| depths.iter().map(of).sum::<u64>();
+    let (differing, examined) = (total(|depth| depth.differing), total(|depth| depth.examined));
+    let allowed = FEW.max((DIFFERING[usize::from(sixteen_bit)] * examined as f64) as u64);
+    let passed = depths.iter().all(|depth| depth.agrees(slack)) && differing <= allowed && examined > 0;
+    let by_depth = depths.iter().enumerate().map(|(index, depth)| {
+        let DepthCount { accepted, examined, promised, .. } = depth;
+        let bound = depth.bound(slack);
+        format!("{}: {accepted}/{examined} for {promised:.1} ± {bound:.1}", index + 1)
+    });
+    let by_depth: Vec<String> = by_depth.collect();
+    let summary = format!(
+        "{differing} of {examined} drafts are not the head's (at most {allowed}); accepted of examined for promised, by \
+         depth  {}",
+        by_depth.join("  ")
+    );
+    let by_depth: Vec<_> = depths
+        .iter()
+        .map(|depth| {
+            json!({"drafted": depth.drafted, "examined": depth.examined, "accepted": depth.accepted,
+                "differing": depth.differing, "promised": depth.promised, "bound": depth.bound(slack)})
+        })
+        .collect();
+    let figures = figures(json!({"rounds": rounds, "level": LEVEL, "drafts": examined, "differing": differing,
+        "differing_allowed": allowed, "by_depth": by_depth}));
+    Ok(Gate { name: NAME, passed, summary, figures })
+}
+
+/// A text that the loop wrote.
+struct Text {
+    /// Prompt and output.
+    tokens: Vec<u32>,
+    prompt: usize,
+    /// The rounds whose tokens are all in the text.
+    rounds: Vec<Round>,
+    seed: u64,
+}
+
+impl Text {
+    fn generate(bench: &mut Bench<'_>, prompt: &[u32], index: u64) -> Result<Self, VerifyError> {
+        let seed = bench.options.seed.wrapping_add(index);
+        let options = SessionOptions {
+            sampling: bench.options.sampling.clone(),
+            draft_sampling: None,
+            rule: Rule::Rejection,
+            depth: DepthPolicy::Fixed(bench.depth),
+            seed,
+            stop_tokens: bench.options.stop_tokens.clone(),
+        };
+        let mut session = Session::new(bench.model, options)?;
+        let first = session.prefill(bench.model, prompt, |_, _| ControlFlow::Continue(()))?;
+        let mut text = Self { tokens: [prompt, &[first]].concat(), prompt: prompt.len(), rounds: Vec::new(), seed };
+        let mut stopped = bench.options.stop_tokens.contains(&first);
+        while !stopped && text.tokens.len() < prompt.len() + bench.options.effort.tokens {
+            let round = session.round(bench.model, usize::MAX)?;
+            stopped = round.stopped;
+            text.tokens.extend(&round.tokens);
+            // What a stop token clipped is not in the text.
+            if round.tokens.len() == round.acceptance.emitted() {
+                text.rounds.push(round);
+            }
+        }
+        Ok(text)
+    }
+
+    /// Adds what happened to the drafts and what was promised for them.
+    fn promises(
+        &self,
+        model: &mut MtpModel,
+        sampler: &DeviceSampler,
+        depths: &mut [DepthCount],
+    ) -> Result<(), VerifyError> {
+        let head = model.draft_head.as_mut().ok_or(VerifyError::NoDraftHead)?;
+        let hidden = model.trunk.forward(&token_array(&self.tokens), &mut model.trunk.new_cache())?;
+        let pairs = self.tokens.len() - 1;
+        let feed = |from: usize, to: usize| -> crate::Result<(Array, Array)> {
+            Ok((host::rows(&hidden, from as i32, to as i32)?, token_array(&self.tokens[from + 1..=to])))
+        };
+        let (rows, next) = feed(0, pairs)?;
+        let whole = head.ingest(&rows, &next, &mut head.new_history())?;
+
+        let noise = Noise::new(self.seed);
+        let mut history = head.new_history();
+        let mut fed = 0;
+        let mut anchor = self.prompt;
+        for round in &self.rounds {
+            let (rows, next) = feed(fed, anchor)?;
+            let mut state = head.ingest(&rows, &next, &mut history)?;
+            fed = anchor;
+            let examined = round.acceptance.examined();
+            let mut q = Vec::with_capacity(examined);
+            for draft in 0..examined {
+                q.push(match draft {
+                    // The row before the anchor was fed the anchor.
+                    0 => head.logits(&host::rows(&whole.rows[0], anchor as i32 - 1, anchor as i32)?)?,
+                    _ => {
+                        if draft == 1 {
+                            head.step(&mut state, None, &history)?;
+                        }
+                        head.step(&mut state, Some(&token_array(&round.drafts[draft - 1..draft])), &history)?
+                    }
+                });
+            }
+            let (promised, drawn) = match examined {
+                0 => (Vec::new(), Vec::new()),
+                _ => {
+                    let p = host::rows(&hidden, anchor as i32, (anchor + examined) as i32)?;
+                    let p = filtered(sampler, &model.trunk.logits(&p)?)?;
+                    let q = filtered(sampler, &ops::concatenate(&q, 0)?)?;
+                    let draws = Draws { rule: Rule::Rejection, noise: &noise, first: anchor as u64 + 1 };
+                    let promised = host::values(&ops::minimum(&p, &q)?.sum_axis(-1, false)?)?;
+                    (promised, host::values(&draws.draft(&q)?)?)
+                }
+            };
+            for (index, depth) in depths.iter_mut().enumerate().take(round.acceptance.drafted) {
+                depth.drafted += 1;
+                if let Some(&promised) = promised.get(index) {
+                    let promised = f64::from(promised).min(1.0);
+                    depth.examined += 1;
+                    depth.differing += u64::from(drawn[index] as u32 != round.drafts[index]);
+                    depth.promised += promised;
+                    depth.variance += promised * (1.0 - promised);
+                }
+                depth.accepted += u64::from(index < round.acceptance.accepted);
+            }
+            anchor += round.tokens.len();
+        }
+        Ok(())
+    }
+}
+
+/// The distributions that logits give.
+fn filtered(sampler: &DeviceSampler, logits: &Array) -> crate::Result<Array> {
+    sampler.distribution(&logits.as_dtype(Dtype::Float32)?, None)
+}

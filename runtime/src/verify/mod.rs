@@ -1,0 +1,250 @@
+//! Measures whether a model's speculative loop is exact on this machine, through the model's own logits.
+//!
+//! | gate | what it compares |
+//! | --- | --- |
+//! | marginal | the law of a round's first token, in closed form from the device's p and q, with p by the host in f64 |
+//! | joint | sequences that the loop draws with the law that plain decoding gives them |
+//! | state | trunk and head after every accept count with the same tokens fed one by one |
+//! | teacher-forced | drafts accepted in the loop with what the head's and the trunk's distributions promise |
+//! | greedy | the loop's greedy text with plain decoding's choice at every token, near-ties aside |
+//!
+//! Statistical gates fail a right model with probability [`LEVEL`] each, by the law they test with. Nothing is printed and
+//! no file is touched: what a report is worth to an artifact is [`stamp`]'s business.
+
+mod acceptance;
+mod greedy;
+pub mod host;
+mod joint;
+mod marginal;
+pub mod stamp;
+mod state;
+pub mod statistics;
+
+use std::ops::ControlFlow;
+
+use mlx_rs::Dtype;
+use mlx_rs::error::Exception;
+use serde_json::{Map, Value};
+
+pub use self::acceptance::DepthCount;
+pub use self::state::{Mismatch, difference};
+use crate::model::MtpModel;
+use crate::sampling::SamplingParams;
+use crate::speculative::SessionError;
+
+/// The probability with which a statistical gate fails a model that is right.
+pub const LEVEL: f64 = 1e-6;
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effort {
+    /// What contracts call it.
+    pub name: &'static str,
+    /// Prompts that are used at most.
+    pub prompts: usize,
+    /// Rows of logits whose one-round law is computed.
+    pub rows: usize,
+    /// Sequences drawn for the joint law, by each rule.
+    pub samples: usize,
+    /// Tokens generated behind each prompt.
+    pub tokens: usize,
+}
+
+impl Effort {
+    /// What evidence should come from.
+    pub const FULL: Self = Self { name: "full", prompts: 8, rows: 64, samples: 1000, tokens: 96 };
+    /// A tenth of it.
+    pub const QUICK: Self = Self { name: "quick", prompts: 3, rows: 16, samples: 200, tokens: 32 };
+}
+
+/// What is measured, and how.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Token ids; empty ones are left out.
+    pub prompts: Vec<Vec<u32>>,
+    /// Drafts a round; what the head cannot draft is not asked of it.
+    pub depth: usize,
+    /// The sampler of the teacher-forced gate, and one of those of the marginal gate.
+    pub sampling: SamplingParams,
+    /// Tokens that end a text.
+    pub stop_tokens: Vec<u32>,
+    /// How much.
+    pub effort: Effort,
+    /// All randomness follows from it.
+    pub seed: u64,
+}
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Nothing drafts.
+    #[error("the model was loaded without its draft head: there is nothing to verify")]
+    NoDraftHead,
+    /// No prompt of at least two tokens.
+    #[error("no prompt has two tokens or more")]
+    NoPrompt,
+    /// The caller broke off.
+    #[error("interrupted")]
+    Interrupted,
+    /// The loop failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// MLX failed.
+    #[error("MLX: {0}")]
+    Mlx(#[from] Exception),
+}
+
+/// What one gate found.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Gate {
+    /// Its name.
+    pub name: &'static str,
+    /// Whether the model passed.
+    pub passed: bool,
+    /// The figures in a line, for people.
+    pub summary: String,
+    /// The figures.
+    pub figures: Map<String, Value>,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Report {
+    /// How much was measured: [`Effort::name`].
+    pub effort: &'static str,
+    /// Drafts a round.
+    pub depth: usize,
+    /// The type of the trunk's hidden states.
+    pub dtype: &'static str,
+    /// Every gate, also behind one that failed.
+    pub gates: Vec<Gate>,
+    /// Acceptance by depth, the first draft first, of the teacher-forced gate's texts.
+    pub acceptance_by_depth: Vec<DepthCount>,
+}
+
+impl Report {
+    /// Whether every gate was passed.
+    #[must_use]
+    pub fn passed(&self) -> bool {
+        self.gates.iter().all(|gate| gate.passed)
+    }
+}
+
+/// How far two ways to compute the same row may differ, for each unit of the largest value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Tolerance {
+    /// In the worst place.
+    max: f64,
+    /// On average: a structural mistake moves a whole row.
+    mean: f64,
+}
+
+impl Tolerance {
+    /// In f32, products of other widths round differently by a few units in the seventh digit, layer upon layer. A 16-bit
+    /// type carries two to three digits.
+    fn of(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::Float32 => Self { max: 5e-4, mean: 1e-4 },
+            _ => Self { max: 5e-2, mean: 1e-2 },
+        }
+    }
+}
+
+/// Where a verification stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// The gate.
+    pub gate: &'static str,
+    /// Steps done ...
+    pub done: usize,
+    /// ... of so many.
+    pub all: usize,
+}
+
+/// Tells the caller how far it is, and asks whether to go on.
+struct Watch<'a> {
+    gate: &'static str,
+    tell: &'a mut dyn FnMut(Progress) -> ControlFlow<()>,
+}
+
+impl Watch<'_> {
+    fn tick(&mut self, done: usize, all: usize) -> Result<(), VerifyError> {
+        match (self.tell)(Progress { gate: self.gate, done, all }) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(VerifyError::Interrupted),
+        }
+    }
+}
+
+/// What every gate is given.
+struct Bench<'a> {
+    model: &'a mut MtpModel,
+    prompts: Vec<Vec<u32>>,
+    depth: usize,
+    options: &'a Options,
+    tolerance: Tolerance,
+    /// The largest difference of two logits that the state gate saw, for each unit of the largest: rounding, as this
+    /// model does it.
+    measured: f64,
+}
+
+/// Measures `model`. `progress` may break off between two steps.
+///
+/// # Errors
+/// No draft head, no prompt, interrupted; or MLX fails. A model that is wrong is no error but a gate not passed.
+pub fn verify(
+    model: &mut MtpModel,
+    options: &Options,
+    mut progress: impl FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Report, VerifyError> {
+    let head = model.draft_head.as_ref().ok_or(VerifyError::NoDraftHead)?;
+    let depth = options.depth.clamp(1, head.max_depth().max(1));
+    let prompts = fitting(&options.prompts, &options.effort, model.info.context, depth);
+    let first = prompts.first().ok_or(VerifyError::NoPrompt)?;
+    let hidden = model.trunk.forward(&host::token_array(&first[..1]), &mut model.trunk.new_cache())?;
+    let dtype = hidden.dtype();
+    let mut bench = Bench { model, prompts, depth, options, tolerance: Tolerance::of(dtype), measured: 0.0 };
+    let mut watch = Watch { gate: "", tell: &mut progress };
+    let mut gates = Vec::new();
+    let mut acceptance_by_depth = Vec::new();
+    for (name, gate) in GATES {
+        watch.gate = name;
+        gates.push(gate(&mut bench, &mut watch, &mut acceptance_by_depth)?);
+    }
+    let dtype = match dtype {
+        Dtype::Float32 => "float32",
+        Dtype::Float16 => "float16",
+        Dtype::Bfloat16 => "bfloat16",
+        _ => "other",
+    };
+    Ok(Report { effort: options.effort.name, depth, dtype, gates, acceptance_by_depth })
+}
+
+type Run = fn(&mut Bench<'_>, &mut Watch<'_>, &mut Vec<DepthCount>) -> Result<Gate, VerifyError>;
+
+/// In the order in which they run: what is quick, and what would make the rest meaningless, first.
+const GATES: [(&str, Run); 5] = [
+    (state::NAME, |bench, watch, _| state::gate(bench, watch)),
+    (marginal::NAME, |bench, watch, _| marginal::gate(bench, watch)),
+    (joint::NAME, |bench, watch, _| joint::gate(bench, watch)),
+    (acceptance::NAME, acceptance::gate),
+    (greedy::NAME, |bench, watch, _| greedy::gate(bench, watch)),
+];
+
+/// The prompts that leave room for what is generated, cut where they leave none.
+fn fitting(prompts: &[Vec<u32>], effort: &Effort, context: usize, depth: usize) -> Vec<Vec<u32>> {
+    let room = context.saturating_sub(effort.tokens + 2 * (depth + 1)).max(2);
+    let cut = prompts.iter().map(|prompt| prompt[..prompt.len().min(room)].to_vec());
+    cut.filter(|prompt| prompt.len() >= 2).take(effort.prompts).collect()
+}
+
+/// An object of figures.
+fn figures(value: Value) -> Map<String, Value> {
+    match value {
+        Value::Object(figures) => figures,
+        _ => Map::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

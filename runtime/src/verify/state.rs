@@ -1,0 +1,250 @@
+//! What rounds leave behind: trunk and head after every accept count, against the same tokens fed one by one.
+//!
+//! A stale row or a recurrent state that was not taken back makes a verifier fast and its text wrong; many such mistakes
+//! pass every greedy test. Here the next logits and the states themselves must agree.
+
+use serde_json::json;
+
+use super::host::{self, token_array};
+use super::{Bench, Gate, VerifyError, Watch, figures};
+use crate::cache::{Cache, LayerCache};
+use crate::model::MtpModel;
+use crate::{Array, Result};
+
+pub(super) const NAME: &str = "state";
+
+/// Prompts that are tried: every accept count is a fresh rollback.
+const PROMPTS: usize = 3;
+
+/// The largest differences seen.
+#[derive(Debug, Default)]
+struct Worst {
+    /// Of two logits.
+    logits: f64,
+    /// The same for each unit of the largest logit.
+    relative: f64,
+    /// The largest mean difference of a row, likewise.
+    mean: f64,
+    /// Of two states, for each unit of the state's largest value.
+    state: f64,
+    /// What does not even have the same form.
+    mismatch: Option<String>,
+    /// The accept count with the largest difference.
+    at: usize,
+    compared: usize,
+}
+
+pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate, VerifyError> {
+    let prompts: Vec<Vec<u32>> = bench.prompts.iter().take(PROMPTS).cloned().collect();
+    let (mut trunk, mut head) = (Worst::default(), Worst::default());
+    for (index, prompt) in prompts.iter().enumerate() {
+        let steps = Steps::take(bench.model, prompt, bench.depth + 2)?;
+        trunk_after_each_count(bench, &steps, &mut trunk)?;
+        head_after_each_count(bench, prompt, &steps, &mut head)?;
+        watch.tick(index + 1, prompts.len())?;
+    }
+    bench.measured = trunk.relative;
+    let (max, mean) = (bench.tolerance.max, bench.tolerance.mean);
+    let within =
+        |worst: &Worst| worst.relative <= max && worst.mean <= mean && worst.state <= max && worst.mismatch.is_none();
+    let mut passed = true;
+    let mut parts = Vec::new();
+    for (what, worst) in [("trunk", &trunk), ("head", &head)] {
+        passed &= within(worst);
+        let mut part =
+            format!("{what} off by {:.1e} ({:.1e} relative, at most {max:.0e})", worst.logits, worst.relative);
+        if !within(worst) {
+            part += &format!(", mean {:.1e}, state {:.1e}, first at {} accepted", worst.mean, worst.state, worst.at);
+            part.extend(worst.mismatch.iter().map(|mismatch| format!(", {mismatch}")));
+        }
+        parts.push(part);
+    }
+    let summary = format!("0 to {} accepted: {}", bench.depth, parts.join("; "));
+    let of = |worst: &Worst| {
+        json!({"max_abs_diff": worst.logits.min(f64::MAX), "relative": worst.relative.min(f64::MAX),
+            "mean_relative": worst.mean.min(f64::MAX), "state_relative": worst.state.min(f64::MAX)})
+    };
+    let figures = figures(json!({"depth": bench.depth, "compared": trunk.compared + head.compared,
+        "max_abs_diff": trunk.logits.max(head.logits).min(f64::MAX), "tolerance": max, "mean_tolerance": mean,
+        "trunk": of(&trunk), "head": of(&head)}));
+    Ok(Gate { name: NAME, passed, summary, figures })
+}
+
+/// Plain decoding behind a prompt.
+struct Steps {
+    /// Greedy tokens, one more than caches were advanced by.
+    tokens: Vec<u32>,
+    /// After the prompt and so many tokens.
+    caches: Vec<Cache>,
+    /// The hidden rows of the prompt, then the row of each token.
+    hidden: Vec<Array>,
+    /// Behind each cache.
+    logits: Vec<Array>,
+}
+
+impl Steps {
+    fn take(model: &mut MtpModel, prompt: &[u32], count: usize) -> Result<Self> {
+        let mut cache = model.trunk.new_cache();
+        let hidden = model.trunk.forward(&token_array(prompt), &mut cache)?;
+        let rows = prompt.len() as i32;
+        let logits = model.trunk.logits(&host::rows(&hidden, rows - 1, rows)?)?;
+        let mut steps =
+            Self { tokens: Vec::new(), caches: vec![cache.snapshot()?], hidden: vec![hidden], logits: vec![logits] };
+        for _ in 0..count {
+            let token = host::argmax(&host::values(&steps.logits[steps.tokens.len()])?) as u32;
+            let row = model.trunk.forward(&token_array(&[token]), &mut cache)?;
+            steps.tokens.push(token);
+            steps.caches.push(cache.snapshot()?);
+            steps.logits.push(model.trunk.logits(&row)?);
+            steps.hidden.push(row);
+        }
+        Ok(steps)
+    }
+}
+
+/// Verifies k + 1 rows of which the last ones are wrong, keeps the right ones, and goes on.
+fn trunk_after_each_count(bench: &mut Bench<'_>, steps: &Steps, worst: &mut Worst) -> Result<()> {
+    let vocab = bench.model.info.vocab_size as u32;
+    let width = bench.depth + 1;
+    // Keeping none is how a round is aborted.
+    for keep in 0..=width {
+        let accepted = keep.saturating_sub(1);
+        let wrong = steps.tokens[keep..width].iter().map(|token| (token + 1) % vocab);
+        let rows: Vec<u32> = steps.tokens[..keep].iter().copied().chain(wrong).collect();
+        let mut cache = steps.caches[0].snapshot()?;
+        let trunk = &mut bench.model.trunk;
+        let hidden = trunk.verify(&token_array(&rows), &mut cache)?;
+        let verified = trunk.logits(&host::rows(&hidden, 0, keep.max(1) as i32)?)?;
+        cache.commit(keep)?;
+        for row in 0..keep {
+            let row_logits = host::rows(&verified, row as i32, row as i32 + 1)?;
+            worst.note_logits(&row_logits, &steps.logits[row + 1], accepted)?;
+        }
+        worst.note_state(&cache, &steps.caches[keep], accepted)?;
+        let next = trunk.forward(&token_array(&steps.tokens[keep..=keep]), &mut cache)?;
+        worst.note_logits(&trunk.logits(&next)?, &steps.logits[keep + 1], accepted)?;
+        worst.note_state(&cache, &steps.caches[keep + 1], accepted)?;
+    }
+    Ok(())
+}
+
+/// Drafts k tokens, feeds the head the pairs of the accepted ones at once, and drafts again: against a history that was
+/// fed pair by pair and drafted from once.
+fn head_after_each_count(bench: &mut Bench<'_>, prompt: &[u32], steps: &Steps, worst: &mut Worst) -> Result<()> {
+    let depth = bench.depth;
+    let text = [prompt, &steps.tokens].concat();
+    let hidden: Vec<&Array> = steps.hidden.iter().collect();
+    let hidden = mlx_rs::ops::concatenate(&hidden, 0)?;
+    let Some(head) = bench.model.draft_head.as_mut() else { return Ok(()) };
+    let pair = |from: usize, to: usize| -> Result<(Array, Array)> {
+        Ok((host::rows(&hidden, from as i32, to as i32)?, token_array(&text[from + 1..=to])))
+    };
+    let anchor = prompt.len();
+    let (mut one_by_one, mut at_once) = (head.new_history(), head.new_history());
+    let mut references = Vec::with_capacity(depth + 1);
+    for row in 0..=anchor + depth {
+        let (rows, next) = pair(row, row + 1)?;
+        let mut state = head.ingest(&rows, &next, &mut one_by_one)?;
+        if row >= anchor {
+            references.push((head.step(&mut state, None, &one_by_one)?, one_by_one.snapshot()?));
+        }
+    }
+    let (rows, next) = pair(0, anchor)?;
+    let start = head.ingest(&rows, &next, &mut at_once)?;
+    for (accepted, (logits, reference)) in references.iter().enumerate() {
+        let mut history = at_once.snapshot()?;
+        let mut state = start.clone();
+        for draft in 0..depth {
+            let previous = draft.checked_sub(1).map(|before| token_array(&steps.tokens[before..draft]));
+            head.step(&mut state, previous.as_ref(), &history)?;
+        }
+        let (rows, next) = pair(anchor, anchor + 1 + accepted)?;
+        let mut state = head.ingest(&rows, &next, &mut history)?;
+        worst.note_logits(&head.step(&mut state, None, &history)?, logits, accepted)?;
+        worst.note_state(&history, reference, accepted)?;
+    }
+    Ok(())
+}
+
+impl Worst {
+    fn note_logits(&mut self, found: &Array, expected: &Array, accepted: usize) -> Result<()> {
+        let (found, expected) = (host::values(found)?, host::values(expected)?);
+        let scale = expected.iter().fold(1.0f64, |scale, &value| scale.max(f64::from(value).abs()));
+        let differences = found.iter().zip(&expected).map(|(a, b)| (f64::from(*a) - f64::from(*b)).abs());
+        // What is not a number is as far off as can be, on either side.
+        let differences = differences.map(|d| if d.is_nan() { f64::INFINITY } else { d });
+        let (largest, sum) = differences.fold((0.0f64, 0.0), |(largest, sum), d| (largest.max(d), sum + d));
+        let scale = if scale.is_finite() { scale } else { 1.0 };
+        if largest / scale > self.relative {
+            self.at = accepted;
+        }
+        self.logits = self.logits.max(largest);
+        self.relative = self.relative.max(largest / scale);
+        self.mean = self.mean.max(sum / expected.len().max(1) as f64 / scale);
+        self.compared += 1;
+        Ok(())
+    }
+
+    fn note_state(&mut self, found: &Cache, expected: &Cache, accepted: usize) -> Result<()> {
+        match difference(found, expected)? {
+            Ok(difference) => self.state = self.state.max(difference),
+            Err(Mismatch(what)) => {
+                self.mismatch.get_or_insert(format!("{what} after {accepted} accepted"));
+            }
+        }
+        self.compared += 1;
+        Ok(())
+    }
+}
+
+/// Two states that cannot be compared: lengths, layers or shapes that differ.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mismatch(pub String);
+
+/// The largest difference of two caches' values, for each unit of the largest value of the same array.
+///
+/// # Errors
+/// When MLX fails.
+pub fn difference(found: &Cache, expected: &Cache) -> Result<std::result::Result<f64, Mismatch>> {
+    let mismatch = |what: String| Ok(Err(Mismatch(what)));
+    if (found.len(), found.pending()) != (expected.len(), 0) {
+        return mismatch(format!(
+            "{} rows committed, {} pending: expected {}",
+            found.len(),
+            found.pending(),
+            expected.len()
+        ));
+    }
+    if found.layers().len() != expected.layers().len() {
+        return mismatch(format!("{} layers: expected {}", found.layers().len(), expected.layers().len()));
+    }
+    let mut worst = 0.0f64;
+    for (index, pair) in found.layers().iter().zip(expected.layers()).enumerate() {
+        let pairs: Vec<(Array, Array)> = match pair {
+            (LayerCache::Kv(found), LayerCache::Kv(expected)) => match (found.committed()?, expected.committed()?) {
+                (Some((k, v)), Some((wanted_k, wanted_v))) => vec![(k, wanted_k), (v, wanted_v)],
+                (None, None) => Vec::new(),
+                _ => return mismatch(format!("layer {index}: rows where there should be none, or none")),
+            },
+            (LayerCache::Recurrent(found), LayerCache::Recurrent(expected)) => {
+                if found.states().len() != expected.states().len() {
+                    return mismatch(format!("layer {index}: another number of states"));
+                }
+                found.states().iter().cloned().zip(expected.states().iter().cloned()).collect()
+            }
+            _ => return mismatch(format!("layer {index}: another kind of state")),
+        };
+        for (found, expected) in pairs {
+            if found.shape() != expected.shape() {
+                return mismatch(format!("layer {index}: shape {:?}: expected {:?}", found.shape(), expected.shape()));
+            }
+            let (found, expected) = (host::values(&found)?, host::values(&expected)?);
+            let scale = expected.iter().fold(1.0f64, |scale, &value| scale.max(f64::from(value).abs()));
+            for (found, expected) in found.iter().zip(&expected) {
+                let off = (f64::from(*found) - f64::from(*expected)).abs() / scale;
+                worst = worst.max(if off.is_nan() { f64::INFINITY } else { off });
+            }
+        }
+    }
+    Ok(Ok(worst))
+}

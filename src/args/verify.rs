@@ -1,0 +1,40 @@
+//! `mtplx verify`, as typed.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{DeviceArgs, Model};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Gates: `state` (trunk and head after every accept count, against the same tokens fed one by one), \
+`marginal` (the law of a round's first token, in closed form), `joint` (drawn sequences against the law that plain decoding \
+gives them), `teacher-forced` (drafts accepted against what the distributions promise), `greedy` (the loop's text \
+against plain decoding, near-ties aside).\n\n\
+FILE holds a prompt a line, or JSON Lines: a string, or an object with `prompt` or `text`. Without it a few \
+built-in prompts are used.\n\n\
+A passed verification writes exactness_baseline, verified_on, sha256 and speed_evidence.acceptance_by_depth into \
+mtplx_runtime.json, which is made if there is none; a failed one leaves it as it was.\n\n\
+Exit status: 0 passed, 1 a gate failed, 3 no complete MTP head or a faulty contract, 4 model not supported, 5 file \
+missing or damaged, 130 interrupted."
+)]
+pub struct VerifyArgs {
+    /// The model's folder, or `builtin`.
+    pub model: Model,
+
+    /// Prompts to measure with.
+    #[arg(long, value_name = "FILE")]
+    pub prompts: Option<PathBuf>,
+
+    /// Measure a fraction of it; the contract says so.
+    #[arg(long)]
+    pub quick: bool,
+
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}

@@ -1,0 +1,248 @@
+//! `mtplx verify`: measures, reports, and writes what was measured into the contract.
+
+mod prompts;
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::time::Instant;
+
+use mtplx_runtime::architecture::Precision;
+use mtplx_runtime::artifact::{CONTRACT, Checkpoint, Contract, Finding, KnownHashes, Severity, Verdict};
+use mtplx_runtime::mlx;
+use mtplx_runtime::sampling::SamplingParams;
+use mtplx_runtime::verify::stamp::{Evidence, stamp};
+use mtplx_runtime::verify::{self, Effort, Options, Report, VerifyError};
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::args::{Model, VerifyArgs};
+use crate::engine::{self, Engine, Opened};
+use crate::error::{Exit, Failure, warn};
+use crate::home::Home;
+use crate::machine;
+use crate::terminal::Progress;
+
+/// Drafts a round where the contract states no ceiling: what published models use, and one more.
+const DEPTH: usize = 4;
+/// All randomness: the same files give the same figures on the same machine.
+const SEED: u64 = 0x006d_7470_6c78;
+
+/// The whole result, as `--json` prints it.
+#[derive(Serialize)]
+struct Document<'a> {
+    model: &'a str,
+    architecture: &'static str,
+    passed: bool,
+    /// Whether the contract was written.
+    written: bool,
+    verdict: &'a Verdict,
+    #[serde(flatten)]
+    report: &'a Report,
+    verified_on: &'a Map<String, Value>,
+    sha256: &'a BTreeMap<String, String>,
+    seconds: f64,
+}
+
+/// Measures, and writes the contract if everything passed.
+pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
+    let started = Instant::now();
+    engine::choose_device(args.device.device)?;
+    let opened = engine::open(&args.model)?;
+    opened.admit(false, true)?;
+    let before = contract(&opened)?;
+    let text = opened.text_side(true)?;
+    let prompts = prompts::encode(args.prompts.as_deref(), &text)?;
+
+    let interrupt = super::run::on_interrupt()?;
+    let progress = Progress::start(format!("loading {}", opened.checkpoint.label()), args.json);
+    let mut engine = opened.load(false, Precision::Auto)?;
+    drop(progress);
+    let mut fresh = KnownHashes::default();
+    let sha256 = hashes(&opened.checkpoint, &mut fresh, args.json);
+
+    let ceiling = before.get("mtp_depth_max").and_then(Value::as_u64).map(|depth| depth as usize);
+    let options = Options {
+        prompts,
+        depth: ceiling.unwrap_or(DEPTH),
+        sampling: SamplingParams::default(),
+        stop_tokens: text.tokenizer.eos_ids().to_vec(),
+        effort: if args.quick { Effort::QUICK } else { Effort::FULL },
+        seed: SEED,
+    };
+    let report = match measure(&mut engine, &options, args.json, || interrupt.flow()) {
+        Err(VerifyError::Interrupted) => return Ok(Exit::Interrupted),
+        report => report?,
+    };
+    let verified_on = verified_on(&opened, &engine, &options);
+    if report.passed() && matches!(args.model, Model::Dir(_)) {
+        let evidence = Evidence {
+            report: &report,
+            descriptor: engine.descriptor,
+            sha256: &sha256,
+            verified_on: verified_on.clone(),
+        };
+        write(&opened.checkpoint, &stamp(before, &evidence))?;
+        let home = Home::of_user();
+        let mut known = home.known_hashes();
+        known.merge(fresh);
+        home.keep_hashes(&known);
+    }
+    let written = report.passed() && opened.checkpoint.dir().is_some();
+    let verdict = if written { engine::judge(&opened.checkpoint, false).verdict } else { opened.assessment.verdict };
+
+    let document = Document {
+        model: opened.checkpoint.label(),
+        architecture: engine.descriptor.id,
+        passed: report.passed(),
+        written,
+        verdict: &verdict,
+        report: &report,
+        verified_on: &verified_on,
+        sha256: &sha256,
+        seconds: started.elapsed().as_secs_f64(),
+    };
+    let mut out = io::stdout().lock();
+    if args.json {
+        serde_json::to_writer_pretty(&mut out, &document)?;
+        writeln!(out)?;
+    } else {
+        show(&mut out, &document)?;
+    }
+    out.flush()?;
+    let failed: Vec<&str> = report.gates.iter().filter(|gate| !gate.passed).map(|gate| gate.name).collect();
+    if failed.is_empty() {
+        return Ok(Exit::Done);
+    }
+    let kept = if opened.checkpoint.dir().is_some() { format!("; {CONTRACT} is as it was") } else { String::new() };
+    warn(&format!("not passed: {}{kept}", failed.join(", ")));
+    Ok(Exit::Failed)
+}
+
+/// The contract as it is, if evidence may be added to it; empty where there is none.
+///
+/// # Errors
+/// It has faults that new evidence would not mend: better said before an hour of measuring than after.
+fn contract(opened: &Opened) -> Result<Map<String, Value>, Failure> {
+    let path = opened.checkpoint.path(CONTRACT);
+    let before = Contract::fields(&opened.checkpoint).map_err(|finding| {
+        Failure::new(Exit::File, format!("{path}: {}", finding.what))
+            .hint("move it out of the way: a new one is written where there is none")
+    })?;
+    let before = before.unwrap_or_default();
+    let Some(descriptor) = opened.descriptor().ok() else { return Ok(before) };
+    let nothing = Report { effort: "", depth: 1, dtype: "", gates: Vec::new(), acceptance_by_depth: Vec::new() };
+    let evidence = Evidence { report: &nothing, descriptor, sha256: &BTreeMap::new(), verified_on: Map::new() };
+    let (_, findings) = Contract::parse(stamp(before.clone(), &evidence));
+    // What the architecture says of it besides.
+    let other = |finding: &&Finding| finding.field == "arch_id" && before.contains_key("arch_id");
+    let stated = opened.assessment.findings.iter().filter(other);
+    let mut faults: Vec<&Finding> = stated.chain(&findings).filter(|found| found.severity == Severity::Error).collect();
+    faults.dedup();
+    if faults.is_empty() {
+        return Ok(before);
+    }
+    let faults: Vec<String> = faults.iter().map(|found| format!("{}: {}", found.field, found.what)).collect();
+    let what = format!("{path}: {}", faults.join("; "));
+    Err(Failure::new(Exit::NotReady, what).hint("correct these fields; evidence cannot make up for them"))
+}
+
+/// Of every byte that was loaded; what was known before is not asked.
+fn hashes(checkpoint: &Checkpoint, fresh: &mut KnownHashes, quiet: bool) -> BTreeMap<String, String> {
+    let progress = Progress::start("hashing the files", quiet);
+    checkpoint.hashes(Some(fresh), |done, all| progress.update((done >> 20) as usize, (all >> 20) as usize))
+}
+
+fn measure(
+    engine: &mut Engine,
+    options: &Options,
+    quiet: bool,
+    mut flow: impl FnMut() -> std::ops::ControlFlow<()>,
+) -> Result<Report, VerifyError> {
+    let mut bar: Option<(&str, Progress)> = None;
+    verify::verify(&mut engine.model, options, |at| {
+        if bar.as_ref().is_none_or(|(gate, _)| *gate != at.gate) {
+            // The old one vanishes first.
+            bar = None;
+            bar = Some((at.gate, Progress::start(format!("measuring: {}", at.gate), quiet)));
+        }
+        bar.iter().for_each(|(_, bar)| bar.update(at.done, at.all));
+        flow()
+    })
+}
+
+/// Where and how it was measured.
+fn verified_on(opened: &Opened, engine: &Engine, options: &Options) -> Map<String, Value> {
+    let sampler = &options.sampling;
+    let mut on = Map::new();
+    let mut set = |name: &str, value: Value| on.insert(name.to_owned(), value);
+    set("timestamp", json!(machine::timestamp()));
+    set("hardware", json!(machine::hardware()));
+    set("os", json!(machine::os()));
+    set("device", json!(mlx::default_device()));
+    set("mlx_version", json!(mlx::version()));
+    set("engine_version", json!(env!("CARGO_PKG_VERSION")));
+    set("architecture_crate", json!(format!("{} {}", engine.descriptor.crate_name, engine.descriptor.crate_version)));
+    set("model", json!(name(&opened.checkpoint)));
+    set(
+        "sampler",
+        // As they are written: f32's own digits would be noise.
+        json!({"temperature": rounded(sampler.temperature), "top_p": rounded(sampler.top_p), "top_k": sampler.top_k}),
+    );
+    match Home::of_user().make_machine() {
+        Ok(machine) => drop(set("machine", json!(machine))),
+        Err(error) => warn(&format!(
+            "this machine's name cannot be kept ({error}): evidence for recognized architectures will not count"
+        )),
+    }
+    on
+}
+
+fn rounded(value: f32) -> f64 {
+    (f64::from(value) * 1e6).round() / 1e6
+}
+
+/// The model's name: no path, which would name somebody's machine.
+fn name(checkpoint: &Checkpoint) -> String {
+    let Some(dir) = checkpoint.dir() else { return checkpoint.label().to_owned() };
+    let mut parts = dir.components().rev().filter_map(|part| part.as_os_str().to_str());
+    let (last, _, repository) = (parts.next(), parts.next(), parts.next());
+    let repository = repository.and_then(|name| name.strip_prefix("models--"));
+    match (repository, last) {
+        (Some(repository), _) => repository.replacen("--", "/", 1),
+        (None, Some(last)) => last.to_owned(),
+        (None, None) => "model".to_owned(),
+    }
+}
+
+fn write(checkpoint: &Checkpoint, contract: &Map<String, Value>) -> Result<(), Failure> {
+    let Some(dir) = checkpoint.dir() else { return Ok(()) };
+    if let Some(file) = checkpoint.changed_file() {
+        let what = format!("{}: changed while it was measured", checkpoint.path(file));
+        return Err(Failure::new(Exit::Failed, what).hint("verify again once nothing writes to the folder"));
+    }
+    Contract::write(dir, contract).map_err(|error| {
+        Failure::new(Exit::Failed, format!("{}: {error}", checkpoint.path(CONTRACT)))
+            .hint("the evidence is written beside the weights: the folder must be writable")
+    })
+}
+
+fn show(out: &mut impl io::Write, document: &Document<'_>) -> io::Result<()> {
+    let Document { model, architecture, report, verdict, seconds, .. } = document;
+    let Report { depth, dtype, effort, .. } = report;
+    let device = mlx::default_device().name();
+    writeln!(out, "{model}: {architecture}, depth {depth}, {dtype} on {device}, {effort}, {seconds:.0} s")?;
+    for gate in &report.gates {
+        let passed = if gate.passed { "passed" } else { "FAILED" };
+        writeln!(out, "  {:<14}  {passed}  {}", gate.name, gate.summary)?;
+    }
+    let by_depth = report.acceptance_by_depth.iter().enumerate().map(|(index, depth)| {
+        let rate = 100.0 * depth.cumulative();
+        format!("{}: {rate:.0}% ({}/{})", index + 1, depth.accepted, depth.drafted)
+    });
+    writeln!(out, "  acceptance by depth  {}", by_depth.collect::<Vec<_>>().join("  "))?;
+    match document.written {
+        true => writeln!(out, "wrote {CONTRACT}: {verdict}"),
+        false if document.passed => writeln!(out, "passed; the contract is compiled in and not written"),
+        false => Ok(()),
+    }
+}

@@ -1,0 +1,128 @@
+//! What the program keeps for its user between runs: what files hashed to, and this machine's name for itself.
+//!
+//! Two folders, as the system has them: `cache` for what may go at any time, `state` for what should stay. `MTPLX_HOME`
+//! names one folder for both. Where there is no such folder, or it cannot be written, nothing is kept and nothing fails:
+//! files are hashed again, and evidence for recognized architectures cannot count as this machine's.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::{Path, PathBuf};
+use std::{env, fs, io};
+
+use mtplx_runtime::artifact::KnownHashes;
+
+/// Largest file that is read from here.
+const MAX_FILE: u64 = 64 << 20;
+
+/// What is kept.
+pub struct Home {
+    hashes: Option<PathBuf>,
+    machine: Option<PathBuf>,
+}
+
+impl Home {
+    /// The user's, by the environment.
+    pub fn of_user() -> Self {
+        let file = |base: Option<PathBuf>, name: &str| base.map(|base| base.join(name));
+        Self { hashes: file(folder(Kind::Cache), "hashes.json"), machine: file(folder(Kind::State), "machine") }
+    }
+
+    /// What files hashed to, as far as it is known.
+    pub fn known_hashes(&self) -> KnownHashes {
+        let text = self.hashes.as_deref().and_then(read);
+        text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+    }
+
+    /// Keeps it. That it could not be kept is no one's trouble.
+    pub fn keep_hashes(&self, known: &KnownHashes) {
+        if let (Some(path), Ok(text)) = (&self.hashes, serde_json::to_string(known)) {
+            let _ = write(path, &text);
+        }
+    }
+
+    /// This machine's name for itself: random digits that say nothing else about it.
+    pub fn machine(&self) -> Option<String> {
+        let text = read(self.machine.as_deref()?)?;
+        let name = text.trim();
+        let sound = name.len() == 32 && name.bytes().all(|b| b.is_ascii_hexdigit());
+        sound.then(|| name.to_owned())
+    }
+
+    /// [`Home::machine`], made up now if there is none yet.
+    ///
+    /// # Errors
+    /// It cannot be kept, so it would be another one the next time.
+    pub fn make_machine(&self) -> io::Result<String> {
+        if let Some(name) = self.machine() {
+            return Ok(name);
+        }
+        let path = self.machine.as_deref().ok_or_else(|| io::Error::other("there is no home folder"))?;
+        // The standard library's hash keys are the operating system's randomness.
+        let digits = || RandomState::new().hash_one(0u64);
+        let name = format!("{:016x}{:016x}", digits(), digits());
+        write(path, &format!("{name}\n"))?;
+        Ok(name)
+    }
+}
+
+enum Kind {
+    Cache,
+    State,
+}
+
+/// The folder of a kind; `None` without a home.
+fn folder(kind: Kind) -> Option<PathBuf> {
+    let variable = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    if let Some(home) = env::var_os("MTPLX_HOME").filter(|home| !home.is_empty()) {
+        return Some(home.into());
+    }
+    let home = variable("HOME")?;
+    let (named, mac, other) = match kind {
+        Kind::Cache => ("XDG_CACHE_HOME", "Library/Caches", ".cache"),
+        Kind::State => ("XDG_STATE_HOME", "Library/Application Support", ".local/state"),
+    };
+    let default = if cfg!(target_os = "macos") { mac } else { other };
+    Some(variable(named).unwrap_or_else(|| home.join(default)).join("mtplx"))
+}
+
+fn read(path: &Path) -> Option<String> {
+    let metadata = fs::metadata(path).ok()?;
+    (metadata.is_file() && metadata.len() <= MAX_FILE).then(|| fs::read_to_string(path).ok())?
+}
+
+/// Whole or not at all: another run may be reading or writing it.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    let folder = path.parent().ok_or_else(|| io::Error::other("no folder"))?;
+    fs::create_dir_all(folder)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = folder.join(format!(".{name}.{}", std::process::id()));
+    fs::write(&temporary, text).and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_machine_keeps_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = || Home { hashes: None, machine: Some(dir.path().join("deeper/machine")) };
+        assert_eq!(home().machine(), None);
+        let name = home().make_machine().unwrap();
+        assert_eq!((home().make_machine().unwrap(), home().machine()), (name.clone(), Some(name)));
+        fs::write(dir.path().join("deeper/machine"), "somebody").unwrap();
+        assert_eq!(home().machine(), None);
+        assert!(Home { hashes: None, machine: None }.make_machine().is_err());
+    }
+
+    #[test]
+    fn hashes_that_cannot_be_read_are_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home { hashes: Some(dir.path().join("hashes.json")), machine: None };
+        home.keep_hashes(&KnownHashes::default());
+        assert_eq!(fs::read_to_string(dir.path().join("hashes.json")).unwrap(), "{}");
+        fs::write(dir.path().join("hashes.json"), "[1").unwrap();
+        assert_eq!(home.known_hashes(), KnownHashes::default());
+    }
+}

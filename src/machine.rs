@@ -1,0 +1,103 @@
+//! What this machine is, for the record: processor, memory, system, time. Figures for people; nothing is decided by them.
+
+use std::fs;
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Processor, graphics processor and memory, as far as the system tells.
+pub fn hardware() -> String {
+    let parts = [processor(), graphics(), memory().map(|bytes| format!("{} GB memory", (bytes >> 20).div_ceil(1024)))];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "unknown".to_owned() } else { parts.join(", ") }
+}
+
+/// The operating system and the instruction set.
+pub fn os() -> String {
+    let release = fs::read_to_string("/etc/os-release").ok();
+    let name = release.as_deref().and_then(|text| field(text, "PRETTY_NAME=")).map(|name| name.trim_matches('"'));
+    format!("{} ({})", name.unwrap_or(std::env::consts::OS), std::env::consts::ARCH)
+}
+
+/// The time now, in UTC, as RFC 3339 spells it.
+pub fn timestamp() -> String {
+    spelled(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
+}
+
+fn spelled(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Days from 1970 to a date, by eras of 400 years that begin on 1 March: leap days are then the last of their year.
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3600, rest / 60 % 60, rest % 60)
+}
+
+fn processor() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok();
+    let name =
+        text.as_deref().and_then(|text| field(text, "model name")).map(|name| name.trim_start_matches([' ', ':']));
+    name.map(str::to_owned).or_else(|| sysctl("machdep.cpu.brand_string"))
+}
+
+/// NVIDIA's driver says; elsewhere the graphics processor is part of the processor's name.
+fn graphics() -> Option<String> {
+    let cards = fs::read_dir("/proc/driver/nvidia/gpus").ok()?;
+    let model = |card: fs::DirEntry| {
+        let text = fs::read_to_string(card.path().join("information")).ok()?;
+        field(&text, "Model:").map(str::to_owned)
+    };
+    cards.filter_map(Result::ok).find_map(model)
+}
+
+fn memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok();
+    let linux = text
+        .as_deref()
+        .and_then(|text| field(text, "MemTotal:"))
+        .and_then(|total| total.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10));
+    linux.or_else(|| sysctl("hw.memsize")?.parse().ok())
+}
+
+/// What follows `name` on the first line that begins with it.
+fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).filter(|value| !value.is_empty())
+}
+
+fn sysctl(name: &str) -> Option<String> {
+    if !cfg!(target_os = "macos") {
+        return None;
+    }
+    let output = Command::new("/usr/sbin/sysctl").args(["-n", name]).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.trim().to_owned()).filter(|text| output.status.success() && !text.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates() {
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (1_777_683_143, "2026-05-02T00:52:23Z"),
+        ] {
+            assert_eq!(spelled(seconds), text);
+        }
+    }
+
+    #[test]
+    fn something_is_known() {
+        assert!(!hardware().contains('\n') && !hardware().is_empty());
+        assert!(os().contains(std::env::consts::ARCH));
+    }
+}
