@@ -19,8 +19,9 @@ use crate::{
 };
 
 const EXAMPLE: &str = "examples/third-party";
-/// The builds: how they are called, and their arguments to cargo.
-const BUILDS: [(&str, &[&str]); 3] = [("debug", &[]), ("release", &["--release"]), ("LTO", &["--profile", "lto"])];
+/// The builds: how they are called, and their arguments to cargo. Debug takes what the tests were linked with.
+const BUILDS: [(&str, &[&str]); 3] =
+    [("debug", &["--workspace", "--all-targets"]), ("release", &["--release"]), ("LTO", &["--profile", "lto"])];
 /// Sequences a setting in the tests of the joint law: those of the workspace draw more, from the same loop.
 const SAMPLES: &str = "100";
 
