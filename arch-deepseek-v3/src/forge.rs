@@ -26,5 +26,5 @@ pub(crate) fn rules(plan: &DecoderPlan<MlaPlan>, checkpoint: &Checkpoint) -> Res
             part("unembed_out", [heads, value_dim, kv_rank], Source::Rows { tensor, each, start: nope_dim }),
         ])
     };
-    Ok(plan.forge_rules(checkpoint).replace(split))
+    Ok(plan.forge_rules(checkpoint)?.replace(split))
 }

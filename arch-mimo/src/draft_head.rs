@@ -17,6 +17,8 @@ pub(crate) const NAMES: HeadNames = HeadNames {
     hidden_norm: "hidden_layernorm",
     projection: "input_proj",
     norm: ["final_layernorm"; 2],
+    embedding: "embed_tokens",
+    head: ["lm_head"; 2],
 };
 
 /// The head.

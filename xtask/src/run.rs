@@ -56,7 +56,7 @@ pub fn build(root: &Path, command: &str, cargo: &[&str], rustc: &[String]) -> Re
 /// The path of the program `name` in cargo's messages, one JSON document a line.
 pub fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    let named = messages.filter(|message| message["target"]["name"] == name);
+    let named = messages.filter(|message| message["target"]["name"] == name && message["profile"]["test"] != true);
     named.filter_map(|message| message["executable"].as_str().map(PathBuf::from)).next_back()
 }
 
@@ -80,6 +80,7 @@ mod tests {
         let messages = r#"{"reason":"compiler-artifact","target":{"name":"serde"},"executable":null}
 {"reason":"compiler-artifact","target":{"name":"mtplx","kind":["lib"]},"executable":null}
 {"reason":"compiler-artifact","target":{"name":"mtplx","kind":["bin"]},"executable":"/t/release/mtplx"}
+{"reason":"compiler-artifact","target":{"name":"mtplx","kind":["bin"]},"profile":{"test":true},"executable":"/t/deps/mtplx"}
 {"reason":"build-finished","success":true}
 "#;
         assert_eq!(executable(messages, "mtplx"), Some("/t/release/mtplx".into()));

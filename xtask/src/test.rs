@@ -42,12 +42,7 @@ const CHECKS: [Check; 6] = [
         work: Work::Cargo(&["test", "--workspace", "--locked"]),
         hint: "again: cargo test --workspace",
     },
-    Check {
-        name: "third-party",
-        work: Work::Own(third_party::check),
-        hint: "again: cargo xtask test third-party (if a lock file is at fault: \
-               cargo update --workspace --manifest-path examples/third-party/Cargo.toml)",
-    },
+    Check { name: "third-party", work: Work::Own(third_party::check), hint: "again: cargo xtask test third-party" },
     Check {
         name: "doc",
         work: Work::Cargo(&["doc", "--workspace", "--no-deps", "--locked"]),

@@ -2,7 +2,8 @@
 //! skeleton that its author started from.
 //!
 //! Linkers differ in what they drop, so the program is built and run three times: debug, release, link-time optimised.
-//! Outside workspaces share the target folder: with one lock file and one set of profiles they share what is compiled.
+//! Outside workspaces share the target folder: with the same lock file and profiles they share what is compiled. So both are
+//! given this workspace's, to which cargo adds what is theirs.
 
 use std::{
     fs,
@@ -18,8 +19,9 @@ use crate::{
 };
 
 const EXAMPLE: &str = "examples/third-party";
-/// The builds: how they are called, and their arguments to cargo.
-const BUILDS: [(&str, &[&str]); 3] = [("debug", &[]), ("release", &["--release"]), ("LTO", &["--profile", "lto"])];
+/// The builds: how they are called, and their arguments to cargo. Debug takes what the tests were linked with.
+const BUILDS: [(&str, &[&str]); 3] =
+    [("debug", &["--workspace", "--all-targets"]), ("release", &["--release"]), ("LTO", &["--profile", "lto"])];
 /// Sequences a setting in the tests of the joint law: those of the workspace draw more, from the same loop.
 const SAMPLES: &str = "100";
 
@@ -39,13 +41,14 @@ pub fn check(root: &Path) -> Result {
     let example = root.join(EXAMPLE);
     let mut format = process::cargo(root);
     shown(format.args(["fmt", "--all", "--check", "--manifest-path"]).arg(example.join("Cargo.toml")))?;
-    shown(cargo("test", &example).args(["--workspace", "--locked"]))?;
+    same_versions(root, &example)?;
+    shown(cargo("test", &example).arg("--workspace"))?;
     let model = target.join("third-party");
-    let package = ["--quiet", "--locked", "--package", "acme-architecture", "--example", "tiny", "--"];
+    let package = ["--quiet", "--package", "acme-architecture", "--example", "tiny", "--"];
     shown(cargo("run", &example).args(package).arg(&model))?;
     for (name, arguments) in BUILDS {
         let mut build = cargo("build", &example);
-        build.args(["--locked", "--message-format", "json-render-diagnostics"]).args(arguments);
+        build.args(["--message-format", "json-render-diagnostics"]).args(arguments);
         eprintln!("{name}: {}", process::shown(&build));
         let messages = process::output(build.stderr(Stdio::inherit()))?;
         let program = run::executable(&messages, "acme")
@@ -59,10 +62,16 @@ pub fn check(root: &Path) -> Result {
         fs::remove_dir_all(&skeleton).context("remove", &skeleton)?;
     }
     new_arch::new_arch(root, "skeleton", Some(&skeleton))?;
-    fs::copy(example.join("Cargo.lock"), skeleton.join("Cargo.lock")).context("write", &skeleton)?;
-    lacks_a_reference_only(cargo("test", &skeleton).args(["--workspace", "--offline", "--", "--skip", "joint"]))?;
-    sees_the_unnamed(&skeleton, cargo("build", &skeleton).arg("--offline"))?;
+    same_versions(root, &skeleton)?;
+    lacks_a_reference_only(cargo("test", &skeleton).args(["--workspace", "--", "--skip", "joint"]))?;
+    sees_the_unnamed(&skeleton, &mut cargo("build", &skeleton))?;
     refuses_another_runtime(&skeleton, cargo("check", &skeleton).arg("--offline"))
+}
+
+/// Dependencies in the versions that this workspace has.
+fn same_versions(root: &Path, folder: &Path) -> Result {
+    let lock = folder.join("Cargo.lock");
+    fs::copy(root.join("Cargo.lock"), &lock).context("write", &lock).map(drop)
 }
 
 fn shown(command: &mut Command) -> Result {

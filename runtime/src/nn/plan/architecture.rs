@@ -30,7 +30,7 @@ pub trait PlannedArchitecture: Send + Sync + 'static {
     /// # Errors
     /// As [`PlannedArchitecture::plan`].
     fn forge_rules(plan: &DecoderPlan<Self::Mixer>, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
-        Ok(plan.forge_rules(checkpoint))
+        plan.forge_rules(checkpoint)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::next_n::SIDECAR;
 use super::{DecoderPlan, FeedForwardPlan, HeadPlan, MixerPlan, MoePlan, RouterPlan};
-use crate::artifact::Checkpoint;
+use crate::artifact::{Checkpoint, LoadError};
 use crate::forge::{Part, Rules};
 
 impl<P: MixerPlan> DecoderPlan<P>
@@ -10,21 +10,25 @@ where
     P::Mixer: 'static,
 {
     /// The rules of trunk and head. What a mixer stores otherwise is left to its family.
-    pub fn forge_rules(&self, checkpoint: &Checkpoint) -> Rules {
+    ///
+    /// # Errors
+    /// A tensor's bytes cannot be read.
+    pub fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
         let moe = self.layers.iter().find_map(|layer| match &layer.feed_forward {
             FeedForwardPlan::Sparse(moe) => Some(moe),
             FeedForwardPlan::Dense(_) => None,
         });
         // These logits are computed in f32 and decide; mlx-lm keeps them as they are, too.
         let router_stays = moe.is_some_and(|moe| moe.router != RouterPlan::Softmax);
-        Rules::new(self.expected_trunk(checkpoint), self.head.expected(checkpoint))
+        let head = [self.head.expected(checkpoint), self.head.own(checkpoint, &self.common)?].concat();
+        Ok(Rules::new(self.expected_trunk(checkpoint), head)
             .each(|rule| {
                 rule.packable &= !(router_stays && rule.module().ends_with(".gate"));
                 if rule.part == Part::Head {
                     rule.output = self.head.sidecar_name(&rule.output);
                 }
             })
-            .stack_experts(moe.map_or(MoePlan::NUMBERED, |moe| moe.numbered))
+            .stack_experts(moe.map_or(MoePlan::NUMBERED, |moe| moe.numbered)))
     }
 }
 
@@ -41,7 +45,9 @@ impl<P> HeadPlan<P> {
         let under = |name: &str| rest.strip_prefix(name).filter(|after| after.starts_with('.'));
         if let Some(after) = under(names.norm[0]) {
             format!("{own}{}{after}", names.norm[1])
-        } else if [names.embedding_norm, names.hidden_norm, names.projection]
+        } else if let Some(after) = under(names.head[0]) {
+            format!("{own}{}{after}", names.head[1])
+        } else if [names.embedding_norm, names.hidden_norm, names.projection, names.embedding]
             .into_iter()
             .any(|name| under(name).is_some())
         {

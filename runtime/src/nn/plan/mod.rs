@@ -130,7 +130,7 @@ where
         let draft_head = if options.trunk_only {
             None
         } else {
-            self.head.load(&weights, trunk.embedding(), trunk.lm_head(), max_depth)?
+            self.head.load(&weights, &self.common, (trunk.embedding(), trunk.lm_head()), max_depth)?
         };
         let info = ModelInfo {
             vocab_size: self.common.vocab,

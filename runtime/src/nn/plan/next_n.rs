@@ -1,10 +1,10 @@
 //! The plan of a draft head whose MTP layers are whole decoder layers (DeepSeek-V3 and those after it), and its names.
 //!
 //! Published checkpoints keep a layer's own parts and its decoder layer under one prefix; the sidecars that are made for
-//! MLX have `mtp.layers.I.` and `mtp.layers.I.mtp_block.` instead. Copies of the trunk's embedding and head, which some
-//! publish with the layer, are not read: they are copies.
+//! MLX have `mtp.layers.I.` and `mtp.layers.I.mtp_block.` instead. Some publish an embedding and a head with the layer. Those
+//! that are the trunk's, byte for byte, are not read again; others are the draft head's own.
 
-use super::config::MAX_MTP_LAYERS;
+use super::config::{Common, MAX_MTP_LAYERS};
 use super::{LayerPlan, MixerPlan};
 use crate::architecture::Head;
 use crate::artifact::expected::Expected;
@@ -25,6 +25,10 @@ pub struct HeadNames {
     pub projection: &'static str,
     /// The norm before the head, as published and in a sidecar.
     pub norm: [&'static str; 2],
+    /// The layer's own embedding, where it has one.
+    pub embedding: &'static str,
+    /// Its own head, likewise, as published and in a sidecar.
+    pub head: [&'static str; 2],
 }
 
 impl HeadNames {
@@ -35,6 +39,8 @@ impl HeadNames {
         hidden_norm: "hnorm",
         projection: "eh_proj",
         norm: ["shared_head.norm", "shared_head_norm"],
+        embedding: "embed_tokens",
+        head: ["shared_head.head", "shared_head_head"],
     };
 
     /// How many MTP layers the configuration states (`num_nextn_predict_layers`); the tensors decide where it is silent.
@@ -80,6 +86,7 @@ struct Place {
     own: String,
     block: String,
     norm: &'static str,
+    head: &'static str,
 }
 
 impl<P: MixerPlan> HeadPlan<P>
@@ -97,10 +104,10 @@ where
             .map(|index| {
                 if sidecar {
                     let own = format!("{SIDECAR}.{index}.");
-                    Place { block: format!("{own}mtp_block."), own, norm: self.names.norm[1] }
+                    Place { block: format!("{own}mtp_block."), own, norm: self.names.norm[1], head: self.names.head[1] }
                 } else {
                     let own = published(index);
-                    Place { block: own.clone(), own, norm: self.names.norm[0] }
+                    Place { block: own.clone(), own, norm: self.names.norm[0], head: self.names.head[0] }
                 }
             })
             .collect()
@@ -109,7 +116,7 @@ where
     /// Everything that the head consists of.
     pub fn expected(&self, checkpoint: &Checkpoint) -> Vec<Expected> {
         let mut list = Vec::new();
-        for (layer, Place { own, block, norm }) in self.layers.iter().zip(self.places(checkpoint)) {
+        for (layer, Place { own, block, norm, .. }) in self.layers.iter().zip(self.places(checkpoint)) {
             let hidden = layer.hidden;
             for name in [self.names.embedding_norm, self.names.hidden_norm, norm] {
                 list.push(Expected::tensor(format!("{own}{name}.weight"), [hidden]));
@@ -120,26 +127,47 @@ where
         list
     }
 
+    /// The layers' own embeddings and heads, where they are not the trunk's, `[vocab, hidden]` each.
+    pub(super) fn own(&self, checkpoint: &Checkpoint, common: &Common) -> Result<Vec<Expected>, LoadError> {
+        let places = self.places(checkpoint);
+        let mut modules = own(checkpoint, &places, |_| self.names.embedding, common.embedding())?;
+        modules.extend(own(checkpoint, &places, |place| place.head, common.head())?);
+        let shape = [common.vocab, common.hidden];
+        Ok(modules.into_iter().flatten().map(|module| Expected::module(module, shape)).collect())
+    }
+
     /// Judges the checkpoint's head by its headers.
     pub fn detect(&self, checkpoint: &Checkpoint) -> Head {
         if self.layers.is_empty() { Head::Absent } else { Head::judge(checkpoint, &self.expected(checkpoint)) }
     }
 
-    /// Reads it; it shares the trunk's embedding and head. `None` where there is no layer.
+    /// Reads it; it shares the trunk's embedding and head unless it has its own. `None` where there is no layer.
     ///
     /// # Errors
     /// A tensor is missing or does not fit.
     pub fn load(
         &self,
         weights: &Weights<'_>,
-        embedding: &Embedding,
-        lm_head: &LmHead,
+        common: &Common,
+        (embedding, lm_head): (&Embedding, &LmHead),
         max_depth: usize,
     ) -> Result<Option<Box<dyn DraftHead>>, LoadError> {
         let stated = MtpContract::stated(weights.checkpoint());
         let order = stated.concat_order.unwrap_or(self.order);
+        let places = self.places(weights.checkpoint());
+        let checkpoint = weights.checkpoint();
+        let own_embedding = own(checkpoint, &places, |_| self.names.embedding, common.embedding())?;
+        let own_head = own(checkpoint, &places, |place| place.head, common.head())?;
+        let embedding = match one(checkpoint, &own_embedding)? {
+            Some(module) => weights.embedding(module, common.vocab, common.hidden)?,
+            None => embedding.clone(),
+        };
+        let lm_head = match one(checkpoint, &own_head)? {
+            Some(module) => LmHead(weights.linear(module, common.vocab, common.hidden, false)?),
+            None => lm_head.clone(),
+        };
         let mut layers = Vec::with_capacity(self.layers.len());
-        for (layer, Place { own, block, norm }) in self.layers.iter().zip(self.places(weights.checkpoint())) {
+        for (layer, Place { own, block, norm, .. }) in self.layers.iter().zip(places) {
             let hidden = layer.hidden;
             let read = |name: &str| weights.norm(&format!("{own}{name}.weight"), hidden, layer.eps, false);
             layers.push(NextNLayer {
@@ -154,7 +182,59 @@ where
         if layers.is_empty() {
             return Ok(None);
         }
-        let head = NextNHead::new(layers, embedding.clone(), lm_head.clone(), max_depth);
+        let head = NextNHead::new(layers, embedding, lm_head, max_depth);
         Ok(Some(Box::new(head.feeding(stated.hidden_variant))))
     }
+}
+
+/// For each layer the module that `part` names, where there is one that differs from the trunk's `shared`.
+fn own(
+    checkpoint: &Checkpoint,
+    places: &[Place],
+    part: impl Fn(&Place) -> &'static str,
+    shared: &str,
+) -> Result<Vec<Option<String>>, LoadError> {
+    let module = |place: &Place| {
+        let module = format!("{}{}", place.own, part(place));
+        let there = checkpoint.tensor(&format!("{module}.weight")).is_some();
+        Ok(if there && !same(checkpoint, &module, shared)? { Some(module) } else { None })
+    };
+    places.iter().map(module).collect()
+}
+
+/// The one module that all layers have.
+///
+/// # Errors
+/// They have different ones, or some have none of their own: the head reads embeddings and logits of all layers with one.
+fn one<'a>(checkpoint: &Checkpoint, modules: &'a [Option<String>]) -> Result<Option<&'a String>, LoadError> {
+    let first = modules.first().and_then(Option::as_ref);
+    for module in modules {
+        let agrees = match (first, module) {
+            (None, None) => true,
+            (Some(first), Some(module)) => same(checkpoint, first, module)?,
+            _ => false,
+        };
+        if !agrees {
+            let what = "MTP layers with different embeddings or heads of their own: expected the same in all";
+            return Err(checkpoint.config().text().unsupported("num_nextn_predict_layers", what).into());
+        }
+    }
+    Ok(first)
+}
+
+/// Whether two modules are stored alike, byte for byte.
+fn same(checkpoint: &Checkpoint, a: &str, b: &str) -> Result<bool, LoadError> {
+    for part in ["weight", "scales", "biases"] {
+        let names = [a, b].map(|module| format!("{module}.{part}"));
+        match [checkpoint.tensor(&names[0]), checkpoint.tensor(&names[1])] {
+            [None, None] => {}
+            [Some(first), Some(second)] if (first.dtype, &first.shape) == (second.dtype, &second.shape) => {
+                if checkpoint.bytes(&names[0])? != checkpoint.bytes(&names[1])? {
+                    return Ok(false);
+                }
+            }
+            _ => return Ok(false),
+        }
+    }
+    Ok(true)
 }
