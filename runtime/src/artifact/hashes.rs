@@ -3,7 +3,7 @@
 //!
 //! Hashing 15 GB takes seconds that a start does not have, so [`KnownHashes`] remembers what a file hashed to while its
 //! path, size, times and inode stay as they were. The caller keeps the memory where it likes. It can only save time: a
-//! file that changed in any of these is hashed again, one that changed within [`SETTLED`] of being hashed is not
+//! file that changed in any of these is hashed again, one that changed within two seconds of being hashed is not
 //! remembered, and measuring evidence never asks it. What is left is a file whose bytes change while the system keeps
 //! both its times (writing to the disk behind the file system, a clock that was set back to the very nanosecond), and
 //! whoever may write the memory itself.
