@@ -177,3 +177,30 @@ fn check() -> Result<(f32, f32)> {
     }
     Ok((worst, 0.01))
 }
+
+#[cfg(test)]
+mod tests {
+    use mtplx_runtime::mlx::cuda_default;
+
+    use super::*;
+
+    #[test]
+    fn the_step_and_its_tape_are_their_twins() {
+        if cuda_default() {
+            let (found, allowed) = check().unwrap();
+            assert!(found <= allowed, "{found}");
+        } else {
+            assert!(!GATE.open(check), "only a CUDA device runs it");
+        }
+    }
+
+    #[test]
+    fn heads_it_is_not_laid_out_for_are_left_to_operations() {
+        let shape = DeltaShape { key_heads: 2, value_heads: 4, key_dim: 128, value_dim: 128, taps: 4 };
+        let bf16 = Dtype::Bfloat16;
+        assert!(serves(&shape, 1, bf16) && serves(&shape, 16, bf16));
+        assert!(!serves(&shape, 17, bf16) && !serves(&shape, 4, Dtype::Float32));
+        assert!(!serves(&DeltaShape { key_dim: 24, ..shape }, 4, bf16));
+        assert!(!serves(&DeltaShape { value_dim: 256, ..shape }, 4, bf16));
+    }
+}

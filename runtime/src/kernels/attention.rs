@@ -93,3 +93,23 @@ fn check() -> Result<(f32, f32)> {
     }
     Ok((worst, 0.02))
 }
+
+#[cfg(test)]
+mod tests {
+    use mlx_rs::ops;
+
+    use super::*;
+    use crate::mlx::cuda_default;
+
+    #[test]
+    fn attention_is_its_twin() {
+        let q = ops::zeros::<f32>(&[1, 4, 2, 64]).unwrap().as_dtype(Dtype::Bfloat16).unwrap();
+        assert_eq!(attend(&q, &q, &q, 1.0).is_some(), cuda_default());
+        let wide = ops::zeros::<f32>(&[1, 4, 2, 96]).unwrap().as_dtype(Dtype::Bfloat16).unwrap();
+        assert!(attend(&wide, &wide, &wide, 1.0).is_none(), "a width it was not written for");
+        if cuda_default() {
+            let (found, allowed) = check().unwrap();
+            assert!(found <= allowed, "{found}");
+        }
+    }
+}

@@ -74,3 +74,20 @@ fn check() -> Result<(f32, f32)> {
     let normed = fast::rms_norm(&twin, Some(&w), 1e-6)?;
     Ok((relative_difference(&sum, &twin)?.max(relative_difference(&out, &normed)?), 0.01))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mlx::cuda_default;
+
+    #[test]
+    fn the_sum_and_its_norm_are_their_twins() {
+        let x = random::normal::<f32>(&[2, 64], None, None, &random::key(1).unwrap()).unwrap();
+        let taken = add_norm(&x, &x, &x.sum_axis(0, false).unwrap(), 1e-6, Dtype::Bfloat16);
+        assert_eq!(taken.is_some(), cuda_default());
+        if taken.is_some() {
+            let (found, allowed) = check().unwrap();
+            assert!(found <= allowed, "{found}");
+        }
+    }
+}

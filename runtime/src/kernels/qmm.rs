@@ -106,3 +106,39 @@ fn sample(seed: u64, bits: usize, group: usize, [m, n, k]: [i32; 3]) -> Result<(
         Scheme::new(Mode::Affine, bits, group).map_err(|error| mlx_rs::error::Exception::custom(error.to_string()))?;
     Ok((x, QuantizedWeight { packed, scales, biases: Some(biases), scheme }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mlx::cuda_default;
+
+    /// On CUDA, every width, group, number of rows and ragged edge against the twin; elsewhere nothing is taken over.
+    #[test]
+    fn packed_products_are_their_twins() {
+        for (bits, group) in [(4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)] {
+            for (m, n, k) in [(1, 40, 128), (2, 48, 1280), (4, 64, 9216), (8, 100, 640), (9, 64, 2560), (16, 72, 512)] {
+                let (x, w) = sample(m as u64, bits, group, [m, n, k]).unwrap();
+                let Some(ours) = product(&x, &w) else {
+                    assert!(!cuda_default(), "{bits} bits in groups of {group} are left out");
+                    return;
+                };
+                let twin = quantized_matmul(&x, &w).unwrap();
+                let found = relative_difference(&ours.unwrap(), &twin).unwrap();
+                assert!(found <= 0.02, "{bits} bits, groups of {group}, {m} x {n} x {k}: {found}");
+                let ours = swiglu(&x, &w).unwrap().unwrap();
+                let found = relative_difference(&ours, &swiglu_twin(&x, &w).unwrap()).unwrap();
+                assert!(found <= 0.02, "silu * up, {bits} bits, groups of {group}, {m} x {n} x {k}: {found}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_it_was_not_written_for_is_left_to_mlx() {
+        let (x, w) = sample(0, 4, 64, [17, 32, 128]).unwrap();
+        assert!(product(&x, &w).is_none(), "seventeen rows");
+        let (x, w) = sample(0, 4, 64, [4, 32, 128]).unwrap();
+        assert!(product(&x.as_dtype(Dtype::Float32).unwrap(), &w).is_none(), "f32 rows");
+        let (x, w) = sample(0, 6, 64, [4, 32, 128]).unwrap();
+        assert!(product(&x, &w).is_none(), "six bits");
+    }
+}
