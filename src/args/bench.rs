@@ -34,7 +34,7 @@ pub enum BenchCommand {
 
 #[derive(Debug, Args)]
 pub struct MeasureArgs {
-    /// The model's folder, or `builtin`.
+    /// The model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin`.
     pub model: Model,
 
     #[command(flatten)]
@@ -111,7 +111,7 @@ pub struct MethodArgs {
 kept with the program's other files of this user (MTPLX_HOME names another folder), one for each model, device and machine."
 )]
 pub struct TuneArgs {
-    /// The model's folder, or `builtin`.
+    /// The model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin`.
     #[arg(required_unless_present_any = ["show", "clear"])]
     pub model: Option<Model>,
 
