@@ -48,6 +48,8 @@ pub fn check(root: &Path) -> Result {
     shown(cargo("run", &example).args(package).arg(&model))?;
     for (name, arguments) in BUILDS {
         let mut build = cargo("build", &example);
+        // What the linker drops does not depend on how well the code is optimised; how long this takes does.
+        build.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_LTO_OPT_LEVEL", "1");
         build.args(["--message-format", "json-render-diagnostics"]).args(arguments);
         eprintln!("{name}: {}", process::shown(&build));
         let messages = process::output(build.stderr(Stdio::inherit()))?;
