@@ -26,6 +26,7 @@ mod engine;
 mod error;
 mod home;
 mod hub;
+mod log;
 mod machine;
 mod settings;
 mod terminal;
@@ -53,6 +54,7 @@ use crate::error::Exit;
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
     hide_expected_panics();
+    log::init();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -6,7 +6,7 @@ use std::fs;
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-use crate::command::{copy, fails, fixture, json, model, run};
+use crate::command::{copy, fails, fixture, json, model, mtplx, run};
 
 const TRAINED: &str = "trained_qwen3_5/mlx_q4g32";
 
@@ -235,12 +235,7 @@ fn a_closed_pipe_ends_quietly() {
 
     let model = model(TRAINED);
     let args = ["run", "the ", "--raw", "--allow-unverified", "--model", &model, "-n400", "--ignore-eos"];
-    let mut child = crate::command::mtplx(&args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = mtplx(&args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut one = [0; 1];
     child.stdout.take().unwrap().read_exact(&mut one).unwrap();
     let output = child.wait_with_output().unwrap();
@@ -257,12 +252,7 @@ fn interrupted() {
 
     let model = model(TRAINED);
     let args = ["run", "the ", "--raw", "--allow-unverified", "--model", &model, "-n4000", "--ignore-eos"];
-    let mut child = crate::command::mtplx(&args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut child = mtplx(&args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = child.stdout.take().unwrap();
     // More than the token that prefill draws: there is a rate to report.
     let mut first = [0; 8];
@@ -275,4 +265,17 @@ fn interrupted() {
     assert_eq!(output.status.code(), Some(130), "{stderr}");
     assert!(stderr.contains("tok/s") && !stderr.contains("error"), "{stderr}");
     assert!(rest.len() < 3900, "it went on to the end");
+}
+
+/// What the libraries say is shown where it is asked for, and never among the data.
+#[test]
+fn the_log_goes_to_standard_error() {
+    let logged = |level: &str| {
+        let out = mtplx(&["run", "--raw", "-n", "1", "x"]).env("MTPLX_LOG", level).output().unwrap();
+        assert!(out.status.success());
+        String::from_utf8(out.stderr).unwrap()
+    };
+    assert!(logged("debug").contains("debug: mtplx_arch_qwen3_next::weights: norms of the draft head encoding="));
+    assert!(!logged("warn").contains("norms of the draft head"));
+    assert!(logged("loud").starts_with("warning: MTPLX_LOG: expected off, error"));
 }

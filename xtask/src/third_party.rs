@@ -167,8 +167,6 @@ build = "build.rs"
 
 [features]
 testing = []
-
-[workspace]
 "#;
 
 fn edit(path: &Path, from: &str, to: &str) -> Result {
