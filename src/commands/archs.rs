@@ -27,8 +27,10 @@ pub fn archs(args: &ArchsArgs) -> anyhow::Result<Exit> {
     for architecture in linked {
         let Descriptor { id, name, model_types, tier, max_depth, crate_name, crate_version } = architecture;
         let tier = match tier {
-            Tier::Verified => "verified",
-            Tier::Recognized => "recognized",
+            Tier::Verified => "verified: an artifact runs with evidence that covers its files",
+            Tier::Recognized => {
+                "recognized: an artifact runs once `mtplx verify` has measured it on this machine, or with --allow-unverified"
+            }
         };
         writeln!(out, "{id}  {name}")?;
         writeln!(out, "  model types  {}", model_types.join(", "))?;
