@@ -1,7 +1,8 @@
 //! `cargo xtask new-arch NAME`: the skeleton of an architecture, in this workspace or outside of it.
 //!
 //! The template is plain source in `xtask/template`: `new-arch`, `new_arch` and `NewArch` stand for the name, `MTPLX` for
-//! the path to this repository.
+//! the path to this repository. Outside of it, the skeleton starts with this workspace's `Cargo.lock`: the versions that it
+//! was tested with.
 
 use std::{
     fs,
@@ -23,6 +24,7 @@ const SOURCES: [File; 6] = [
 ];
 const MEMBER: File = ("Cargo.toml", include_str!("../template/architecture/workspace.toml"));
 const MANIFEST: File = ("Cargo.toml", include_str!("../template/architecture/Cargo.toml"));
+const EXAMPLE: File = ("examples/tiny.rs", include_str!("../template/architecture/examples/tiny.rs"));
 const PROGRAM: [File; 3] = [
     ("Cargo.toml", include_str!("../template/program/Cargo.toml")),
     ("src/main.rs", include_str!("../template/program/src/main.rs")),
@@ -83,9 +85,14 @@ fn outside(root: &Path, name: &str, dir: &Path) -> Result {
         None => root.display().to_string(),
     };
     write(&absolute, name, &repository(0), PROGRAM.iter())?;
-    write(&absolute.join("architecture"), name, &repository(1), SOURCES.iter().chain([&MANIFEST]))?;
+    write(&absolute.join("architecture"), name, &repository(1), SOURCES.iter().chain([&MANIFEST, &EXAMPLE]))?;
+    // Cargo drops what is this workspace's alone and adds what is the skeleton's.
+    let lock = absolute.join("Cargo.lock");
+    fs::copy(root.join("Cargo.lock"), &lock).context("write", &lock)?;
     if inside.is_none() {
-        // Where MLX is on this machine; a folder below the repository finds its configuration by itself.
+        // A folder below the repository finds the style of the sources, and where MLX is on this machine, by itself.
+        let path = absolute.join("rustfmt.toml");
+        fs::copy(root.join("rustfmt.toml"), &path).context("write", &path)?;
         let path = absolute.join(".cargo/config.toml");
         fs::create_dir_all(absolute.join(".cargo")).context("make", &path)?;
         let text = format!("include = [{{ path = {:?}, optional = true }}]\n", root.join(".cargo/mlx.toml"));
@@ -155,6 +162,11 @@ mod tests {
         assert!(program.contains("use acme_architecture as _;"), "{program}");
         let manifest = fs::read_to_string(dir.join("architecture/Cargo.toml")).expect("a manifest");
         assert!(manifest.contains(&format!("{}/runtime", root.display())), "{manifest}");
+        let locks = [root, dir.as_path()].map(|folder| fs::read(folder.join("Cargo.lock")).expect("a lock file"));
+        assert_eq!(locks[0], locks[1]);
+        let example = fs::read_to_string(dir.join("architecture/examples/tiny.rs")).expect("an example");
+        assert!(example.contains("use acme_architecture::Acme;"), "{example}");
+        assert!(dir.join("rustfmt.toml").is_file());
         assert!(new_arch(root, "acme", Some(&dir)).is_err());
         fs::remove_dir_all(&dir).expect("it was there");
     }

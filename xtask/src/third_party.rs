@@ -64,7 +64,6 @@ pub fn check(root: &Path) -> Result {
         fs::remove_dir_all(&skeleton).context("remove", &skeleton)?;
     }
     new_arch::new_arch(root, "skeleton", Some(&skeleton))?;
-    same_versions(root, &skeleton)?;
     lacks_a_reference_only(cargo("test", &skeleton).args(["--workspace", "--", "--skip", "joint"]))?;
     sees_the_unnamed(&skeleton, &mut cargo("build", &skeleton))?;
     refuses_another_runtime(&skeleton, cargo("check", &skeleton).arg("--offline"))

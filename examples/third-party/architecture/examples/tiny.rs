@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::{env, fs, io};
 
-use acme_architecture::Acme;
 use mtplx_runtime::testing::TinyCheckpoint;
 use serde_json::json;
+
+use acme_architecture::Acme;
 
 fn main() -> io::Result<()> {
     let dir: PathBuf = env::args_os().nth(1).ok_or_else(|| io::Error::other("expected a folder"))?.into();

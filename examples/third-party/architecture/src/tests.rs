@@ -9,6 +9,7 @@ use crate::Acme;
 
 mtplx_runtime::conformance!(Acme, tiny: tiny, made: [small], fixtures: "fixtures", [acme_tiny]);
 
+/// A small configuration with every kind of layer that the family has.
 fn config(vocab: usize) -> Value {
     json!({
         "model_type": "acme",
