@@ -146,7 +146,12 @@ fn refuses_another_runtime(skeleton: &Path, check: &mut Command) -> Result {
     for (path, text) in files {
         fs::write(runtime.join(path), text).context("write", &runtime)?;
     }
-    edit(&skeleton.join("architecture/Cargo.toml"), "../../../runtime", "../runtime")?;
+    let manifest = skeleton.join("architecture/Cargo.toml");
+    let text = fs::read_to_string(&manifest).context("read", &manifest)?;
+    // Relative or absolute: the target folder may be anywhere.
+    let path = text.split('"').find(|part| part.ends_with("/runtime"));
+    let path = path.ok_or_else(|| Failure::new(format!("{}: no path of the runtime in it", manifest.display())))?;
+    edit(&manifest, path, "../runtime")?;
     eprintln!("another runtime: {}", process::shown(check));
     let output = process::quiet(check)?;
     let complaint = String::from_utf8_lossy(&output.stderr);
