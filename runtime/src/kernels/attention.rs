@@ -3,12 +3,10 @@
 //! MLX hands such shapes to cuDNN, which plans anew for every length of the history. The twin is MLX's
 //! `scaled_dot_product_attention`.
 
-use std::sync::OnceLock;
-
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::{Dtype, random};
 
-use super::{Gate, relative_difference};
+use super::{Gate, Once, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch};
 use crate::mlx::slice_axis;
 use crate::{Array, Result};
@@ -30,8 +28,8 @@ struct Kernels {
 }
 
 fn kernels() -> Result<&'static Kernels> {
-    static KERNELS: OnceLock<Option<Kernels>> = OnceLock::new();
-    let make = || -> Result<Kernels> {
+    static KERNELS: Once<Kernels> = Once::new();
+    KERNELS.get(|| {
         let header = include_str!("attention.cuh");
         let part = "attend_part<D, ROWS>(q, q_strides.data(), k, k_strides.data(), v, v_strides.data(), sums, stats, \
                     q_shape[1], k_shape[1], q_shape[2], k_shape[2], __int_as_float(SCALE));";
@@ -40,8 +38,7 @@ fn kernels() -> Result<&'static Kernels> {
             part: CudaKernel::strided(c"mtplx_attend_part", &[c"q", c"k", c"v"], &[c"sums", c"stats"], header, part)?,
             join: CudaKernel::new(c"mtplx_join_parts", &[c"sums", c"stats"], &[c"out"], header, join)?,
         })
-    };
-    KERNELS.get_or_init(|| make().ok()).as_ref().ok_or_else(|| "the CUDA kernels of attention cannot be made".into())
+    })
 }
 
 /// Causal attention: `q` `[1, heads, n, width]`, `k` and `v` `[1, kv_heads, length, width]`, whose last n rows are the

@@ -2,11 +2,9 @@
 //!
 //! The twin is [`crate::nn::RmsNorm::add_forward`]'s own sum and norm.
 
-use std::sync::OnceLock;
-
 use mlx_rs::{Dtype, fast, random};
 
-use super::{Gate, relative_difference};
+use super::{Gate, Once, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch};
 use crate::{Array, Result};
 
@@ -40,12 +38,11 @@ __device__ __forceinline__ void add_norm(
 ";
 
 fn kernel() -> Result<&'static CudaKernel> {
-    static KERNEL: OnceLock<Option<CudaKernel>> = OnceLock::new();
-    let made = KERNEL.get_or_init(|| {
+    static KERNEL: Once<CudaKernel> = Once::new();
+    KERNEL.get(|| {
         let body = "add_norm<THREADS>(x, y, w, sum, out, x_shape[1], __int_as_float(EPS));";
-        CudaKernel::new(c"mtplx_add_norm", &[c"x", c"y", c"w"], &[c"sum", c"out"], HEADER, body).ok()
-    });
-    made.as_ref().ok_or_else(|| "the CUDA kernel add_norm cannot be made".into())
+        CudaKernel::new(c"mtplx_add_norm", &[c"x", c"y", c"w"], &[c"sum", c"out"], HEADER, body)
+    })
 }
 
 /// `x + y`, `[m, width]` f32, and its norm in `dtype`; `None` where MLX's operations are to be used.

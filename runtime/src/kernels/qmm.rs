@@ -3,11 +3,10 @@
 //! MLX's own product reads them again for every row below eight. The twin is [`crate::mlx::quantized_matmul`].
 
 use std::ffi::CStr;
-use std::sync::OnceLock;
 
 use mlx_rs::{Dtype, ops, random};
 
-use super::{Gate, relative_difference};
+use super::{Gate, Once, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch};
 use crate::mlx::{QuantizedWeight, quantized_matmul, slice_axis};
 use crate::nn::mlp::silu;
@@ -22,14 +21,13 @@ const TILE: i32 = 16;
 static GATE: Gate = Gate::new("qmm");
 
 fn kernel() -> Result<&'static CudaKernel> {
-    static KERNEL: OnceLock<Option<CudaKernel>> = OnceLock::new();
-    let made = KERNEL.get_or_init(|| {
+    static KERNEL: Once<CudaKernel> = Once::new();
+    KERNEL.get(|| {
         let body = "qmm<BITS, GROUP, NB, TILES, PAIRED, WARPS>(x, w, scales, biases, out, x_shape[0], \
                     PAIRED ? w_shape[0] / 2 : w_shape[0], x_shape[1]);";
         let inputs = [c"x", c"w", c"scales", c"biases"];
-        CudaKernel::new(c"mtplx_qmm", &inputs, &[c"out"], include_str!("qmm.cuh"), body).ok()
-    });
-    made.as_ref().ok_or_else(|| "the CUDA kernel qmm cannot be made".into())
+        CudaKernel::new(c"mtplx_qmm", &inputs, &[c"out"], include_str!("qmm.cuh"), body)
+    })
 }
 
 /// Whether the kernel serves `x` `[m, in]` and `w` `[out, in]`.
