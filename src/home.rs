@@ -1,5 +1,5 @@
-//! What the program keeps for its user between runs: what files hashed to, this machine's name for itself, and the depths
-//! that were tuned here.
+//! What the program keeps for its user between runs: what files hashed to, kernels compiled for a GPU, this machine's name for
+//! itself, and the depths that were tuned here.
 //!
 //! Two folders, as the system has them: `cache` for what may go at any time, `state` for what should stay. `MTPLX_HOME`
 //! names one folder for both. Where there is no such folder, or it cannot be written, nothing is kept and nothing fails:
@@ -19,6 +19,7 @@ pub struct Home {
     hashes: Option<PathBuf>,
     machine: Option<PathBuf>,
     tuned: Option<PathBuf>,
+    kernels: Option<PathBuf>,
 }
 
 impl Home {
@@ -29,6 +30,7 @@ impl Home {
             hashes: file(folder(Kind::Cache), "hashes.json"),
             machine: file(folder(Kind::State), "machine"),
             tuned: file(folder(Kind::State), "tuned.json"),
+            kernels: file(folder(Kind::Cache), "kernels"),
         }
     }
 
@@ -43,6 +45,11 @@ impl Home {
         if let (Some(path), Ok(text)) = (&self.hashes, serde_json::to_string(known)) {
             let _ = write(path, &text);
         }
+    }
+
+    /// Where compiled kernels are; `None` without a home.
+    pub fn kernels(&self) -> Option<&Path> {
+        self.kernels.as_deref()
     }
 
     /// Where tuned depths are; `None` without a home.
@@ -121,19 +128,20 @@ mod tests {
     #[test]
     fn a_machine_keeps_its_name() {
         let dir = tempfile::tempdir().unwrap();
-        let home = || Home { hashes: None, machine: Some(dir.path().join("deeper/machine")), tuned: None };
+        let home =
+            || Home { hashes: None, machine: Some(dir.path().join("deeper/machine")), tuned: None, kernels: None };
         assert_eq!(home().machine(), None);
         let name = home().make_machine().unwrap();
         assert_eq!((home().make_machine().unwrap(), home().machine()), (name.clone(), Some(name)));
         fs::write(dir.path().join("deeper/machine"), "somebody").unwrap();
         assert_eq!(home().machine(), None);
-        assert!(Home { hashes: None, machine: None, tuned: None }.make_machine().is_err());
+        assert!(Home { hashes: None, machine: None, tuned: None, kernels: None }.make_machine().is_err());
     }
 
     #[test]
     fn hashes_that_cannot_be_read_are_none() {
         let dir = tempfile::tempdir().unwrap();
-        let home = Home { hashes: Some(dir.path().join("hashes.json")), machine: None, tuned: None };
+        let home = Home { hashes: Some(dir.path().join("hashes.json")), machine: None, tuned: None, kernels: None };
         home.keep_hashes(&KnownHashes::default());
         assert_eq!(fs::read_to_string(dir.path().join("hashes.json")).unwrap(), "{}");
         fs::write(dir.path().join("hashes.json"), "[1").unwrap();

@@ -55,6 +55,9 @@ use crate::error::Exit;
 pub fn main() -> ExitCode {
     hide_expected_panics();
     log::init();
+    if let Some(folder) = home::Home::of_user().kernels() {
+        mtplx_runtime::mlx::keep_kernels(folder);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

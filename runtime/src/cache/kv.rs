@@ -35,6 +35,12 @@ impl KvCache {
 
     /// Appends rows `[1, heads, n, width]` as pending and returns views of all rows, the pending ones included.
     pub fn append(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
+        self.write(keys, values)?;
+        self.views(self.len + self.pending)?.ok_or_else(|| "nothing was appended".into())
+    }
+
+    /// Appends rows `[1, heads, n, width]` as pending.
+    pub fn write(&mut self, keys: &Array, values: &Array) -> Result<()> {
         if self.pending != 0 {
             return Err(Exception::custom("a layer appended twice before its rows were committed"));
         }
@@ -47,17 +53,26 @@ impl KvCache {
         };
         let k = update_axis(&k, keys, ROWS, self.len as i32)?;
         let v = update_axis(&v, values, ROWS, self.len as i32)?;
-        let views = (slice_axis(&k, ROWS, 0, end as i32)?, slice_axis(&v, ROWS, 0, end as i32)?);
         self.buffers = Some((k, v));
         self.pending = rows;
-        Ok(views)
+        Ok(())
+    }
+
+    /// The whole buffers `[1, heads, capacity, width]`, and how many of their rows are taken, the pending ones included; `None`
+    /// where there are none.
+    pub fn buffers(&self) -> Option<(&Array, &Array, i32)> {
+        let rows = self.len + self.pending;
+        self.buffers.as_ref().filter(|_| rows > 0).map(|(k, v)| (k, v, rows as i32))
     }
 
     /// Views of the committed rows, or `None` while there are none.
     pub fn committed(&self) -> Result<Option<(Array, Array)>> {
-        let Some((k, v)) = self.buffers.as_ref().filter(|_| self.len > 0) else { return Ok(None) };
-        let len = self.len as i32;
-        Ok(Some((slice_axis(k, ROWS, 0, len)?, slice_axis(v, ROWS, 0, len)?)))
+        self.views(self.len)
+    }
+
+    fn views(&self, rows: usize) -> Result<Option<(Array, Array)>> {
+        let Some((k, v)) = self.buffers.as_ref().filter(|_| rows > 0) else { return Ok(None) };
+        Ok(Some((slice_axis(k, ROWS, 0, rows as i32)?, slice_axis(v, ROWS, 0, rows as i32)?)))
     }
 
     /// Bytes of the committed rows, spare capacity left out.

@@ -3,15 +3,56 @@
 //
 // Query row r of a key head is query head r / n of its group at token r % n; that token sees the keys up to its own.
 
-#define NOTHING __int_as_float(0xff800000)  // minus infinity
 constexpr int WARPS = 4, TILE = 32, STRETCH = WARPS * TILE;
 
-template <int D, int ROWS, typename T>
-__device__ __forceinline__ void attend_part(
-    const T* q, const int64_t* qs, const T* k, const int64_t* ks, const T* v, const int64_t* vs, float* sums, float* stats,
-    int heads, int kv_heads, int n, int length, float scale) {
+#ifdef prepare
+// Splits a row of joined projections, [queries (each with its gate where GATED) | keys | values], into heads, norms queries and
+// keys (NORMS), and rotates their first DIMS features in halves: one block for each head and row, of D threads.
+extern "C" __global__ void __launch_bounds__(D)
+prepare(
+    const bf16* joined, const float* q_weight, const float* k_weight, bf16* q, bf16* k, bf16* v, int n, int heads, int kv_heads,
+    int position, float log_theta, float eps) {
+  const int slot = blockIdx.x, row = blockIdx.y, d = threadIdx.x;
+  const int query_width = heads * (GATED ? 2 * D : D);
+  const bf16* from = joined + (long long)row * (query_width + 2 * kv_heads * D);
+  const bool is_query = slot < heads, is_value = slot >= heads + kv_heads;
+  const int head = is_query ? slot : (slot - heads) % kv_heads;
+  float x = float(from[(is_query ? head * (GATED ? 2 * D : D) : query_width + (slot - heads) * D) + d]);
+  if (is_value) {
+    v[((long long)head * n + row) * D + d] = bf16(x);
+    return;
+  }
+  __shared__ float shares[D / 32], normed[D];
+  if (NORMS) {
+    const float squares = warp_sum(x * x);
+    if (d % 32 == 0) shares[d / 32] = squares;
+    __syncthreads();
+    float total = 0.f;
+#pragma unroll
+    for (int i = 0; i < D / 32; ++i) total += shares[i];
+    x *= rsqrtf(total / D + eps) * (is_query ? q_weight : k_weight)[d];
+  }
+  normed[d] = x;
+  __syncthreads();
+  if (d < DIMS) {
+    constexpr int HALF = DIMS / 2;
+    const int i = d % HALF;
+    float sine, cosine;
+    sincosf(float(position + row) * exp2f(-(float(i) / HALF) * log_theta), &sine, &cosine);
+    x = d < HALF ? normed[i] * cosine - normed[i + HALF] * sine : normed[i] * sine + normed[i + HALF] * cosine;
+  }
+  (is_query ? q : k)[((long long)head * n + row) * D + d] = bf16(x);
+}
+#endif
+
+#ifdef attend_part
+// Keys and values lie in two buffers: `past` rows of [kv_heads, capacity, D], then all of [kv_heads, own, D].
+extern "C" __global__ void __launch_bounds__(WARPS * 32)
+attend_part(
+    const bf16* q, const bf16* k, const bf16* v, const bf16* own_k, const bf16* own_v, float* sums, float* stats,
+    int heads, int kv_heads, int n, int past, int capacity, int own, float scale) {
   constexpr int PER = D / 32, RUN = D / 8;               // features a lane: of values; of keys
-  const int group = heads / kv_heads, rows = group * n;
+  const int group = heads / kv_heads, rows = group * n, length = past + own;
   const int kv = blockIdx.x, first_row = blockIdx.y * ROWS, part = blockIdx.z, parts = gridDim.z;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, count = min(ROWS, rows - first_row);
   __shared__ float query[ROWS][D];
@@ -21,7 +62,7 @@ __device__ __forceinline__ void attend_part(
   for (int i = threadIdx.x; i < ROWS * D; i += WARPS * 32) {
     const int r = first_row + i / D;
     float x = 0.f;
-    if (r < rows) x = float(q[(kv * group + r / n) * qs[1] + (r % n) * qs[2] + (i % D) * qs[3]]) * scale;
+    if (r < rows) x = float(q[((long long)kv * rows + r) * D + i % D]) * scale;
     query[i / D][i % D] = x;
   }
   __syncthreads();
@@ -32,8 +73,9 @@ __device__ __forceinline__ void attend_part(
 #pragma unroll
     for (int e = 0; e < PER; ++e) acc[r][e] = 0.f;
   }
-  const T* kh = k + kv * ks[1];
-  const T* vh = v + kv * vs[1];
+  auto row_of = [&](const bf16* buffer, const bf16* beside, int j) {
+    return j < past ? buffer + ((long long)kv * capacity + j) * D : beside + ((long long)kv * own + j - past) * D;
+  };
   const int seen = length - n;                           // keys before the first token's own
   for (int tile = (part * WARPS + warp) * TILE; tile < length; tile += parts * STRETCH) {
     // Scores: eight lanes a key, four keys at a time.
@@ -43,12 +85,12 @@ __device__ __forceinline__ void attend_part(
 #pragma unroll
       for (int r = 0; r < ROWS; ++r) s[r] = 0.f;
       if (j < length) {
-        const T* kp = kh + j * ks[2];
+        const bf16* kp = row_of(k, own_k, j);
 #pragma unroll
         for (int c = 0; c < RUN / 8; ++c) {
           const int f = (c * 8 + lane % 8) * 8;
           const uint4 raw = *(const uint4*)(kp + f);
-          const T* e = (const T*)&raw;
+          const bf16* e = (const bf16*)&raw;
           float kf[8];
 #pragma unroll
           for (int i = 0; i < 8; ++i) kf[i] = float(e[i]);
@@ -86,12 +128,12 @@ __device__ __forceinline__ void attend_part(
     __syncwarp();
     const int keys = min(TILE, length - tile);
     for (int at = 0; at < keys; ++at) {
-      const T* vp = vh + (tile + at) * vs[2] + lane * PER;
+      const bf16* vp = row_of(v, own_v, tile + at) + lane * PER;
       float vf[PER];
       if constexpr (PER == 8) {
         const uint4 raw = *(const uint4*)vp;
 #pragma unroll
-        for (int e = 0; e < PER; ++e) vf[e] = float(((const T*)&raw)[e]);
+        for (int e = 0; e < PER; ++e) vf[e] = float(((const bf16*)&raw)[e]);
       } else {
 #pragma unroll
         for (int e = 0; e < PER; ++e) vf[e] = float(vp[e]);
@@ -138,10 +180,15 @@ __device__ __forceinline__ void attend_part(
     __syncthreads();
   }
 }
+#endif
 
-template <int D, typename T>
-__device__ __forceinline__ void join_parts(const float* sums, const float* stats, T* out, int parts) {
-  const long long row = blockIdx.x;
+#ifdef join_parts
+// [heads, n] rows of parts -> out [n, heads * D], each times the sigmoid of its gate in `joined` where GATED.
+extern "C" __global__ void __launch_bounds__(D)
+join_parts(
+    const float* sums, const float* stats, const bf16* joined, bf16* out, int n, int heads, int kv_heads, int parts) {
+  const int head = blockIdx.x, token = blockIdx.y, d = threadIdx.x;
+  const long long row = (long long)head * n + token;
   float top = NOTHING;
   for (int p = 0; p < parts; ++p) top = fmaxf(top, stats[2 * (row * parts + p)]);
   float sum = 0.f, total = 0.f;
@@ -150,7 +197,10 @@ __device__ __forceinline__ void join_parts(const float* sums, const float* stats
     if (peak == NOTHING) continue;
     const float share = __expf(peak - top);
     total += stats[2 * (row * parts + p) + 1] * share;
-    sum += sums[(row * parts + p) * D + threadIdx.x] * share;
+    sum += sums[(row * parts + p) * D + d] * share;
   }
-  out[row * D + threadIdx.x] = T(sum / total);
+  float x = sum / total;
+  if (GATED) x *= sigmoid(float(joined[(long long)token * (heads * 2 * D + 2 * kv_heads * D) + head * 2 * D + D + d]));
+  out[((long long)token * heads + head) * D + d] = bf16(x);
 }
+#endif

@@ -1,13 +1,14 @@
-//! Attention of a few rows over a long history, split over the history (Dao et al. 2023, "Flash-Decoding").
+//! Attention of a few rows over a long history, split over the history (Dao et al. 2023, "Flash-Decoding"), and what comes before
+//! and after it: heads out of the joined projections, normed and rotated; the output gate.
 //!
-//! MLX hands such shapes to cuDNN, which plans anew for every length of the history. The twin is MLX's
-//! `scaled_dot_product_attention`.
+//! MLX hands such shapes to cuDNN, which plans anew for every length of the history, and takes a dozen launches more. The twin is
+//! what [`crate::nn::Attention`] does with MLX's operations.
 
-use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
-use mlx_rs::{Dtype, random};
+use mlx_rs::fast::{self, ScaledDotProductAttentionMask, scaled_dot_product_attention};
+use mlx_rs::{Dtype, ops, random};
 
-use super::{Gate, Once, relative_difference};
-use crate::mlx::kernel::{Constant, CudaKernel, Launch};
+use super::{Gate, relative_difference};
+use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use crate::mlx::slice_axis;
 use crate::{Array, Result};
 
@@ -22,88 +23,223 @@ const BLOCKS: i32 = 264;
 
 static GATE: Gate = Gate::new("attention");
 
-struct Kernels {
-    part: CudaKernel,
-    join: CudaKernel,
+const SOURCE: &str = include_str!("attention.cuh");
+static PREPARE: CudaKernel = CudaKernel::new("prepare", SOURCE);
+static PART: CudaKernel = CudaKernel::new("attend_part", SOURCE);
+static JOIN: CudaKernel = CudaKernel::new("join_parts", SOURCE);
+
+/// A layer as the kernels take it.
+#[derive(Debug, Clone, Copy)]
+pub struct Layer<'a> {
+    /// Query heads.
+    pub heads: i32,
+    /// Key and value heads.
+    pub kv_heads: i32,
+    /// Features a head.
+    pub width: i32,
+    /// Whether each query head is followed by its output gate.
+    pub gated: bool,
+    /// Weights `[width]` f32 of the norms of queries and keys, and what is added to the mean square.
+    pub norms: Option<([&'a Array; 2], f32)>,
+    /// Features rotated, in halves, and the base of their periods.
+    pub rope: (i32, f32),
 }
 
-fn kernels() -> Result<&'static Kernels> {
-    static KERNELS: Once<Kernels> = Once::new();
-    KERNELS.get(|| {
-        let header = include_str!("attention.cuh");
-        let part = "attend_part<D, ROWS>(q, q_strides.data(), k, k_strides.data(), v, v_strides.data(), sums, stats, \
-                    q_shape[1], k_shape[1], q_shape[2], k_shape[2], __int_as_float(SCALE));";
-        let join = "join_parts<D>(sums, stats, out, stats_shape[1]);";
-        Ok(Kernels {
-            part: CudaKernel::strided(c"mtplx_attend_part", &[c"q", c"k", c"v"], &[c"sums", c"stats"], header, part)?,
-            join: CudaKernel::new(c"mtplx_join_parts", &[c"sums", c"stats"], &[c"out"], header, join)?,
-        })
-    })
+/// Queries `[1, heads, n, width]`, keys and values `[1, kv_heads, n, width]`.
+pub struct Prepared {
+    /// Queries.
+    pub q: Array,
+    /// Keys.
+    pub k: Array,
+    /// Values.
+    pub v: Array,
 }
 
-/// Causal attention: `q` `[1, heads, n, width]`, `k` and `v` `[1, kv_heads, length, width]`, whose last n rows are the
-/// queries' own, -> `[1, heads, n, width]`; `None` where MLX's operation is to be used.
-pub fn attend(q: &Array, k: &Array, v: &Array, scale: f32) -> Option<Result<Array>> {
-    let bf16 = [q, k, v].iter().all(|a| a.dtype() == Dtype::Bfloat16);
-    let width = q.dim(3);
-    let fits = bf16
-        && q.dim(0) == 1
-        && (1..=MAX_TOKENS).contains(&q.dim(2))
-        && matches!(width, 64 | 128 | 256)
-        && k.dim(3) == width
-        && v.dim(3) == width;
-    (fits && GATE.open(check)).then(|| launch(q, k, v, scale))
+/// Keys and values to attend to: the first `past` rows of two buffers `[1, kv_heads, capacity, width]`, and then all rows of two
+/// more, `[1, kv_heads, own, width]`.
+pub struct History<'a> {
+    /// Buffers and rows of them that count.
+    pub past: Option<(&'a Array, &'a Array, i32)>,
+    /// What comes after them.
+    pub own: Option<(&'a Array, &'a Array)>,
 }
 
-fn launch(q: &Array, k: &Array, v: &Array, scale: f32) -> Result<Array> {
-    let (heads, kv_heads, n, width, length) = (q.dim(1), k.dim(1), q.dim(2), q.dim(3), k.dim(2));
-    let rows = heads / kv_heads * n;
-    let row_blocks = (rows + ROWS - 1) / ROWS;
-    let stretches = (length + STRETCH - 1) / STRETCH;
-    let parts = stretches.min((BLOCKS / (kv_heads * row_blocks)).max(1));
-    let outputs = [(&[heads * n, parts, width][..], Dtype::Float32), (&[heads * n, parts, 2][..], Dtype::Float32)];
-    let width_constant = (c"D", Constant::Int(width));
-    let constants = [width_constant, (c"ROWS", Constant::Int(ROWS)), (c"SCALE", Constant::Int(scale.to_bits() as i32))];
-    let grid = [kv_heads * STRETCH, row_blocks, parts];
-    let part = Launch { outputs: &outputs, grid, block: [STRETCH, 1, 1], constants: &constants };
-    let made = kernels()?.part.launch(&[q, k, v], &part)?;
-    let outputs = [(q.shape(), q.dtype())];
-    let grid = [heads * n * width, 1, 1];
-    let join = Launch { outputs: &outputs, grid, block: [width, 1, 1], constants: &[width_constant] };
-    Ok(kernels()?.join.launch(&[&made[0], &made[1]], &join)?.remove(0))
+impl Layer<'_> {
+    /// Whether the kernels serve the layer's joined projections `[n, ..]`.
+    pub fn served(&self, joined: &Array) -> bool {
+        let (dims, _) = self.rope;
+        joined.dtype() == Dtype::Bfloat16
+            && (1..=MAX_TOKENS).contains(&joined.dim(0))
+            && matches!(self.width, 64 | 128 | 256)
+            && (2..=self.width).contains(&dims)
+            && dims % 2 == 0
+            && GATE.open(check)
+    }
+
+    fn constants(&self) -> [(&'static str, Constant); 2] {
+        [("D", Constant::Int(self.width)), ("GATED", Constant::Int(self.gated.into()))]
+    }
+
+    /// Joined projections `[n, ..]`, whose first row is at `position`, as heads.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn prepare(&self, joined: &Array, position: usize) -> Result<Prepared> {
+        let (n, (dims, theta)) = (joined.dim(0), self.rope);
+        let [d, gated] = self.constants();
+        let norms = ("NORMS", Constant::Int(self.norms.is_some().into()));
+        let heads = |count: i32| [1, count, n, self.width];
+        let (of_q, of_k) = (heads(self.heads), heads(self.kv_heads));
+        let bf16 = Dtype::Bfloat16;
+        // Without norms, any array stands in for their weights.
+        let ([q_norm, k_norm], eps) = self.norms.unwrap_or(([joined, joined], 0.0));
+        let launch = Launch {
+            outputs: &[(&of_q, bf16), (&of_k, bf16), (&of_k, bf16)],
+            blocks: [self.heads + 2 * self.kv_heads, n, 1],
+            threads: self.width,
+            constants: &[d, gated, norms, ("DIMS", Constant::Int(dims))],
+            scalars: &[
+                Scalar::Int(n),
+                Scalar::Int(self.heads),
+                Scalar::Int(self.kv_heads),
+                Scalar::Int(position as i32),
+                Scalar::Float(theta.log2()),
+                Scalar::Float(eps),
+            ],
+        };
+        let made = PREPARE.launch(&[joined, q_norm, k_norm], &launch)?;
+        let [q, k, v] = <[Array; 3]>::try_from(made).map_err(|_| "three kinds of heads")?;
+        Ok(Prepared { q, k, v })
+    }
+
+    /// Causal attention of `q` `[1, heads, n, width]`, the last n rows of the history being their own, times the gates in
+    /// `joined` -> `[n, heads * width]`.
+    ///
+    /// # Errors
+    /// A history of no rows; when MLX fails.
+    pub fn attend(&self, q: &Array, joined: &Array, history: &History<'_>) -> Result<Array> {
+        let Self { heads, kv_heads, width, .. } = *self;
+        let n = q.dim(2);
+        // Where one pair of buffers is empty, the other stands in for it.
+        let (past_rows, own_rows) = (history.past.map_or(0, |past| past.2), history.own.map_or(0, |own| own.0.dim(2)));
+        let past = history.past.map(|(k, v, _)| (k, v)).or(history.own).ok_or("attention over no rows")?;
+        let own = history.own.unwrap_or(past);
+        let group_rows = heads / kv_heads * n;
+        let row_blocks = (group_rows + ROWS - 1) / ROWS;
+        let stretches = (past_rows + own_rows + STRETCH - 1) / STRETCH;
+        let parts = stretches.min((BLOCKS / (kv_heads * row_blocks)).max(1));
+        let rows = heads * n;
+        let [d, gated] = self.constants();
+        let part = Launch {
+            outputs: &[(&[rows, parts, width], Dtype::Float32), (&[rows, parts, 2], Dtype::Float32)],
+            blocks: [kv_heads, row_blocks, parts],
+            threads: STRETCH,
+            constants: &[d, ("ROWS", Constant::Int(ROWS))],
+            scalars: &[
+                Scalar::Int(heads),
+                Scalar::Int(kv_heads),
+                Scalar::Int(n),
+                Scalar::Int(past_rows),
+                Scalar::Int(past.0.dim(2)),
+                Scalar::Int(own_rows),
+                Scalar::Float((width as f32).powf(-0.5)),
+            ],
+        };
+        let made = PART.launch(&[q, past.0, past.1, own.0, own.1], &part)?;
+        let join = Launch {
+            outputs: &[(&[n, heads * width], q.dtype())],
+            blocks: [heads, n, 1],
+            threads: width,
+            constants: &[d, gated],
+            scalars: &[Scalar::Int(n), Scalar::Int(heads), Scalar::Int(kv_heads), Scalar::Int(parts)],
+        };
+        Ok(JOIN.launch(&[&made[0], &made[1], joined], &join)?.remove(0))
+    }
 }
 
-/// Kernel against twin: in one part and in several, over views into longer buffers.
+/// Kernels against twins: in one part and in several, in one buffer and in two, gated or not.
 fn check() -> Result<(f32, f32)> {
-    let normal = |shape: &[i32], seed: u64| -> Result<Array> {
-        random::normal::<f32>(shape, None, None, &random::key(seed)?)?.as_dtype(Dtype::Bfloat16)
-    };
+    let normal = |shape: &[i32], seed: u64| random::normal::<f32>(shape, None, None, &random::key(seed)?);
+    let bf16 = |shape: &[i32], seed: u64| normal(shape, seed)?.as_dtype(Dtype::Bfloat16);
     let mut worst = 0f32;
-    for (n, length, width) in [(1, 700, 64), (5, 37, 128), (4, 1500, 256)] {
-        let q = normal(&[1, 6, n, width], 1)?;
-        let view = |seed: u64| slice_axis(&normal(&[1, 2, length + 9, width], seed)?, 2, 0, length);
-        let (k, v) = (view(2)?, view(3)?);
-        let mask = (n > 1).then_some(ScaledDotProductAttentionMask::Causal);
-        let scale = (width as f32).powf(-0.5);
-        let twin = scaled_dot_product_attention(&q, &k, &v, scale, mask, None)?;
-        worst = worst.max(relative_difference(&launch(&q, &k, &v, scale)?, &twin)?);
+    for (n, past, width, gated) in [(1, 700, 64, false), (5, 37, 128, true), (4, 1500, 256, true)] {
+        let norms = [normal(&[width], 1)?, normal(&[width], 2)?];
+        let norms = Some(([&norms[0], &norms[1]], 1e-6));
+        let layer = Layer { heads: 6, kv_heads: 2, width, gated, norms, rope: (width / 2, 1e6) };
+        let joined = bf16(&[n, (if gated { 12 } else { 6 } + 4) * width], 3)?;
+        let ours = layer.prepare(&joined, past as usize)?;
+        let theirs = layer.prepare_by_operations(&joined, past)?;
+        for (ours, theirs) in [(&ours.q, &theirs.q), (&ours.k, &theirs.k), (&ours.v, &theirs.v)] {
+            worst = worst.max(relative_difference(ours, theirs)?);
+        }
+        let buffers = [bf16(&[1, 2, past + 9, width], 4)?, bf16(&[1, 2, past + 9, width], 5)?];
+        let mut twin = Vec::new();
+        for (buffer, new) in buffers.iter().zip([&theirs.k, &theirs.v]) {
+            twin.push(ops::concatenate(&[&slice_axis(buffer, 2, 0, past)?, new], 2)?);
+        }
+        let twin_out = layer.attend_by_operations(&theirs.q, &joined, &twin[0], &twin[1])?;
+        let two = History { past: Some((&buffers[0], &buffers[1], past)), own: Some((&ours.k, &ours.v)) };
+        let one = History { past: Some((&twin[0], &twin[1], past + n)), own: None };
+        for history in [two, one] {
+            worst = worst.max(relative_difference(&layer.attend(&ours.q, &joined, &history)?, &twin_out)?);
+        }
     }
     Ok((worst, 0.02))
 }
 
+impl Layer<'_> {
+    /// The twin of [`Layer::prepare`].
+    fn prepare_by_operations(&self, joined: &Array, position: i32) -> Result<Prepared> {
+        let Self { heads, kv_heads, width, gated, norms, rope: (dims, theta) } = *self;
+        let n = joined.dim(0);
+        let queries = if gated { 2 * heads * width } else { heads * width };
+        let [keys, values] = [queries, queries + kv_heads * width];
+        let part = |start: i32, stop: i32, heads: i32| -> Result<Array> {
+            let part = slice_axis(joined, 1, start, stop)?.reshape(&[1, n, heads, -1])?;
+            slice_axis(&part, 3, 0, width)?.swap_axes(1, 2)
+        };
+        let rotated = |x: Array, norm: usize| -> Result<Array> {
+            let x = match norms {
+                Some((weights, eps)) => fast::rms_norm(&x, Some(weights[norm]), eps)?.as_dtype(joined.dtype())?,
+                None => x,
+            };
+            fast::rope(&x, dims, false, theta, 1.0, position, None)
+        };
+        Ok(Prepared {
+            q: rotated(part(0, keys, heads)?, 0)?,
+            k: rotated(part(keys, values, kv_heads)?, 1)?,
+            v: part(values, values + kv_heads * width, kv_heads)?,
+        })
+    }
+
+    /// The twin of [`Layer::attend`].
+    fn attend_by_operations(&self, q: &Array, joined: &Array, k: &Array, v: &Array) -> Result<Array> {
+        let Self { heads, width, gated, .. } = *self;
+        let n = q.dim(2);
+        let mask = (n > 1).then_some(ScaledDotProductAttentionMask::Causal);
+        let attended = scaled_dot_product_attention(q, k, v, (width as f32).powf(-0.5), mask, None)?;
+        let attended = attended.swap_axes(1, 2)?.reshape(&[n, heads * width])?;
+        if !gated {
+            return Ok(attended);
+        }
+        let both = slice_axis(joined, 1, 0, 2 * heads * width)?.reshape(&[n, heads, 2 * width])?;
+        let gates = slice_axis(&both, 2, width, 2 * width)?.reshape(&[n, heads * width])?;
+        attended.multiply(ops::sigmoid(gates)?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use mlx_rs::ops;
-
     use super::*;
     use crate::mlx::cuda_default;
 
     #[test]
     fn attention_is_its_twin() {
-        let q = ops::zeros::<f32>(&[1, 4, 2, 64]).unwrap().as_dtype(Dtype::Bfloat16).unwrap();
-        assert_eq!(attend(&q, &q, &q, 1.0).is_some(), cuda_default());
-        let wide = ops::zeros::<f32>(&[1, 4, 2, 96]).unwrap().as_dtype(Dtype::Bfloat16).unwrap();
-        assert!(attend(&wide, &wide, &wide, 1.0).is_none(), "a width it was not written for");
+        let layer = Layer { heads: 4, kv_heads: 2, width: 64, gated: false, norms: None, rope: (32, 1e4) };
+        let joined = ops::zeros::<f32>(&[2, 8 * 64]).unwrap().as_dtype(Dtype::Bfloat16).unwrap();
+        assert_eq!(layer.served(&joined), cuda_default());
+        assert!(!Layer { width: 96, ..layer }.served(&joined), "a width it was not written for");
+        assert!(!Layer { rope: (0, 1e4), ..layer }.served(&joined), "nothing to rotate");
         if cuda_default() {
             let (found, allowed) = check().unwrap();
             assert!(found <= allowed, "{found}");

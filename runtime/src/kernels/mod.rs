@@ -36,35 +36,10 @@ impl Gate {
         let fault = match checked {
             Ok((found, allowed)) if found <= allowed => return true,
             Ok((found, allowed)) => format!("differs by {found:e} from MLX's own operations, {allowed:e} allowed"),
-            Err(error) => error.to_string(),
+            Err(error) => error.what().to_owned(),
         };
         tracing::warn!("the CUDA kernel {} is left out: {fault}", self.name);
         false
-    }
-}
-
-/// Kernels that are made once, at their first use.
-pub struct Once<T>(OnceLock<Result<T, String>>);
-
-impl<T> Once<T> {
-    /// Nothing made yet.
-    pub const fn new() -> Self {
-        Self(OnceLock::new())
-    }
-
-    /// What `make` made, here or before.
-    ///
-    /// # Errors
-    /// What kept it from being made, each time again.
-    pub fn get(&self, make: impl FnOnce() -> Result<T>) -> Result<&T> {
-        let made = self.0.get_or_init(|| make().map_err(|error| error.to_string()));
-        made.as_ref().map_err(|error| Exception::custom(error.clone()))
-    }
-}
-
-impl<T> Default for Once<T> {
-    fn default() -> Self {
-        Self::new()
     }
 }
 

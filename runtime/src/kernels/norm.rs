@@ -4,8 +4,8 @@
 
 use mlx_rs::{Dtype, fast, random};
 
-use super::{Gate, Once, relative_difference};
-use crate::mlx::kernel::{Constant, CudaKernel, Launch};
+use super::{Gate, relative_difference};
+use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use crate::{Array, Result};
 
 /// Threads of a row.
@@ -13,10 +13,11 @@ const THREADS: i32 = 512;
 
 static GATE: Gate = Gate::new("add_norm");
 
-const HEADER: &str = r"
-template <int THREADS, typename Y, typename T>
-__device__ __forceinline__ void add_norm(
-    const float* x, const Y* y, const float* w, float* sum, T* out, int width, float eps) {
+static KERNEL: CudaKernel = CudaKernel::new(
+    "add_norm",
+    r#"
+extern "C" __global__ void __launch_bounds__(THREADS)
+add_norm(const float* x, const Y* y, const float* w, float* sum, T* out, int width, float eps) {
   const long long row = blockIdx.x;
   x += row * width; y += row * width; sum += row * width; out += row * width;
   float squares = 0.f;
@@ -26,7 +27,7 @@ __device__ __forceinline__ void add_norm(
     squares += v * v;
   }
   __shared__ float shares[THREADS / 32];
-  for (int d = 16; d; d /= 2) squares += __shfl_xor_sync(~0u, squares, d);
+  squares = warp_sum(squares);
   if (threadIdx.x % 32 == 0) shares[threadIdx.x / 32] = squares;
   __syncthreads();
   float total = 0.f;
@@ -35,29 +36,30 @@ __device__ __forceinline__ void add_norm(
   // Every thread reads what it wrote.
   for (int i = threadIdx.x; i < width; i += THREADS) out[i] = T(sum[i] * scale * w[i]);
 }
-";
-
-fn kernel() -> Result<&'static CudaKernel> {
-    static KERNEL: Once<CudaKernel> = Once::new();
-    KERNEL.get(|| {
-        let body = "add_norm<THREADS>(x, y, w, sum, out, x_shape[1], __int_as_float(EPS));";
-        CudaKernel::new(c"mtplx_add_norm", &[c"x", c"y", c"w"], &[c"sum", c"out"], HEADER, body)
-    })
-}
+"#,
+);
 
 /// `x + y`, `[m, width]` f32, and its norm in `dtype`; `None` where MLX's operations are to be used.
 pub fn add_norm(x: &Array, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Option<Result<(Array, Array)>> {
-    let fits = x.ndim() == 2 && x.dtype() == Dtype::Float32 && x.shape() == y.shape() && y.dtype() != Dtype::Float64;
+    let float = matches!(y.dtype(), Dtype::Bfloat16 | Dtype::Float16 | Dtype::Float32);
+    let fits = x.ndim() == 2 && x.dtype() == Dtype::Float32 && x.shape() == y.shape() && float;
     (fits && dtype != Dtype::Float32 && x.dim(0) <= 64 && GATE.open(check)).then(|| launch(x, y, weight, eps, dtype))
 }
 
 fn launch(x: &Array, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Result<(Array, Array)> {
     let shape = x.shape();
-    let outputs = [(shape, Dtype::Float32), (shape, dtype)];
-    let constants = [(c"THREADS", Constant::Int(THREADS)), (c"EPS", Constant::Int(eps.to_bits() as i32))];
-    let launch =
-        Launch { outputs: &outputs, grid: [x.dim(0) * THREADS, 1, 1], block: [THREADS, 1, 1], constants: &constants };
-    let made = kernel()?.launch(&[x, y, weight], &launch)?;
+    let launch = Launch {
+        outputs: &[(shape, Dtype::Float32), (shape, dtype)],
+        blocks: [x.dim(0), 1, 1],
+        threads: THREADS,
+        constants: &[
+            ("THREADS", Constant::Int(THREADS)),
+            ("Y", Constant::Type(y.dtype())),
+            ("T", Constant::Type(dtype)),
+        ],
+        scalars: &[Scalar::Int(x.dim(1)), Scalar::Float(eps)],
+    };
+    let made = KERNEL.launch(&[x, y, weight], &launch)?;
     let [sum, out] = <[Array; 2]>::try_from(made).map_err(|_| "add_norm makes two arrays")?;
     Ok((sum, out))
 }

@@ -17,8 +17,6 @@ __device__ __forceinline__ unsigned nibbles(unsigned w) {
   return ((w >> SHIFT) & 0x000f000fu) | EXPONENT;
 }
 
-template <typename T> __device__ __forceinline__ float as_float(T v) { return float(v); }
-
 // Words of one lane, row and unit: 4-bit, eight numbers a word; 8-bit, four.
 template <int WORDS> struct Words { unsigned w[WORDS]; };
 template <int N> struct Count { static constexpr int value = N; };
@@ -33,10 +31,9 @@ __device__ __forceinline__ Words<WORDS> load_words(const unsigned* p) {
 }
 
 // One block: TILES tiles of 16 weight rows, WARPS warps that share k. out [m, n]; PAIRED: tile 1 is `up` for the `gate` of
-// tile 0, n rows further on, and what is written is silu(gate) * up [m, n].
-template <int BITS, int GROUP, int NB, int TILES, bool PAIRED, int WARPS, typename T, typename S>
-__device__ __forceinline__ void qmm(
-    const T* x, const unsigned* w, const S* scales, const S* biases, T* out, int m, int n, int k) {
+// tile 0, n rows further on, and what is written is silu(gate) * up [m, n]. S, T: the types of scales and biases, and of the output.
+extern "C" __global__ void __launch_bounds__(WARPS * 32)
+qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases, T* out, int m, int n, int k) {
   constexpr int UNIT = GROUP < 64 ? GROUP : 64;          // k of one step
   constexpr int RUN = UNIT / 4;                          // of which a lane takes so many
   constexpr int WORDS = RUN * BITS / 32;
@@ -79,8 +76,8 @@ __device__ __forceinline__ void qmm(
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
           a[d][i][h] = load_words<WORDS>(wp[i][h] + unit * (UNIT / PER));
-          s[d][i][h] = as_float(__ldg(scales + (long long)row[i][h] * groups + group));
-          b[d][i][h] = as_float(__ldg(biases + (long long)row[i][h] * groups + group));
+          s[d][i][h] = float(scales[(long long)row[i][h] * groups + group]);
+          b[d][i][h] = float(biases[(long long)row[i][h] * groups + group]);
         }
 #pragma unroll
       for (int j = 0; j < NB; ++j) {
@@ -174,8 +171,8 @@ __device__ __forceinline__ void qmm(
     if (r < n && c < m) {
       if (PAIRED) {
         // As the op-by-op form rounds: gate and up first.
-        const float gate = float(T(value));
-        value = float(T(up)) * (gate / (1.f + __expf(-gate)));
+        const float gate = float(bf16(value));
+        value = float(bf16(up)) * (gate / (1.f + __expf(-gate)));
       }
       out[(long long)c * n + r] = T(value);
     }

@@ -2,12 +2,10 @@
 //!
 //! MLX's own product reads them again for every row below eight. The twin is [`crate::mlx::quantized_matmul`].
 
-use std::ffi::CStr;
-
 use mlx_rs::{Dtype, ops, random};
 
-use super::{Gate, Once, relative_difference};
-use crate::mlx::kernel::{Constant, CudaKernel, Launch};
+use super::{Gate, relative_difference};
+use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use crate::mlx::{QuantizedWeight, quantized_matmul, slice_axis};
 use crate::nn::mlp::silu;
 use crate::quant::{Mode, Scheme};
@@ -20,15 +18,7 @@ const TILE: i32 = 16;
 
 static GATE: Gate = Gate::new("qmm");
 
-fn kernel() -> Result<&'static CudaKernel> {
-    static KERNEL: Once<CudaKernel> = Once::new();
-    KERNEL.get(|| {
-        let body = "qmm<BITS, GROUP, NB, TILES, PAIRED, WARPS>(x, w, scales, biases, out, x_shape[0], \
-                    PAIRED ? w_shape[0] / 2 : w_shape[0], x_shape[1]);";
-        let inputs = [c"x", c"w", c"scales", c"biases"];
-        CudaKernel::new(c"mtplx_qmm", &inputs, &[c"out"], include_str!("qmm.cuh"), body)
-    })
-}
+static KERNEL: CudaKernel = CudaKernel::new("qmm", include_str!("qmm.cuh"));
 
 /// Whether the kernel serves `x` `[m, in]` and `w` `[out, in]`.
 fn serves(x: &Array, w: &QuantizedWeight) -> bool {
@@ -44,17 +34,18 @@ fn serves(x: &Array, w: &QuantizedWeight) -> bool {
         && floats(&w.scales)
 }
 
-/// `x w^T` `[m, out]`, or `None` where MLX's own product is to be used.
-pub fn product(x: &Array, w: &QuantizedWeight) -> Option<Result<Array>> {
-    (serves(x, w) && GATE.open(check)).then(|| launch(x, w, false))
+/// `x w^T` `[m, out]` in `dtype`, bf16 or f32; or `None` where MLX's own product is to be used.
+pub fn product(x: &Array, w: &QuantizedWeight, dtype: Dtype) -> Option<Result<Array>> {
+    let fits = matches!(dtype, Dtype::Bfloat16 | Dtype::Float32) && serves(x, w);
+    (fits && GATE.open(check)).then(|| launch(x, w, false, dtype))
 }
 
 /// `silu(gate) * up` `[m, out / 2]` of `x w^T` = `[gate | up]`, or `None` as for [`product`].
 pub fn swiglu(x: &Array, w: &QuantizedWeight) -> Option<Result<Array>> {
-    (serves(x, w) && GATE.open(check)).then(|| launch(x, w, true))
+    (serves(x, w) && GATE.open(check)).then(|| launch(x, w, true, x.dtype()))
 }
 
-fn launch(x: &Array, w: &QuantizedWeight, paired: bool) -> Result<Array> {
+fn launch(x: &Array, w: &QuantizedWeight, paired: bool, dtype: Dtype) -> Result<Array> {
     let Some(biases) = &w.biases else { return Err("an affine weight without biases".into()) };
     let (m, k, n) = (x.dim(0), x.dim(1), w.packed.dim(0) / if paired { 2 } else { 1 });
     // Two tiles share what is read of x; with few weight rows, more blocks matter more.
@@ -62,20 +53,23 @@ fn launch(x: &Array, w: &QuantizedWeight, paired: bool) -> Result<Array> {
     let rows = TILE * if paired { 1 } else { tiles };
     let warps = if n < 8192 && k >= 8192 { 16 } else { 8 };
     let blocks = (n + rows - 1) / rows;
-    let int = |name: &'static CStr, value: i32| (name, Constant::Int(value));
-    let constants = [
-        int(c"BITS", w.scheme.bits() as i32),
-        int(c"GROUP", w.scheme.group_size() as i32),
-        int(c"NB", (m + 7) / 8),
-        int(c"TILES", tiles),
-        (c"PAIRED", Constant::Bool(paired)),
-        int(c"WARPS", warps),
-    ];
-    let outputs = [(&[m, n][..], x.dtype())];
-    let threads = 32 * warps;
-    let launch =
-        Launch { outputs: &outputs, grid: [blocks * threads, 1, 1], block: [threads, 1, 1], constants: &constants };
-    Ok(kernel()?.launch(&[x, &w.packed, &w.scales, biases], &launch)?.remove(0))
+    let launch = Launch {
+        outputs: &[(&[m, n], dtype)],
+        blocks: [blocks, 1, 1],
+        threads: 32 * warps,
+        constants: &[
+            ("BITS", Constant::Int(w.scheme.bits() as i32)),
+            ("GROUP", Constant::Int(w.scheme.group_size() as i32)),
+            ("NB", Constant::Int((m + 7) / 8)),
+            ("TILES", Constant::Int(tiles)),
+            ("PAIRED", Constant::Int(paired.into())),
+            ("WARPS", Constant::Int(warps)),
+            ("S", Constant::Type(w.scales.dtype())),
+            ("T", Constant::Type(dtype)),
+        ],
+        scalars: &[Scalar::Int(m), Scalar::Int(n), Scalar::Int(k)],
+    };
+    Ok(KERNEL.launch(&[x, &w.packed, &w.scales, biases], &launch)?.remove(0))
 }
 
 /// Kernel against twin, on the smallest shapes that touch every branch.
@@ -83,8 +77,8 @@ fn check() -> Result<(f32, f32)> {
     let mut worst = 0f32;
     for (seed, (bits, group, m)) in [(4, 64, 1), (4, 32, 5), (8, 64, 4), (8, 128, 9)].into_iter().enumerate() {
         let (x, w) = sample(seed as u64, bits, group, [m, 64, 512])?;
-        worst = worst.max(relative_difference(&launch(&x, &w, false)?, &quantized_matmul(&x, &w)?)?);
-        worst = worst.max(relative_difference(&launch(&x, &w, true)?, &swiglu_twin(&x, &w)?)?);
+        worst = worst.max(relative_difference(&launch(&x, &w, false, x.dtype())?, &quantized_matmul(&x, &w)?)?);
+        worst = worst.max(relative_difference(&launch(&x, &w, true, x.dtype())?, &swiglu_twin(&x, &w)?)?);
     }
     Ok((worst, 0.02))
 }
@@ -116,7 +110,7 @@ mod tests {
         for (bits, group) in [(4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)] {
             for (m, n, k) in [(1, 40, 128), (2, 48, 1280), (4, 64, 9216), (8, 100, 640), (9, 64, 2560), (16, 72, 512)] {
                 let (x, w) = sample(m as u64, bits, group, [m, n, k]).unwrap();
-                let Some(ours) = product(&x, &w) else {
+                let Some(ours) = product(&x, &w, Dtype::Float32) else {
                     assert!(!cuda_default(), "{bits} bits in groups of {group} are left out");
                     return;
                 };
@@ -133,10 +127,10 @@ mod tests {
     #[test]
     fn what_it_was_not_written_for_is_left_to_mlx() {
         let (x, w) = sample(0, 4, 64, [17, 32, 128]).unwrap();
-        assert!(product(&x, &w).is_none(), "seventeen rows");
+        assert!(product(&x, &w, x.dtype()).is_none(), "seventeen rows");
         let (x, w) = sample(0, 4, 64, [4, 32, 128]).unwrap();
-        assert!(product(&x.as_dtype(Dtype::Float32).unwrap(), &w).is_none(), "f32 rows");
+        assert!(product(&x.as_dtype(Dtype::Float32).unwrap(), &w, x.dtype()).is_none(), "f32 rows");
         let (x, w) = sample(0, 6, 64, [4, 32, 128]).unwrap();
-        assert!(product(&x, &w).is_none(), "six bits");
+        assert!(product(&x, &w, x.dtype()).is_none(), "six bits");
     }
 }

@@ -1,6 +1,7 @@
 //! Which MLX this is and what it computes on.
 
 use std::ffi::CStr;
+use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use mlx_rs::{Device as MlxDevice, DeviceType};
@@ -90,6 +91,27 @@ pub fn forbid_tf32() {
     // SAFETY: the environment is changed while this is the only thread; MLX reads the variable at its first product.
     unsafe { std::env::set_var("MLX_ENABLE_TF32", "0") };
 }
+
+/// Has MLX keep the kernels that it compiles in `folder` rather than among temporary files, unless the environment names another
+/// (`MLX_PTX_CACHE_DIR`).
+///
+/// To be called before MLX computes anything, and before other threads start.
+pub fn keep_kernels(folder: &Path) {
+    if std::env::var_os(KERNELS).is_none() {
+        // SAFETY: the environment is changed while this is the only thread; MLX reads the variable at its first kernel.
+        unsafe { std::env::set_var(KERNELS, folder) };
+    }
+}
+
+/// Where MLX keeps the kernels that it compiled, by its own rule (MLX 0.32, `mlx/backend/cuda/jit_module.cpp`).
+pub(super) fn kernels() -> PathBuf {
+    match std::env::var_os(KERNELS) {
+        Some(folder) => folder.into(),
+        None => std::env::temp_dir().join("mlx").join(version()).join("ptx"),
+    }
+}
+
+const KERNELS: &str = "MLX_PTX_CACHE_DIR";
 
 /// Chooses the device for every operation that follows, on every thread.
 pub fn set_default_device(device: Device) {

@@ -1,42 +1,59 @@
-//! CUDA kernels of our own, compiled by MLX at run time.
+//! CUDA kernels of our own: compiled once a machine, kept on disk, launched through MLX.
 //!
-//! Source: mlx-c `mlx/c/fast.h`, `mlx_fast_cuda_kernel_*`. A kernel takes MLX arrays and makes new ones; shapes reach it as
-//! `NAME_shape` where its body mentions them, so one compilation serves every size.
+//! MLX's own way for such kernels (`fast::cuda_kernel`) compiles them in every process and handles their whole source at
+//! every launch. `fast::precompiled_cuda_kernel` takes machine code, and MLX looks for the code of a kernel in its folder of
+//! compiled modules first: so we compile a kernel when that folder does not have it, put it there, and launch it by name
+//! (MLX 0.32, `mlx/backend/cuda/jit_module.cpp`). A kernel takes row-contiguous arrays, then the arrays that it fills, then
+//! numbers.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, c_char, c_int};
+use std::fs;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use mlx_rs::error::Exception;
 use mlx_rs::{Array, Dtype, Stream};
+use sha2::{Digest as _, Sha256};
 
+use super::DeviceInfo;
+use super::backend::kernels;
+use super::nvrtc::Nvrtc;
 use crate::Result;
 
-/// A kernel: its source, not yet compiled.
+/// Types and helpers that every kernel may use.
+const PRELUDE: &str = include_str!("kernel.cuh");
+
+/// A function `name` of a CUDA source.
 #[derive(Debug)]
 pub struct CudaKernel {
-    handle: mlx_sys::mlx_fast_cuda_kernel,
-    inputs: usize,
-    outputs: usize,
+    name: &'static str,
+    source: &'static str,
+    variants: Mutex<Vec<Variant>>,
 }
 
-// SAFETY: the handle owns an immutable C++ closure over strings; calling it from several threads only reads it.
-unsafe impl Send for CudaKernel {}
-// SAFETY: as above.
-unsafe impl Sync for CudaKernel {}
-
-impl Drop for CudaKernel {
-    fn drop(&mut self) {
-        // SAFETY: the handle was made by `mlx_fast_cuda_kernel_new` and is freed once.
-        unsafe { mlx_sys::mlx_fast_cuda_kernel_free(self.handle) };
-    }
+/// A kernel compiled with certain constants.
+#[derive(Debug)]
+struct Variant {
+    constants: Vec<(&'static str, Constant)>,
+    name: CString,
 }
 
-/// A compile-time constant of a kernel.
-#[derive(Debug, Clone, Copy)]
+/// A compile-time constant of a kernel: a macro of that name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Constant {
-    /// `constexpr int`.
+    /// A number.
     Int(i32),
-    /// `constexpr bool`.
-    Bool(bool),
+    /// An element type: `float`, `bf16` or `f16`.
+    Type(Dtype),
+}
+
+/// A number that a launch passes by value.
+#[derive(Debug, Clone, Copy)]
+pub enum Scalar {
+    /// `int`.
+    Int(i32),
+    /// `float`.
+    Float(f32),
 }
 
 /// How a kernel is launched.
@@ -44,124 +61,190 @@ pub enum Constant {
 pub struct Launch<'a> {
     /// Shape and type of every output.
     pub outputs: &'a [(&'a [i32], Dtype)],
-    /// Threads in all, by axis: a multiple of the block's.
-    pub grid: [i32; 3],
-    /// Threads of a block, by axis.
-    pub block: [i32; 3],
-    /// Compile-time constants; each set of values is compiled once.
-    pub constants: &'a [(&'static CStr, Constant)],
+    /// Blocks, by axis.
+    pub blocks: [i32; 3],
+    /// Threads of a block.
+    pub threads: i32,
+    /// Each set of values is compiled once.
+    pub constants: &'a [(&'static str, Constant)],
+    /// In the order of the function's last parameters.
+    pub scalars: &'a [Scalar],
 }
 
-fn strings(names: &[&CStr]) -> mlx_sys::mlx_vector_string {
-    // SAFETY: a new vector that copies NUL-terminated strings.
-    unsafe {
-        let vector = mlx_sys::mlx_vector_string_new();
-        for name in names {
-            mlx_sys::mlx_vector_string_append_value(vector, name.as_ptr());
-        }
-        vector
-    }
+/// Shape and type of an output, as `mtplx_cuda_launch` takes them.
+#[repr(C)]
+struct RawOutput {
+    shape: *const c_int,
+    ndim: usize,
+    dtype: mlx_sys::mlx_dtype,
 }
+
+/// A number, as `mtplx_cuda_launch` takes it.
+#[repr(C)]
+struct RawScalar {
+    is_float: c_int,
+    integer: c_int,
+    real: f32,
+}
+
+/// What `mtplx_cuda_launch` takes.
+#[repr(C)]
+struct RawLaunch {
+    name: *const c_char,
+    source: *const c_char,
+    inputs: *const mlx_sys::mlx_array,
+    input_count: usize,
+    outputs: *const RawOutput,
+    output_count: usize,
+    scalars: *const RawScalar,
+    scalar_count: usize,
+    grid: [c_int; 3],
+    threads: c_int,
+    stream: mlx_sys::mlx_stream,
+}
+
+// In libmlxc.so, where set-up puts them (`xtask/native/cuda_kernel.cpp`).
+#[cfg(target_os = "linux")]
+unsafe extern "C" {
+    fn mtplx_cuda_module_hash(source: *const c_char) -> u64;
+    fn mtplx_cuda_launch(launch: *const RawLaunch, results: *mut mlx_sys::mlx_array) -> c_int;
+}
+
+// Elsewhere there is no CUDA, and no gate opens.
+#[cfg(not(target_os = "linux"))]
+unsafe fn mtplx_cuda_module_hash(_: *const c_char) -> u64 {
+    0
+}
+#[cfg(not(target_os = "linux"))]
+unsafe fn mtplx_cuda_launch(_: *const RawLaunch, _: *mut mlx_sys::mlx_array) -> c_int {
+    1
+}
+
+/// What MLX is given as a kernel's source: the code is in its folder, under the kernel's name and the hash of this.
+const NO_SOURCE: &CStr = c"";
 
 impl CudaKernel {
-    /// A kernel `name` with the `body` of its function and a `header` of device functions; its inputs are made row-contiguous.
-    ///
-    /// # Errors
-    /// When a text holds a NUL.
-    pub fn new(name: &CStr, inputs: &[&CStr], outputs: &[&CStr], header: &str, body: &str) -> Result<Self> {
-        Self::with_layout(name, inputs, outputs, (header, body), true)
+    /// The function `name`, `extern "C" __global__`, of `source`.
+    pub const fn new(name: &'static str, source: &'static str) -> Self {
+        Self { name, source, variants: Mutex::new(Vec::new()) }
     }
 
-    /// The same, with inputs as they lie: the body goes by `NAME_strides`.
-    ///
-    /// # Errors
-    /// As [`CudaKernel::new`].
-    pub fn strided(name: &CStr, inputs: &[&CStr], outputs: &[&CStr], header: &str, body: &str) -> Result<Self> {
-        Self::with_layout(name, inputs, outputs, (header, body), false)
-    }
-
-    fn with_layout(
-        name: &CStr,
-        inputs: &[&CStr],
-        outputs: &[&CStr],
-        (header, body): (&str, &str),
-        contiguous: bool,
-    ) -> Result<Self> {
-        super::backend::install_error_handler();
-        let text = |text: &str| CString::new(text).map_err(|error| Exception::custom(error.to_string()));
-        let (header, body) = (text(header)?, text(body)?);
-        let (names_in, names_out) = (strings(inputs), strings(outputs));
-        // SAFETY: all handles and strings live through the call, which copies them; the vectors are freed once.
-        let handle = unsafe {
-            let handle = mlx_sys::mlx_fast_cuda_kernel_new(
-                name.as_ptr(),
-                names_in,
-                names_out,
-                body.as_ptr(),
-                header.as_ptr(),
-                contiguous,
-                0,
-            );
-            mlx_sys::mlx_vector_string_free(names_in);
-            mlx_sys::mlx_vector_string_free(names_out);
-            handle
-        };
-        Ok(Self { handle, inputs: inputs.len(), outputs: outputs.len() })
-    }
-
-    /// Runs it, lazily, over `inputs`.
+    /// Runs it, lazily, over `inputs`, which are made row-contiguous.
     ///
     /// The kernel's own indexing is trusted: that its source stays within the shapes given here is what its tests and its
     /// self-check are for.
     ///
     /// # Errors
-    /// When the numbers of inputs or outputs do not fit, or MLX refuses.
+    /// When it cannot be compiled, or MLX refuses.
     pub fn launch(&self, inputs: &[&Array], launch: &Launch<'_>) -> Result<Vec<Array>> {
-        if inputs.len() != self.inputs || launch.outputs.len() != self.outputs {
-            return Err(Exception::custom("a kernel was given other inputs or outputs than it names"));
-        }
+        let mut variants = self.variants.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = variants.iter().position(|variant| variant.constants == launch.constants);
+        let index = match known {
+            Some(index) => index,
+            None => {
+                let name = compiled(self.name, self.source, launch.constants).map_err(Exception::custom)?;
+                variants.push(Variant { constants: launch.constants.to_vec(), name });
+                variants.len() - 1
+            }
+        };
         let stream = Stream::thread_local_or_default();
-        // SAFETY: every handle is live through the call; configuration and vectors are freed once, the results are taken out
-        // of their vector as handles of their own.
+        let inputs: Vec<mlx_sys::mlx_array> = inputs.iter().map(|input| input.as_ptr()).collect();
+        let outputs: Vec<RawOutput> = launch
+            .outputs
+            .iter()
+            .map(|(shape, dtype)| RawOutput { shape: shape.as_ptr(), ndim: shape.len(), dtype: (*dtype).into() })
+            .collect();
+        let scalars: Vec<RawScalar> = launch
+            .scalars
+            .iter()
+            .map(|scalar| match *scalar {
+                Scalar::Int(integer) => RawScalar { is_float: 0, integer, real: 0.0 },
+                Scalar::Float(real) => RawScalar { is_float: 1, integer: 0, real },
+            })
+            .collect();
+        let [x, y, z] = launch.blocks;
+        let raw = RawLaunch {
+            name: variants[index].name.as_ptr(),
+            source: NO_SOURCE.as_ptr(),
+            inputs: inputs.as_ptr(),
+            input_count: inputs.len(),
+            outputs: outputs.as_ptr(),
+            output_count: outputs.len(),
+            scalars: scalars.as_ptr(),
+            scalar_count: scalars.len(),
+            grid: [x * launch.threads, y, z],
+            threads: launch.threads,
+            stream: stream.as_ptr(),
+        };
+        // SAFETY: every pointer is to a slice of the length beside it that lives through the call; handles are live; results
+        // are empty handles, which the call fills and which become arrays of their own.
         unsafe {
-            let config = mlx_sys::mlx_fast_cuda_kernel_config_new();
-            for (shape, dtype) in launch.outputs {
-                let dtype = (*dtype).into();
-                mlx_sys::mlx_fast_cuda_kernel_config_add_output_arg(config, shape.as_ptr(), shape.len(), dtype);
-            }
-            let ([gx, gy, gz], [bx, by, bz]) = (launch.grid, launch.block);
-            mlx_sys::mlx_fast_cuda_kernel_config_set_grid(config, gx, gy, gz);
-            mlx_sys::mlx_fast_cuda_kernel_config_set_thread_group(config, bx, by, bz);
-            for (name, constant) in launch.constants {
-                match *constant {
-                    Constant::Int(value) => {
-                        mlx_sys::mlx_fast_cuda_kernel_config_add_template_arg_int(config, name.as_ptr(), value)
-                    }
-                    Constant::Bool(value) => {
-                        mlx_sys::mlx_fast_cuda_kernel_config_add_template_arg_bool(config, name.as_ptr(), value)
-                    }
-                };
-            }
-            let vector = mlx_sys::mlx_vector_array_new();
-            for input in inputs {
-                mlx_sys::mlx_vector_array_append_value(vector, input.as_ptr());
-            }
-            let mut results = mlx_sys::mlx_vector_array_new();
-            let status =
-                mlx_sys::mlx_fast_cuda_kernel_apply(&mut results, self.handle, vector, config, stream.as_ptr());
-            mlx_sys::mlx_vector_array_free(vector);
-            mlx_sys::mlx_fast_cuda_kernel_config_free(config);
-            let mut arrays = Vec::with_capacity(self.outputs);
-            if status == 0 {
-                for index in 0..self.outputs {
-                    let mut array = mlx_sys::mlx_array_new();
-                    if mlx_sys::mlx_vector_array_get(&mut array, results, index) == 0 {
-                        arrays.push(Array::from_ptr(array));
-                    }
-                }
-            }
-            mlx_sys::mlx_vector_array_free(results);
-            if arrays.len() == self.outputs { Ok(arrays) } else { Err(Exception::custom("MLX refused a kernel")) }
+            let mut results: Vec<mlx_sys::mlx_array> = outputs.iter().map(|_| mlx_sys::mlx_array_new()).collect();
+            let status = mtplx_cuda_launch(&raw, results.as_mut_ptr());
+            let arrays = results.into_iter().map(|result| Array::from_ptr(result)).collect();
+            if status == 0 { Ok(arrays) } else { Err(Exception::custom("MLX refused a kernel")) }
         }
+    }
+}
+
+/// Makes sure that the folder of compiled modules has the kernel with these constants, and returns its name there.
+fn compiled(function: &str, source: &str, constants: &[(&str, Constant)]) -> Result<CString, String> {
+    let nvrtc = Nvrtc::find().ok_or("NVRTC is not there: this MLX is not a CUDA build")?;
+    let architecture = DeviceInfo::of_default().architecture.ok_or("the device does not state its architecture")?;
+    // From Hopper on, "a" admits what only that very generation has.
+    let specific = architecture.trim_start_matches("sm_").parse().is_ok_and(|number: u32| number >= 90);
+    let options = [
+        format!("--gpu-architecture={architecture}{}", if specific { "a" } else { "" }),
+        "--std=c++17".to_owned(),
+        "--device-as-default-execution-space".to_owned(),
+    ];
+    // Not as options: the compiler's own headers come first, and use short names too.
+    let defined: String = constants
+        .iter()
+        .map(|(name, constant)| match constant {
+            Constant::Int(value) => format!("#define {name} {value}\n"),
+            Constant::Type(dtype) => format!("#define {name} {}\n", type_name(*dtype)),
+        })
+        .collect();
+    let whole = |name: &str| format!("{PRELUDE}\n{defined}#define {function} {name}\n{source}");
+    let mut hash = Sha256::new();
+    for part in [&whole(""), &options.join(" "), &nvrtc.version()] {
+        hash.update((part.len() as u64).to_le_bytes());
+        hash.update(part);
+    }
+    let digest = hash.finalize();
+    let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    let name = format!("mtplx_{function}_{digest}");
+    // SAFETY: a text that ends in NUL.
+    let module = format!("{name}_{:x}", unsafe { mtplx_cuda_module_hash(NO_SOURCE.as_ptr()) });
+    let folder = kernels();
+    let place = folder.join(format!("{module}.ptx"));
+    if !place.is_file() {
+        let code = nvrtc.compile(&whole(&name), &options).map_err(|error| format!("{function}: {error}"))?;
+        let keep = || -> std::io::Result<()> {
+            fs::create_dir_all(&folder)?;
+            // Names in the module by names that MLX asks for: the same. Written first, since MLX looks for the other.
+            write(&folder, &folder.join(format!("{module}.txt")), format!("{name}\t{name}\n").as_bytes())?;
+            write(&folder, &place, &code)
+        };
+        keep().map_err(|error| format!("{}: {error}", place.display()))?;
+        tracing::debug!("compiled {name}, {} bytes", code.len());
+    }
+    CString::new(name).map_err(|error| error.to_string())
+}
+
+/// Writes a file whole or not at all.
+fn write(folder: &Path, place: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    let mut part = tempfile::NamedTempFile::new_in(folder)?;
+    std::io::Write::write_all(&mut part, bytes)?;
+    part.persist(place)?;
+    Ok(())
+}
+
+fn type_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::Bfloat16 => "bf16",
+        Dtype::Float16 => "f16",
+        _ => "float",
     }
 }

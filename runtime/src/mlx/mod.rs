@@ -8,9 +8,12 @@ mod budget;
 mod device;
 pub mod kernel;
 pub mod mapped;
+mod nvrtc;
 mod ops;
 
-pub use backend::{Device, cuda_default, default_device, forbid_tf32, gpu_available, set_default_device, version};
+pub use backend::{
+    Device, cuda_default, default_device, forbid_tf32, gpu_available, keep_kernels, set_default_device, version,
+};
 pub use budget::{Budget, BudgetAllocator, Exceeded, within};
 pub use device::{DeviceInfo, peak_memory, reset_peak_memory};
 pub use ops::{QuantizedWeight, dequantize, from_bytes, gather_qmm, quantized_matmul, slice_axis, update_axis};

@@ -6,14 +6,14 @@ use mlx_rs::ops;
 
 use super::{Mixer, RmsNorm, Rope, Rows};
 use crate::cache::KvCache;
-use crate::kernels::attention;
+use crate::kernels::attention::{History, Layer};
 use crate::mlx::{cuda_default, slice_axis};
 use crate::quant::{Fused, Linear};
 use crate::{Array, Result};
 
-/// Rows of a verification at most. MLX has cuDNN attend with so few rows on CUDA, which plans anew, for 12 ms, at every length
-/// of the history (H100, MLX 0.32.2).
-const FEW: i32 = 16;
+/// Scores of one layer at most that are written out on CUDA. Below, that is cheaper than what MLX does for several rows: it has
+/// cuDNN plan anew, for 12 ms, at every length of the history (H100, MLX 0.32.2).
+const MOST_SCORES: i64 = 1 << 29;
 
 /// The widths of an attention layer.
 #[derive(Debug, Clone, Copy)]
@@ -68,10 +68,41 @@ impl Attention {
         Ok(Self { shape, qkv: Fused::new(qkv.into())?, output, norms, rope })
     }
 
-    fn project(&self, x: &Array, position: usize) -> Result<Projected> {
+    /// The layer as the kernels take it, where it is one that they know.
+    fn kernels(&self) -> Option<Layer<'_>> {
         let AttentionShape { heads, kv_heads, head_dim, gated } = self.shape;
-        let n = x.dim(0);
-        let [q, k, v] = <[Array; 3]>::try_from(self.qkv.forward(x)?).map_err(|_| "three projections were joined")?;
+        let norms = match &self.norms {
+            None => None,
+            Some(QkNorm::PerHead([q, k])) if q.eps() == k.eps() => Some(([q.weight(), k.weight()], q.eps())),
+            Some(_) => return None,
+        };
+        let rope = self.rope.halves()?;
+        Some(Layer { heads, kv_heads, width: head_dim, gated, norms, rope })
+    }
+
+    /// `joined`, the projections side by side, -> what goes into the output projection.
+    fn by_kernels(&self, layer: &Layer<'_>, joined: &Array, rows: &mut Rows<'_>) -> Result<Array> {
+        let p = layer.prepare(joined, rows.position())?;
+        match rows {
+            Rows::Kept(cache) => {
+                cache.write(&p.k, &p.v)?;
+                layer.attend(&p.q, joined, &History { past: cache.buffers(), own: None })
+            }
+            Rows::Beside { history, side } => {
+                side.push((p.k, p.v));
+                let joined_rows = |part: fn(&(Array, Array)) -> &Array| -> Result<Array> {
+                    let parts: Vec<&Array> = side.iter().map(part).collect();
+                    if let [only] = parts[..] { Ok(only.clone()) } else { ops::concatenate(&parts, 2) }
+                };
+                let (k, v) = (joined_rows(|row| &row.0)?, joined_rows(|row| &row.1)?);
+                layer.attend(&p.q, joined, &History { past: history.buffers(), own: Some((&k, &v)) })
+            }
+        }
+    }
+
+    fn project(&self, [q, k, v]: [Array; 3], position: usize) -> Result<Projected> {
+        let AttentionShape { heads, kv_heads, head_dim, gated } = self.shape;
+        let n = q.dim(0);
         let (q, gate) = if gated {
             let both = q.reshape(&[n, heads, 2 * head_dim])?;
             let gate = slice_axis(&both, 2, head_dim, 2 * head_dim)?.reshape(&[n, heads * head_dim])?;
@@ -104,13 +135,11 @@ impl Attention {
 
     fn attend_cached(&self, p: &Projected, cache: &mut KvCache) -> Result<Array> {
         let (k, v) = cache.append(&p.k, &p.v)?;
-        if let Some(attended) = attention::attend(&p.q, &k, &v, self.scale()) {
-            return attended;
-        }
-        if (2..=FEW).contains(&p.q.dim(2)) && cuda_default() {
+        let (n, length) = (p.q.dim(2), k.dim(2));
+        if n > 1 && cuda_default() && i64::from(self.shape.heads) * i64::from(n) * i64::from(length) <= MOST_SCORES {
             return self.attend(&p.q, &[(k, v)]);
         }
-        let mask = (p.q.dim(2) > 1).then_some(ScaledDotProductAttentionMask::Causal);
+        let mask = (n > 1).then_some(ScaledDotProductAttentionMask::Causal);
         scaled_dot_product_attention(&p.q, &k, &v, self.scale(), mask, None)
     }
 
@@ -138,7 +167,18 @@ impl Attention {
 
 impl Mixer for Attention {
     fn forward(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array> {
-        let p = self.project(x, rows.position())?;
+        let joined = self.qkv.joined(x).transpose()?;
+        if let (Some(joined), Some(layer)) = (&joined, self.kernels())
+            && layer.served(joined)
+        {
+            return self.output.forward(&self.by_kernels(&layer, joined, rows)?);
+        }
+        let parts = match &joined {
+            Some(joined) => self.qkv.split(joined)?,
+            None => self.qkv.forward(x)?,
+        };
+        let parts = <[Array; 3]>::try_from(parts).map_err(|_| "three projections were joined")?;
+        let p = self.project(parts, rows.position())?;
         let attended = match rows {
             Rows::Kept(cache) => self.attend_cached(&p, cache)?,
             Rows::Beside { history, side } => self.attend_beside(&p, history, side)?,

@@ -54,6 +54,6 @@ pub struct LmHead(pub Linear);
 impl LmHead {
     /// `[n, hidden]` -> `[n, vocab]`, f32.
     pub fn forward(&self, hidden: &Array) -> Result<Array> {
-        self.0.forward(hidden)?.as_dtype(Dtype::Float32)
+        self.0.forward_f32(hidden)
     }
 }

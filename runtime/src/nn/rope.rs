@@ -81,6 +81,14 @@ impl Rope {
         Self { dims: dims as i32, frequencies: Frequencies::Stretched { periods, scale }, interleaved }
     }
 
+    /// How many features are rotated, and the base of their periods, where they are rotated in halves and not stretched.
+    pub fn halves(&self) -> Option<(i32, f32)> {
+        match self.frequencies {
+            Frequencies::Base(theta) if !self.interleaved => Some((self.dims, theta)),
+            _ => None,
+        }
+    }
+
     /// `[1, heads, n, width]`, whose first row is at `position` -> the same.
     pub fn forward(&self, x: &Array, position: usize) -> Result<Array> {
         let (dims, position) = (self.dims, position as i32);

@@ -50,6 +50,7 @@ const SHIMS: &[&str] = &[
     include_str!("../../native/mlx_c.hpp"),
     include_str!("../../native/bindings.h"),
     include_str!("../../native/mach_time.cpp"),
+    include_str!("../../native/cuda_kernel.cpp"),
     include_str!("../../native/blas_forward.cpp"),
     include_str!("../../native/blas_probe.cpp"),
 ];
@@ -248,6 +249,7 @@ impl Installation {
         let include = vec![mlx_c.to_owned(), self.mlx.place(&self.cache).join("mlx/include")];
         let mut sources: Vec<Source> = mlx_c::files(mlx_c)?
             .into_iter()
+            .chain([self.native("cuda_kernel.cpp")])
             .map(|path| Source {
                 object: self.object(&path),
                 path,

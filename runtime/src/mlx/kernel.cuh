@@ -1,0 +1,34 @@
+// Ahead of every kernel: NVRTC is given no headers, so that a kernel compiles in a fraction of a second and needs nothing
+// installed.
+
+struct bf16 {
+  unsigned short bits;
+  bf16() = default;
+  __device__ __forceinline__ explicit bf16(float value) { asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value)); }
+  __device__ __forceinline__ operator float() const { return __uint_as_float((unsigned)bits << 16); }
+};
+
+struct f16 {
+  unsigned short bits;
+  f16() = default;
+  __device__ __forceinline__ explicit f16(float value) { asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(value)); }
+  __device__ __forceinline__ operator float() const {
+    float value;
+    asm("cvt.f32.f16 %0, %1;" : "=f"(value) : "h"(bits));
+    return value;
+  }
+};
+
+#define NOTHING __int_as_float(0xff800000)  // minus infinity
+
+__device__ __forceinline__ float warp_sum(float x) {
+  for (int d = 16; d; d /= 2) x += __shfl_xor_sync(~0u, x, d);
+  return x;
+}
+
+__device__ __forceinline__ float warp_max(float x) {
+  for (int d = 16; d; d /= 2) x = fmaxf(x, __shfl_xor_sync(~0u, x, d));
+  return x;
+}
+
+__device__ __forceinline__ float sigmoid(float x) { return 1.f / (1.f + __expf(-x)); }
