@@ -6,6 +6,7 @@
 pub mod attention;
 pub mod norm;
 pub mod qmm;
+pub mod ranking;
 
 use std::sync::OnceLock;
 

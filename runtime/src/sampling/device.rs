@@ -1,12 +1,15 @@
 //! The same filters and draws as [`super::filter`] and [`crate::speculative::accept`], as MLX operations on rows.
 //!
-//! Distributions stay dense, `[rows, vocab]` f32 in token order, and on the device: a round brings back a few numbers a
-//! row. Candidates are ordered by a 64-bit key of logit and token id, so no order depends on how a backend breaks ties.
+//! Distributions stay on the device, dense, `[rows, vocab]` f32 in token order, or as the few tokens that the filters keep: a round
+//! brings back a few numbers a row. Candidates are ordered by a 64-bit key of logit and token id, so no order depends on how a
+//! backend breaks ties.
 
 use mlx_rs::ops::indexing::{argmax_axis, take_along_axis};
 use mlx_rs::{Dtype, ops, random};
 
 use super::{Noise, Role, SamplingParams, TokenCounts};
+use crate::kernels::ranking::{self, Ranked};
+use crate::kernels::relative_difference;
 use crate::mlx::slice_axis;
 use crate::speculative::accept::Rule;
 use crate::{Array, Result};
@@ -28,6 +31,25 @@ pub struct CountRows {
     seen: Array,
     /// Occurrences in the output.
     output: Array,
+}
+
+/// The distributions of some rows.
+#[derive(Debug, Clone)]
+pub enum Law {
+    /// Of every token, `[rows, vocab]` f32.
+    Dense(Array),
+    /// Of the few that are kept, out of a vocabulary of so many.
+    Ranked(Ranked, i32),
+}
+
+impl Law {
+    /// Of every token, `[rows, vocab]` f32.
+    pub fn dense(&self) -> Result<Array> {
+        match self {
+            Self::Dense(p) => Ok(p.clone()),
+            Self::Ranked(ranked, vocab) => ranked.dense(*vocab),
+        }
+    }
 }
 
 /// Token ids are below this in the keys of candidates.
@@ -101,8 +123,38 @@ impl DeviceSampler {
     /// Logits `[n, vocab]` f32 -> distributions `[n, vocab]` f32. `counts` has n rows.
     pub fn distribution(&self, logits: &Array, counts: Option<&CountRows>) -> Result<Array> {
         let logits = self.penalized(logits, counts)?;
+        if ranking::serves(&self.params) {
+            return ranking::rank(&logits, &self.params, &ops::zeros::<f32>(&[1, 2])?)?.0.dense(self.vocab);
+        }
+        self.dense(&logits)
+    }
+
+    /// Logits `[n, vocab]` f32 -> their distributions, and a token drawn from the last as `role` asks, `[1]` int32. `counts` has n
+    /// rows, whose first is `draws`'s.
+    pub fn sample(
+        &self,
+        logits: &Array,
+        counts: Option<&CountRows>,
+        draws: &Draws<'_>,
+        role: Role,
+    ) -> Result<(Law, Array)> {
+        let logits = self.penalized(logits, counts)?;
+        let rows = logits.dim(0);
+        let last = Draws { first: draws.first + rows as u64 - 1, ..*draws };
+        // The coupled rule's noise is on every token.
+        if draws.rule == Rule::Rejection && ranking::serves(&self.params) {
+            let (ranked, token) = ranking::rank(&logits, &self.params, &last.uniforms(1, role))?;
+            return Ok((Law::Ranked(ranked, self.vocab), token));
+        }
+        let p = self.dense(&logits)?;
+        let row = if rows == 1 { p.clone() } else { slice_axis(&p, 0, rows - 1, rows)? };
+        let token = last.draw(&row, role)?;
+        Ok((Law::Dense(p), token))
+    }
+
+    fn dense(&self, logits: &Array) -> Result<Array> {
         if self.params.is_greedy() {
-            let best = argmax_axis(&logits, -1, false)?.as_dtype(Dtype::Int32)?;
+            let best = argmax_axis(logits, -1, false)?.as_dtype(Dtype::Int32)?;
             return self.one_hot(&best);
         }
         // From the largest down, so that no temperature overflows; adding zero turns -0 into +0, which the keys below
@@ -198,20 +250,32 @@ impl Draws<'_> {
         Array::from_slice(&draws, &[rows, 2])
     }
 
-    /// The draft drawn from row distributions `q` `[n, vocab]`: `[n]` int32.
-    pub fn draft(&self, q: &Array) -> Result<Array> {
+    /// Tokens drawn from row distributions `[n, vocab]`, drafts or others as `role` says: `[n]` int32.
+    pub fn draw(&self, p: &Array, role: Role) -> Result<Array> {
         match self.rule {
-            Rule::Rejection => categorical(q, &self.uniforms(q.dim(0), Role::Draft)),
-            Rule::Coupled => self.gumbel_max(q),
+            Rule::Rejection => categorical(p, &self.uniforms(p.dim(0), role)),
+            Rule::Coupled => self.gumbel_max(p),
         }
     }
 
-    /// The token drawn from `p` itself: bonus tokens, plain decoding. `[n]` int32.
-    pub fn plain(&self, p: &Array) -> Result<Array> {
-        match self.rule {
-            Rule::Rejection => categorical(p, &self.uniforms(p.dim(0), Role::Bonus)),
-            Rule::Coupled => self.gumbel_max(p),
+    /// What decides a round, in one array of f32, which is exact for token ids: `bonus` `[1]`, then for each of `drafts` (`[1]` int32
+    /// each) p of it, q of it, the token instead of it, and itself. `p` has a row more than there are drafts, `q` one a draft.
+    pub fn outcomes(&self, p: &Law, q: &[Law], drafts: &[Array], bonus: &Array) -> Result<Array> {
+        let Some(first) = drafts.first() else { return bonus.as_dtype(Dtype::Float32) };
+        let depth = drafts.len() as i32;
+        let x = if depth == 1 { first.clone() } else { ops::concatenate(drafts, 0)? };
+        let ranked: Vec<&Ranked> =
+            q.iter().filter_map(|q| if let Law::Ranked(q, _) = q { Some(q) } else { None }).collect();
+        if let (Law::Ranked(p, vocab), true) = (p, ranked.len() == q.len()) {
+            let uniforms = self.uniforms(depth, Role::Residual);
+            return ranking::outcomes((p, &Ranked::stack(&ranked)?), &x, bonus, &uniforms, *vocab);
         }
+        let p = slice_axis(&p.dense()?, 0, 0, depth)?;
+        let q = ops::concatenate(&q.iter().map(Law::dense).collect::<Result<Vec<_>>>()?, 0)?;
+        let otherwise = self.otherwise(&p, &q)?;
+        let packed = [bonus.clone(), probability_of(&p, &x)?, probability_of(&q, &x)?, otherwise, x];
+        let packed = packed.iter().map(|a| a.as_dtype(Dtype::Float32)).collect::<Result<Vec<_>>>()?;
+        ops::concatenate(&packed, 0)
     }
 
     /// The token that each row emits if its draft is rejected. `[n]` int32.
@@ -282,6 +346,46 @@ fn invert(p: &Array, u: &Array) -> Result<Array> {
 /// The probability of each row's token: `[n, vocab]` and `[n]` -> `[n]`.
 pub fn probability_of(p: &Array, tokens: &Array) -> Result<Array> {
     take_along_axis(p, tokens.expand_dims(-1)?, -1)?.squeeze_axes(&[1])
+}
+
+/// The kernels of [`ranking`] against the operations here: distributions, and what decides a round.
+pub(crate) fn check_ranking() -> Result<(f32, f32)> {
+    let noise = Noise::new(3);
+    let mut worst = 0f32;
+    for (vocab, params) in [
+        (40, SamplingParams { temperature: 0.7, top_p: 0.8, top_k: 7, min_p: 0.05, ..SamplingParams::default() }),
+        (5000, SamplingParams { temperature: 0.6, top_p: 0.95, top_k: 20, ..SamplingParams::default() }),
+        (5000, SamplingParams::greedy()),
+    ] {
+        let logits = |seed: u64, rows: i32| -> Result<Array> {
+            random::normal::<f32>(&[rows, vocab], None, 3.0, &random::key(seed)?)
+        };
+        let (of_p, of_q) = (logits(1, 4)?, logits(1, 3)?.add(logits(2, 3)?.multiply(scalar(0.2))?)?);
+        let sampler = DeviceSampler::new(params, vocab as usize)?;
+        let draws = Draws { rule: Rule::Rejection, noise: &noise, first: 9 };
+        let both = |of: &Array| -> Result<(Ranked, Array, [Array; 2])> {
+            let last = Draws { first: 9 + of.dim(0) as u64 - 1, ..draws };
+            let (ranked, token) = ranking::rank(of, sampler.params(), &last.uniforms(1, Role::Bonus))?;
+            let dense = sampler.dense(of)?;
+            let row = slice_axis(&dense, 0, of.dim(0) - 1, of.dim(0))?;
+            Ok((ranked, dense, [token, last.draw(&row, Role::Bonus)?]))
+        };
+        let ((p, p_dense, [bonus, twin]), (q, q_dense, _)) = (both(&of_p)?, both(&of_q)?);
+        for (ranked, dense) in [(&p, &p_dense), (&q, &q_dense)] {
+            worst = worst.max(relative_difference(&ranked.dense(vocab)?, dense)?);
+        }
+        worst = worst.max(relative_difference(&bonus, &twin)?);
+        let drafts = draws.draw(&q_dense, Role::Draft)?;
+        let drafts = (0..3).map(|row| slice_axis(&drafts, 0, row, row + 1)).collect::<Result<Vec<_>>>()?;
+        let ours = draws.outcomes(&Law::Ranked(p, vocab), &[Law::Ranked(q, vocab)], &drafts, &bonus)?;
+        let theirs = draws.outcomes(&Law::Dense(p_dense), &[Law::Dense(q_dense)], &drafts, &twin)?;
+        // Bonus, p, q; tokens instead, drafts: numbers of very different sizes.
+        for (start, stop) in [(0, 1), (1, 7), (7, 13)] {
+            let part = |a: &Array| slice_axis(a, 0, start, stop);
+            worst = worst.max(relative_difference(&part(&ours)?, &part(&theirs)?)?);
+        }
+    }
+    Ok((worst, 1e-3))
 }
 
 #[cfg(test)]

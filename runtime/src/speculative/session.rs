@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use mlx_rs::{Dtype, error::Exception, ops, transforms};
+use mlx_rs::{error::Exception, ops, transforms};
 
 use super::accept::{Acceptance, RowOutcome, Rule, decide};
 use super::depth::DepthPolicy;
@@ -17,8 +17,8 @@ use crate::Array;
 use crate::cache::Cache;
 use crate::mlx::slice_axis;
 use crate::model::{DraftState, MtpModel};
-use crate::sampling::device::{Draws, probability_of};
-use crate::sampling::{DeviceSampler, Noise, ParamsError, SamplingParams, TokenCounts};
+use crate::sampling::device::{Draws, Law};
+use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
 
 /// Prompt tokens fed at once.
 const PREFILL_CHUNK: usize = 512;
@@ -259,9 +259,9 @@ impl Session {
         let fed = started.elapsed().as_secs_f64();
         let logits = model.trunk.logits(&hidden)?;
         let counts = self.sampler.count_rows(&self.counts, &[])?;
-        let p = self.sampler.distribution(&logits, counts.as_ref())?;
         let draws = Draws { rule: self.rule, noise: &self.noise, first: prompt.len() as u64 };
-        let first = draws.plain(&p)?.try_item_cast::<u32>().map_err(|error| Exception::custom(error.to_string()))?;
+        let (_, first) = self.sampler.sample(&logits, counts.as_ref(), &draws, Role::Bonus)?;
+        let first = first.try_item_cast::<u32>().map_err(|error| Exception::custom(error.to_string()))?;
         self.queue.push((hidden, vec![first]));
         self.counts.push(first);
         self.anchor = Some(first);
@@ -326,7 +326,7 @@ impl Session {
         let first = self.cache.len() as u64 + 1;
         let draws = |row: usize| Draws { rule: self.rule, noise: &self.noise, first: first + row as u64 };
         let mut drafts: Vec<Array> = Vec::with_capacity(depth);
-        let mut proposals: Vec<Array> = Vec::with_capacity(depth); // q, [1, vocab] each
+        let mut proposals: Vec<Law> = Vec::with_capacity(depth); // q, a row each
         // From a copy: if the round fails, the next one drafts from the same state again.
         let mut state = self.draft_state.clone();
         if let (Some(head), Some(history), Some(state)) = (&mut model.draft_head, &self.history, &mut state) {
@@ -334,8 +334,8 @@ impl Session {
             for row in 0..depth {
                 let logits = head.step(state, drafts.last(), history)?;
                 let counts = sampler.count_row(&self.counts, &drafts)?;
-                let q = sampler.distribution(&logits, counts.as_ref())?;
-                drafts.push(draws(row).draft(&q)?);
+                let (q, draft) = sampler.sample(&logits, counts.as_ref(), &draws(row), Role::Draft)?;
+                drafts.push(draft);
                 proposals.push(q);
             }
         }
@@ -345,19 +345,9 @@ impl Session {
         let hidden = model.trunk.verify(&ops::concatenate(&rows, 0)?, &mut self.cache)?;
         let logits = model.trunk.logits(&hidden)?;
         let counts = self.sampler.count_rows(&self.counts, &drafts)?;
-        let p = self.sampler.distribution(&logits, counts.as_ref())?; // [depth + 1, vocab]
-        let bonus = draws(depth).plain(&last_row(&p)?)?;
-        // Everything in one array of f32, which is exact for token ids: one read-back.
-        let mut packed = vec![bonus];
-        if depth > 0 {
-            let p = slice_axis(&p, 0, 0, depth as i32)?;
-            let q = ops::concatenate(&proposals, 0)?;
-            let x = ops::concatenate(&drafts, 0)?;
-            let otherwise = draws(0).otherwise(&p, &q)?;
-            packed.extend([probability_of(&p, &x)?, probability_of(&q, &x)?, otherwise, x]);
-        }
-        let packed = packed.iter().map(|a| a.as_dtype(Dtype::Float32)).collect::<crate::Result<Vec<_>>>()?;
-        let read = ops::concatenate(&packed, 0)?.to_vec_cast::<f32>();
+        let (p, bonus) = self.sampler.sample(&logits, counts.as_ref(), &draws(0), Role::Bonus)?;
+        // One read-back.
+        let read = draws(0).outcomes(&p, &proposals, &drafts, &bonus)?.to_vec_cast::<f32>();
         let read = read.map_err(|error| Exception::custom(error.to_string()))?;
         let column = |index: usize| &read[1 + index * depth..][..depth];
         let (p, q, otherwise) = (column(0), column(1), column(2));
@@ -415,9 +405,4 @@ impl Session {
 fn token_array(tokens: &[u32]) -> Array {
     let tokens: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
     Array::from_slice(&tokens, &[tokens.len() as i32])
-}
-
-fn last_row(a: &Array) -> crate::Result<Array> {
-    let rows = a.dim(0);
-    if rows == 1 { Ok(a.clone()) } else { slice_axis(a, 0, rows - 1, rows) }
 }

@@ -18,6 +18,7 @@ use super::statistics::bernstein;
 use super::{Bench, Gate, LEVEL, VerifyError, Watch, figures};
 use crate::Array;
 use crate::model::MtpModel;
+use crate::sampling::Role;
 use crate::sampling::device::Draws;
 use crate::sampling::{DeviceSampler, Noise};
 use crate::speculative::{DepthPolicy, Round, Rule, Session, SessionOptions};
@@ -194,7 +195,7 @@ impl Text {
                     let q = filtered(sampler, &ops::concatenate(&q, 0)?)?;
                     let draws = Draws { rule: Rule::Rejection, noise: &noise, first: anchor as u64 + 1 };
                     let promised = host::values(&ops::minimum(&p, &q)?.sum_axis(-1, false)?)?;
-                    (promised, host::values(&draws.draft(&q)?)?)
+                    (promised, host::values(&draws.draw(&q, Role::Draft)?)?)
                 }
             };
             for (index, depth) in depths.iter_mut().enumerate().take(round.acceptance.drafted) {

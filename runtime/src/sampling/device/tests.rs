@@ -147,8 +147,8 @@ fn rejection_draws_are_the_references() {
         let draws = Draws { rule: Rule::Rejection, noise: &noise, first };
         let (p_rows, q_rows) = (matrix(&p), matrix(&q));
         let tokens = |a: Array| -> Vec<u32> { host::values(&a).unwrap().iter().map(|&token| token as u32).collect() };
-        let drafts = tokens(draws.draft(&q_rows).unwrap());
-        let plain = tokens(draws.plain(&p_rows).unwrap());
+        let drafts = tokens(draws.draw(&q_rows, Role::Draft).unwrap());
+        let plain = tokens(draws.draw(&p_rows, Role::Bonus).unwrap());
         let otherwise = tokens(draws.otherwise(&p_rows, &q_rows).unwrap());
         let read = |of: &Array| host::values(&probability_of(of, &host::token_array(&drafts)).unwrap()).unwrap();
         let (p_drafts, q_drafts) = (read(&p_rows), read(&q_rows));
@@ -196,7 +196,7 @@ fn q_returned_is_the_q_that_was_drawn_from() {
             let law: Vec<f64> = reported.iter().map(|q| q / mass).collect();
             let noise = Noise::new(case as u64);
             let many = ops::broadcast_to(&q, &[ROWS as i32, vocab as i32]).unwrap();
-            let drawn = Draws { rule, noise: &noise, first: 0 }.draft(&many).unwrap();
+            let drawn = Draws { rule, noise: &noise, first: 0 }.draw(&many, Role::Draft).unwrap();
             let mut observed = vec![0; vocab];
             host::values(&drawn).unwrap().iter().for_each(|&token| observed[token as usize] += 1);
             assert_fits(&format!("{rule}, case {case}, {params:?}"), &observed, &law);
@@ -212,16 +212,16 @@ fn coupled_draws_share_their_noise() {
     let q = matrix(&distributions(&mut rng, 200, 37));
     let draws = Draws { rule: Rule::Coupled, noise: &noise, first: 40 };
     let tokens = |a: Array| host::values(&a).unwrap();
-    let plain = tokens(draws.plain(&p).unwrap());
+    let plain = tokens(draws.draw(&p, Role::Bonus).unwrap());
     // One key a position: a draft from p is p's own choice, and what a rejection emits has nothing to do with q.
-    assert_eq!(tokens(draws.draft(&p).unwrap()), plain);
+    assert_eq!(tokens(draws.draw(&p, Role::Draft).unwrap()), plain);
     assert_eq!(tokens(draws.otherwise(&p, &q).unwrap()), plain);
     // The position is absolute: a row by itself draws what it draws among others.
     for row in [0, 1, 199] {
         let one = slice_axis(&p, 0, row, row + 1).unwrap();
         let alone = Draws { rule: Rule::Coupled, noise: &noise, first: 40 + row as u64 };
-        assert_eq!(tokens(alone.plain(&one).unwrap())[0], plain[row as usize], "row {row}");
+        assert_eq!(tokens(alone.draw(&one, Role::Bonus).unwrap())[0], plain[row as usize], "row {row}");
     }
     let moved = Draws { rule: Rule::Coupled, noise: &noise, first: 41 };
-    assert_ne!(tokens(moved.plain(&p).unwrap()), plain);
+    assert_ne!(tokens(moved.draw(&p, Role::Bonus).unwrap()), plain);
 }

@@ -1,0 +1,129 @@
+//! The filters and draws of sampling over the best few tokens, without sorting the vocabulary.
+//!
+//! MLX partitions all keys and then draws over dense rows, some sixty launches a round. The twins are the dense operations of
+//! [`crate::sampling::device`].
+
+use mlx_rs::{Dtype, ops};
+
+use super::Gate;
+use crate::mlx::kernel::{CudaKernel, Launch, Scalar};
+use crate::sampling::{SamplingParams, device};
+use crate::{Array, Result};
+
+/// The most tokens that a filter may keep.
+pub const KEEP: i32 = 32;
+/// Warps of a block.
+const WARPS: i32 = 8;
+/// Blocks of a row at most.
+const PARTS: i32 = 128;
+/// Tokens of a block at least.
+const STRETCH: i32 = 512;
+
+static GATE: Gate = Gate::new("ranking");
+
+const SOURCE: &str = include_str!("ranking.cuh");
+static CANDIDATES: CudaKernel = CudaKernel::new("candidates", SOURCE);
+static RANKED: CudaKernel = CudaKernel::new("ranked", SOURCE);
+static OUTCOMES: CudaKernel = CudaKernel::new("outcomes", SOURCE);
+
+/// Rows of a few tokens, the likeliest first.
+#[derive(Debug, Clone)]
+pub struct Ranked {
+    /// Token ids `[rows, KEEP]` int32; -1 where the vocabulary is smaller.
+    pub ids: Array,
+    /// Their probabilities `[rows, KEEP]` f32, 0 for tokens that were filtered out.
+    pub p: Array,
+}
+
+/// Whether the kernels serve these parameters.
+pub fn serves(params: &SamplingParams) -> bool {
+    (params.is_greedy() || (1..=KEEP as u32).contains(&params.top_k)) && GATE.open(device::check_ranking)
+}
+
+/// Logits `[rows, vocab]` f32, penalized already -> the filtered distribution of each row, and a token drawn from the last, `[1]`
+/// int32, by `uniforms` `[1, 2]`.
+///
+/// # Errors
+/// When MLX fails.
+pub fn rank(logits: &Array, params: &SamplingParams, uniforms: &Array) -> Result<(Ranked, Array)> {
+    let (rows, vocab) = (logits.dim(0), logits.dim(1));
+    let parts = ((vocab + STRETCH - 1) / STRETCH).min(PARTS);
+    let (rate, top_k) = if params.is_greedy() { (1.0, 1) } else { (1.0 / params.temperature, params.top_k as i32) };
+    let candidates = Launch {
+        outputs: &[(&[rows, parts, KEEP], Dtype::Uint64), (&[rows, parts, 2], Dtype::Float32)],
+        blocks: [parts, rows, 1],
+        threads: 32 * WARPS,
+        constants: &[],
+        scalars: &[Scalar::Int(vocab), Scalar::Float(rate)],
+    };
+    let found = CANDIDATES.launch(&[logits], &candidates)?;
+    let ranked = Launch {
+        outputs: &[(&[rows, KEEP], Dtype::Int32), (&[rows, KEEP], Dtype::Float32), (&[1], Dtype::Int32)],
+        blocks: [rows, 1, 1],
+        threads: 32 * WARPS,
+        constants: &[],
+        scalars: &[
+            Scalar::Int(vocab),
+            Scalar::Int(parts),
+            Scalar::Int(top_k),
+            Scalar::Float(rate),
+            // 1 means off, also where an f32 sum reaches 1 before the last token.
+            Scalar::Float(if params.top_p < 1.0 { params.top_p } else { f32::INFINITY }),
+            Scalar::Float(params.min_p),
+        ],
+    };
+    let made = RANKED.launch(&[&found[0], &found[1], uniforms], &ranked)?;
+    let [ids, p, token] = <[Array; 3]>::try_from(made).map_err(|_| "three arrays of a ranking")?;
+    Ok((Ranked { ids, p }, token))
+}
+
+/// What decides a round, in one array of f32: the bonus token, then for every draft p of it, q of it, the token instead of it, and
+/// itself. `p` has a row more than there are `drafts` `[depth]`; `uniforms` `[depth, 2]`; all over `vocab` tokens.
+///
+/// # Errors
+/// When MLX fails.
+pub fn outcomes(
+    (p, q): (&Ranked, &Ranked),
+    drafts: &Array,
+    bonus: &Array,
+    uniforms: &Array,
+    vocab: i32,
+) -> Result<Array> {
+    let depth = drafts.dim(0);
+    let launch = Launch {
+        outputs: &[(&[1 + 4 * depth], Dtype::Float32)],
+        blocks: [1, 1, 1],
+        threads: 32 * depth,
+        constants: &[],
+        scalars: &[Scalar::Int(vocab), Scalar::Int(depth)],
+    };
+    Ok(OUTCOMES.launch(&[&p.ids, &p.p, &q.ids, &q.p, drafts, bonus, uniforms], &launch)?.remove(0))
+}
+
+impl Ranked {
+    /// Rows one below the other.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn stack(rows: &[&Ranked]) -> Result<Self> {
+        if let [only] = rows {
+            return Ok((*only).clone());
+        }
+        let join =
+            |part: fn(&Ranked) -> &Array| ops::concatenate(&rows.iter().map(|row| part(row)).collect::<Vec<_>>(), 0);
+        Ok(Self { ids: join(|row| &row.ids)?, p: join(|row| &row.p)? })
+    }
+
+    /// Probabilities of all tokens, `[rows, vocab]` f32.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn dense(&self, vocab: i32) -> Result<Array> {
+        // A token past the end takes what no id claims.
+        let rows = self.ids.dim(0);
+        let ids = ops::select(self.ids.lt(Array::from_int(0))?, Array::from_int(vocab), &self.ids)?;
+        let zeros = ops::zeros::<f32>(&[rows, vocab + 1])?;
+        let dense = zeros.put_along_axis(ids, &self.p, -1)?;
+        crate::mlx::slice_axis(&dense, 1, 0, vocab)
+    }
+}
