@@ -75,7 +75,11 @@ impl Verdict {
         match self {
             Self::Verified => None,
             Self::Unverified { .. } => {
-                Some("`mtplx verify` measures the evidence on this machine; --allow-unverified runs it without")
+                // `run` alone has the second flag.
+                Some(
+                    "`mtplx verify` measures the evidence on this machine; --allow-unverified runs it without; \
+                     `mtplx run --no-mtp` decodes plainly, which needs none",
+                )
             }
             Self::Incomplete { .. } => Some("--no-mtp runs the trunk alone"),
             Self::NoMtp => Some("--no-mtp runs it without drafting"),
