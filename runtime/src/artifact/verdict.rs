@@ -17,6 +17,7 @@ use super::norms::norm_encoding;
 use crate::architecture::{Descriptor, Head, Tier};
 use crate::quant::{HeadQuantization, Quantization};
 use crate::registry::{Registry, ResolveError};
+use crate::verify::evidence;
 
 /// What runs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -241,8 +242,10 @@ fn doubts(
         return Some(why);
     };
     // What was said of a field is not said again of its absence.
-    let said = |field: &str| errors().any(|finding| finding.field == field);
-    why.extend(contract.baseline_fault().filter(|_| !said("exactness_baseline")));
+    let said = |field: &str| errors().any(|finding| finding.field.split('.').next() == Some(field));
+    if contract.exactness_baseline.is_some() || !said("exactness_baseline") {
+        why.extend(evidence::faults(contract));
+    }
     if descriptor.tier == Tier::Recognized {
         why.extend(measured_elsewhere(contract, descriptor, witness.machine));
     }
