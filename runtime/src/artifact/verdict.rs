@@ -17,7 +17,6 @@ use super::norms::norm_encoding;
 use crate::architecture::{Descriptor, Head, Tier};
 use crate::quant::{HeadQuantization, Quantization};
 use crate::registry::{Registry, ResolveError};
-use crate::verify::evidence;
 
 /// What runs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -244,7 +243,7 @@ fn doubts(
     // What was said of a field is not said again of its absence.
     let said = |field: &str| errors().any(|finding| finding.field.split('.').next() == Some(field));
     if contract.exactness_baseline.is_some() || !said("exactness_baseline") {
-        why.extend(evidence::faults(contract));
+        why.extend(crate::verify::evidence::faults(contract));
     }
     if descriptor.tier == Tier::Recognized {
         why.extend(measured_elsewhere(contract, descriptor, witness.machine));
