@@ -185,7 +185,7 @@ pub struct DraftingArgs {
     #[arg(long, value_name = "N|auto", allow_negative_numbers = true, conflicts_with = "no_mtp")]
     pub mtp_depth: Option<Depth>,
 
-    /// Leave the MTP head out: plain decoding.
+    /// Leave the MTP head out: plain decoding, which needs no evidence.
     #[arg(long)]
     pub no_mtp: bool,
 

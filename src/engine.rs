@@ -89,13 +89,15 @@ pub fn checkpoint(model: &Model) -> anyhow::Result<Checkpoint> {
 impl Opened {
     /// Whether the model may run at all: drafting or (`trunk_only`) not, with evidence or (`allow_unverified`) without.
     ///
+    /// Evidence is about drafting, so plain decoding needs none: an unverified model may do what one without a head may.
+    ///
     /// # Errors
     /// The verdict forbids it; says why, and what would help.
     pub fn admit(&self, trunk_only: bool, allow_unverified: bool) -> Result<(), Failure> {
         let verdict = &self.assessment.verdict;
         let runs = match verdict {
             Verdict::Verified => true,
-            Verdict::Unverified { .. } => allow_unverified,
+            Verdict::Unverified { .. } => trunk_only || allow_unverified,
             Verdict::Incomplete { .. } | Verdict::NoMtp => trunk_only,
             Verdict::Incompatible { .. } => false,
         };

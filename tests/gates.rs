@@ -72,8 +72,8 @@ impl Artifact {
     /// With a valid contract of passed evidence for these files, and then changed.
     fn contract(self, id: &str, change: impl FnOnce(&mut Value)) -> Self {
         let mut contract = json!({"mtplx_version": "0.1.0", "contract_version": 1, "arch_id": id, "mtp_depth_max": 2,
-            "recommended_profile": "stable", "exactness_baseline": {"gate": "mtplx verify", "status": "passed"},
-            "verified_on": {"machine": MACHINE}, "sha256": self.hashes()});
+            "recommended_profile": "stable", "exactness_baseline": baseline(), "verified_on": verified_on(),
+            "sha256": self.hashes()});
         change(&mut contract);
         self.file(CONTRACT, contract.to_string());
         self
@@ -129,6 +129,25 @@ impl Artifact {
     }
 }
 
+/// A field of the built-in model's contract, which `mtplx verify` wrote.
+fn of_builtin(field: &str) -> Value {
+    let contract: Value = serde_json::from_str(include_str!("../models/builtin/mtplx_runtime.json")).unwrap();
+    contract[field].clone()
+}
+
+/// Its figures, as if measured of an artifact whose contract states no conventions.
+fn baseline() -> Value {
+    let mut baseline = of_builtin("exactness_baseline");
+    baseline["measured_with"] = json!({});
+    baseline
+}
+
+fn verified_on() -> Value {
+    let mut on = of_builtin("verified_on");
+    on["machine"] = json!(MACHINE);
+    on
+}
+
 fn qwen(name: impl Into<String>) -> Artifact {
     Artifact::of(QWEN, name)
 }
@@ -148,7 +167,19 @@ fn with(name: &str, fields: Value) -> Artifact {
 }
 
 fn evidence() -> Vec<Artifact> {
-    let status = |name: &str, status: Value| with(name, json!({"exactness_baseline": {"status": status}}));
+    let status =
+        |name: &str, status: Value| changed(name, |contract| contract["exactness_baseline"]["status"] = status);
+    let figure = |name: &str, pointer: &str, value: Value| {
+        changed(name, |contract| *contract["exactness_baseline"].pointer_mut(pointer).unwrap() = value)
+    };
+    // As `verify` would have stamped it, and then changed.
+    let conventions = |name: &str, now: Value| {
+        changed(name, |contract| {
+            let measured = json!({"concat_order": "embedding_hidden", "mtp_quant_bits": 4});
+            contract["exactness_baseline"]["measured_with"] = json!({"mtp_contract": measured});
+            contract["mtp_contract"] = now;
+        })
+    };
     let uncovered = |file: &str| {
         changed(&format!("hash of {file} missing"), |contract| {
             contract["sha256"].as_object_mut().unwrap().remove(file);
@@ -173,7 +204,33 @@ fn evidence() -> Vec<Artifact> {
         status("baseline failed", json!("failed")),
         status("baseline empty", json!("")),
         status("baseline status of another type", json!(true)),
+        status("baseline status of another word", json!("ok")),
         with("baseline status missing", json!({"exactness_baseline": {"max_abs_diff": 0.0}})),
+        with("baseline status alone", json!({"exactness_baseline": {"status": "passed"}})),
+        with("nowhere measured", json!({"verified_on": {}})),
+        figure("a gate not passed", "/gates/state/passed", json!(false)),
+        figure("a figure beyond its tolerance", "/gates/marginal/total_variation", json!(0.1)),
+        figure("a figure that is no number", "/max_abs_diff", json!("NaN")),
+        figure("a figure that is not its gate's", "/max_abs_diff", json!(5.0)),
+        figure("a tolerance that tolerates all", "/gates/state/tolerance", json!(1.0)),
+        figure("measured less deep than it claims", "/depth", json!(8)),
+        with("depth beyond the evidence", json!({"mtp_depth_max": 8})),
+        conventions("conventions as measured", json!({"concat_order": "embedding_hidden", "mtp_quant_bits": 4})),
+        conventions("order changed", json!({"concat_order": "hidden_embedding", "mtp_quant_bits": 4})),
+        conventions("bits changed", json!({"concat_order": "embedding_hidden", "mtp_quant_bits": 8})),
+        with("conventions that were not there", json!({"mtp_contract": {"hidden_variant": "pre_norm"}})),
+        changed("evidence of an older engine", |contract| {
+            drop(contract["exactness_baseline"].as_object_mut().unwrap().remove("measured_with"));
+        }),
+        with(
+            "contract of Python MTPLX",
+            json!({"mtplx_version": "0.1.0-preview", "mtp_depth_max": 3, "contract_version": null, "sha256": null,
+                "exactness_baseline": {"gate": "Phase 0H paged-verifier smoke", "context": 2048,
+                    "attention_impl": "mlx_vector_paged", "max_abs_diff": 0.0},
+                "verified_on": {"timestamp": "2026-05-02T02:23:23+0100", "model": "Qwen3.6-27B",
+                    "hardware": "Apple M5 Max, 128 GB unified memory",
+                    "sampler": {"temperature": 0.6, "top_p": 0.95, "top_k": 20}}}),
+        ),
         changed("no hashes", |contract| drop(contract.as_object_mut().unwrap().remove("sha256"))),
         uncovered("config.json"),
         uncovered("mtp.safetensors"),
@@ -221,9 +278,17 @@ fn findings() -> Vec<Artifact> {
         with("newer engine", json!({"min_engine_version": "99.0"})),
         with("engine version that is none", json!({"min_engine_version": "soon"})),
         with("newer contract", json!({"contract_version": 2})),
+        with("contract version that is none", json!({"contract_version": "x"})),
         with("hash that is none", json!({"sha256": {"config.json": "abc"}})),
+        changed("hashes in capitals", |contract| {
+            for hash in contract["sha256"].as_object_mut().unwrap().values_mut() {
+                *hash = json!(hash.as_str().unwrap().to_uppercase());
+            }
+        }),
         with("hash of a file outside", json!({"sha256": {"../config.json": "0".repeat(64)}})),
+        unreadable("field stated twice", r#"{"arch_id": "qwen3-next-mtp", "arch_id": "mimo-mtp"}"#),
         with("leaked path", source("/home/me/models/x")),
+        with("leaked path as a key", json!({"notes": {"/home/me/models/x": 1}})),
         with("leaked path of Windows", source("C:\\Users\\me\\x")),
         with("leaked path of a network", source("\\\\server\\models\\x")),
         with("leaked home", source("~/models/x")),
@@ -276,7 +341,8 @@ fn tiers() -> Vec<Artifact> {
     let of = |what: &str| Artifact::of(fixture, format!("{id}: {what}"));
     let elsewhere = |contract: &mut Value| contract["verified_on"]["machine"] = json!("f".repeat(32));
     all.push(of("verified on another machine").contract(id, elsewhere));
-    all.push(of("verified on a machine without a name").contract(id, |contract| contract["verified_on"] = json!({})));
+    let unnamed = |contract: &mut Value| drop(contract["verified_on"].as_object_mut().unwrap().remove("machine"));
+    all.push(of("verified on a machine without a name").contract(id, unnamed));
     all
 }
 

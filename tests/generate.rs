@@ -195,6 +195,14 @@ fn without_the_head() {
     assert_eq!(document["model"]["has_draft_head"], false);
     assert_eq!(document["stats"]["drafted_by_depth"], json!([]));
 
+    // Plain decoding needs no evidence, and what the model is worth is still said.
+    let plain = json(&["run", "x", "--model", &model, "--json", "-n4", "--no-mtp"]);
+    assert_eq!(plain["model"]["verdict"]["name"], "unverified");
+    assert_eq!(plain["model"]["has_draft_head"], false);
+    assert!(plain["warnings"].to_string().contains("unverified: no mtplx_runtime.json"), "{}", plain["warnings"]);
+    let (error, hint) = fails(&["run", "x", "--model", &model, "--mtp-depth", "0"], 3);
+    assert!(error.contains("unverified") && hint.contains("--no-mtp"), "{error} {hint}");
+
     // A head that is announced and is not there.
     let dir = copy(TRAINED);
     fs::remove_file(dir.path().join("mtp.safetensors")).unwrap();

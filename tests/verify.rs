@@ -77,6 +77,7 @@ fn verified_and_no_longer() {
     assert_eq!((&baseline["status"], &baseline["effort"]), (&json!("passed"), &json!("quick")));
     assert_eq!((&baseline["depth"], &baseline["dtype"]), (&json!(2), &json!("float32")));
     assert!(baseline["max_abs_diff"].as_f64().unwrap() < 1e-3, "{baseline}");
+    assert_eq!(baseline["measured_with"], json!({}));
     assert_eq!(written["sha256"].as_object().unwrap().len(), 3);
     for field in
         ["timestamp", "hardware", "os", "device", "mlx_version", "engine_version", "model", "sampler", "machine"]
@@ -94,6 +95,16 @@ fn verified_and_no_longer() {
     let document: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!(document["model"]["verdict"], json!({"name": "verified"}));
     assert_eq!(document["warnings"], json!([]));
+
+    // What steers the head is another than what was measured; and back.
+    let mut steered = written.clone();
+    steered["mtp_contract"] = json!({"concat_order": "hidden_embedding"});
+    fs::write(dir.path().join(CONTRACT), steered.to_string()).unwrap();
+    let ran = run_it();
+    assert_eq!(ran.code, 3);
+    assert!(ran.stderr.contains("unverified: mtp_contract: {\"concat_order\""), "{}", ran.stderr);
+    fs::write(dir.path().join(CONTRACT), written.to_string()).unwrap();
+    assert_eq!(run_it().code, 0);
 
     // One weight is another one, in a file of the same size.
     spoil(&dir, "mtp.safetensors", &[0; 2]);
@@ -138,6 +149,32 @@ fn a_gate_that_is_not_passed_leaves_the_contract_alone() {
 }
 
 #[test]
+fn a_contract_that_changes_meanwhile_is_left_alone() {
+    let (dir, home) = (copy(TRAINED), tempfile::tempdir().unwrap());
+    let path = dir.path().to_str().unwrap();
+    let edit = |edition: usize| {
+        let text = json!({"mtp_depth_max": 1, "note": edition}).to_string();
+        fs::write(home.path().join(CONTRACT), text).unwrap();
+        fs::rename(home.path().join(CONTRACT), dir.path().join(CONTRACT)).unwrap();
+    };
+    edit(0);
+    let prompts = prompts(&home);
+    let ran = std::thread::scope(|scope| {
+        let verify = scope.spawn(|| run_at(home.path(), &["verify", path, "--quick", "--prompts", &prompts]));
+        let mut edition = 0;
+        while !verify.is_finished() {
+            edition += 1;
+            edit(edition);
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+        verify.join().unwrap()
+    });
+    assert_eq!(ran.code, 1, "{}", ran.stderr);
+    assert!(ran.stderr.contains("mtplx_runtime.json: changed while it was measured"), "{}", ran.stderr);
+    assert!(contract(&dir)["exactness_baseline"].is_null());
+}
+
+#[test]
 fn what_cannot_be_verified() {
     let dir = copy(TRAINED);
     let path = dir.path().to_str().unwrap();
@@ -148,6 +185,13 @@ fn what_cannot_be_verified() {
     write("[");
     let (error, _) = fails(&["verify", path], 5);
     assert!(error.contains("mtplx_runtime.json: not a JSON object"), "{error}");
+    write(r#"{"mtp_contract": {"concat_order": "a", "concat_order": "b"}}"#);
+    let (error, hint) = fails(&["verify", path], 5);
+    assert!(error.contains("mtplx_runtime.json: mtp_contract.concat_order: stated twice"), "{error}");
+    assert!(hint.contains("correct it"), "{hint}");
+    write(r#"{"contract_version": 2}"#);
+    let (error, hint) = fails(&["verify", path], 3);
+    assert!(error.contains("contract_version: 2: a newer mtplx") && hint.contains("install a newer"), "{error} {hint}");
     // Evidence would not mend these.
     write(r#"{"arch_id": "mimo-mtp", "forge_provenance": {"source": "/home/me/model"}, "contract_version": 2}"#);
     let (error, _) = fails(&["verify", path], 3);

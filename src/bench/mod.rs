@@ -54,7 +54,7 @@ pub fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Report> {
 pub fn of_opened(opened: &Opened, args: &MethodArgs, wanted: &Wanted<'_>, quiet: bool) -> anyhow::Result<Report> {
     let headless = matches!(opened.assessment.verdict, Verdict::Incomplete { .. } | Verdict::NoMtp);
     let trunk_only = headless && !wanted.needs_head();
-    opened.admit(trunk_only, args.allow_unverified)?;
+    opened.admit(!wanted.needs_head(), args.allow_unverified)?;
     let descriptor = opened.descriptor()?;
     let text = opened.text_side(false)?;
     let texts = Texts::of(args, &text.tokenizer)?;

@@ -3,6 +3,7 @@
 //! Every finding is collected with its field path; nothing stops at the first. A field that is absent or faulty is `None`, so
 //! that nobody acts on it. Unknown keys are kept. What the findings are worth is the verdict's business.
 
+mod distinct;
 mod reading;
 
 use std::collections::BTreeMap;
@@ -15,7 +16,6 @@ use serde_json::{Map, Value};
 
 use self::reading::version;
 use super::checkpoint::Checkpoint;
-use super::error::shown;
 use crate::quant::Scheme;
 
 /// The contract's file name.
@@ -224,13 +224,23 @@ impl Contract {
     /// An artifact's contract as it is spelled; `None` when it has none.
     ///
     /// # Errors
-    /// It cannot be read, or is no JSON object.
+    /// It cannot be read, is no JSON object, or states a key twice.
     pub fn fields(checkpoint: &Checkpoint) -> Result<Option<Map<String, Value>>, Finding> {
         let whole = |what: String| Finding { severity: Severity::Error, file: CONTRACT, field: String::new(), what };
         let Some(bytes) = checkpoint.read(CONTRACT, MAX_CONTRACT).map_err(|error| whole(error.to_string()))? else {
             return Ok(None);
         };
-        serde_json::from_slice(&bytes).map(Some).map_err(|error| whole(format!("not a JSON object: {error}")))
+        let (fields, twice) = distinct::object(&bytes).map_err(|error| whole(format!("not a JSON object: {error}")))?;
+        match twice.split_first() {
+            None => Ok(Some(fields)),
+            Some((first, more)) => {
+                let also = if more.is_empty() { String::new() } else { format!(", and so is {}", more.join(", ")) };
+                Err(Finding {
+                    field: first.clone(),
+                    ..whole(format!("stated twice{also}: which one holds is not said"))
+                })
+            }
+        }
     }
 
     /// Writes a contract into the folder `dir`, whole or not at all: whoever reads it meanwhile sees the old one or the
@@ -248,18 +258,6 @@ impl Contract {
         written.inspect_err(|_| {
             let _ = fs::remove_file(&temporary);
         })
-    }
-
-    /// Why the baseline is no evidence; `None` when it passed.
-    pub fn baseline_fault(&self) -> Option<String> {
-        let Some(baseline) = &self.exactness_baseline else {
-            return Some("exactness_baseline: missing".to_owned());
-        };
-        match baseline.get("status").and_then(Value::as_str) {
-            Some("passed" | "pass" | "ok" | "verified" | "exact") => None,
-            Some(status) => Some(format!("exactness_baseline.status: \"{}\" is not evidence", shown(status))),
-            _ => Some("exactness_baseline.status: missing, so it is not evidence".to_owned()),
-        }
     }
 
     /// The engine version that it asks for, when `own` is older.

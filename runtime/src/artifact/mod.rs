@@ -31,6 +31,7 @@ pub use contract::{
     SpeedEvidence,
 };
 pub use error::{ArtifactError, ErrorKind, LoadError};
+pub(crate) use error::{shown, shown_value};
 pub use families::known_family;
 pub(crate) use floats::to_f32;
 pub use hashes::KnownHashes;

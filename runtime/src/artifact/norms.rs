@@ -76,8 +76,9 @@ pub fn norm_encoding<E: From<ArtifactError>>(
             "delta" | "delta_plus_one" | "mlx_delta" => NormEncoding::Delta,
             "absolute" => NormEncoding::Absolute,
             _ => {
-                let what = "expected absolute, delta, delta_plus_one or mlx_delta";
-                return Err(stated.unsupported("norm_encoding", what).into());
+                let what = "expected absolute, delta, delta_plus_one or mlx_delta".to_owned();
+                let hint = "state one of these in config.json, or remove the field: the norms' means then decide";
+                return Err(stated.unsupported_with("norm_encoding", what, hint).into());
             }
         };
         return Ok((encoding, NormRule::Stated(words.to_owned())));

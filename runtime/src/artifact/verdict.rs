@@ -75,7 +75,11 @@ impl Verdict {
         match self {
             Self::Verified => None,
             Self::Unverified { .. } => {
-                Some("`mtplx verify` measures the evidence on this machine; --allow-unverified runs it without")
+                // `run` alone has the second flag.
+                Some(
+                    "`mtplx verify` measures the evidence on this machine; --allow-unverified runs it without; \
+                     `mtplx run --no-mtp` decodes plainly, which needs none",
+                )
             }
             Self::Incomplete { .. } => Some("--no-mtp runs the trunk alone"),
             Self::NoMtp => Some("--no-mtp runs it without drafting"),
@@ -237,8 +241,10 @@ fn doubts(
         return Some(why);
     };
     // What was said of a field is not said again of its absence.
-    let said = |field: &str| errors().any(|finding| finding.field == field);
-    why.extend(contract.baseline_fault().filter(|_| !said("exactness_baseline")));
+    let said = |field: &str| errors().any(|finding| finding.field.split('.').next() == Some(field));
+    if contract.exactness_baseline.is_some() || !said("exactness_baseline") {
+        why.extend(crate::verify::evidence::faults(contract));
+    }
     if descriptor.tier == Tier::Recognized {
         why.extend(measured_elsewhere(contract, descriptor, witness.machine));
     }

@@ -7,6 +7,7 @@
 pub mod checks;
 pub mod conformance;
 pub mod doubles;
+pub mod evidence;
 pub mod exactness;
 pub mod fixture;
 pub mod fuzz;

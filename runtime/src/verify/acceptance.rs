@@ -26,12 +26,12 @@ use crate::speculative::{DepthPolicy, Round, Rule, Session, SessionOptions};
 pub(super) const NAME: &str = "teacher-forced";
 
 /// How far rounding of a 16-bit type may move what a draft promises, on average.
-const SLACK_16_BIT: f64 = 0.01;
+pub(super) const SLACK_16_BIT: f64 = 0.01;
 
 /// The share of drafts that may fall to the other side of an edge of q's cumulative sum, in f32 and in a 16-bit type, and
 /// how many in any case.
-const DIFFERING: [f64; 2] = [2e-3, 5e-2];
-const FEW: u64 = 2;
+pub(super) const DIFFERING: [f64; 2] = [2e-3, 5e-2];
+pub(super) const FEW: u64 = 2;
 
 /// What happened to the drafts of one depth.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]

@@ -16,7 +16,7 @@ use crate::speculative::accept;
 pub(super) const NAME: &str = "marginal";
 
 /// Largest total variation of a law that is right: exponentials and sums in f32 over a large vocabulary.
-const TOLERANCE: f64 = 5e-4;
+pub(super) const TOLERANCE: f64 = 5e-4;
 /// How far f32 may move the mass at which top-p cuts.
 const EDGE: f32 = 1e-5;
 /// Rows filtered at once.

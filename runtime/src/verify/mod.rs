@@ -12,6 +12,7 @@
 //! no file is touched: what a report is worth to an artifact is [`stamp`]'s business.
 
 mod acceptance;
+pub mod evidence;
 mod greedy;
 pub mod host;
 mod joint;

@@ -8,7 +8,9 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::Report;
+use super::evidence::{MEASURED_WITH, conventions};
 use crate::architecture::Descriptor;
+use crate::artifact::Contract;
 
 /// Evidence, and where it comes from.
 #[derive(Debug, Clone)]
@@ -23,7 +25,7 @@ pub struct Evidence<'a> {
     pub verified_on: Map<String, Value>,
 }
 
-/// The contract `before` with this evidence.
+/// The contract `before` with this evidence. Its depths come down to the one that was measured.
 #[must_use]
 pub fn stamp(before: Map<String, Value>, evidence: &Evidence<'_>) -> Map<String, Value> {
     let Evidence { report, descriptor, sha256, verified_on } = evidence;
@@ -41,7 +43,16 @@ pub fn stamp(before: Map<String, Value>, evidence: &Evidence<'_>) -> Map<String,
             after.insert(field.to_owned(), value);
         }
     }
-    after.insert("exactness_baseline".to_owned(), Value::Object(baseline(report)));
+    // The evidence reaches as deep as was measured: a head may draft less than its architecture could.
+    for field in ["mtp_depth_max", "mtp_depth_default"] {
+        if after.get(field).and_then(Value::as_u64).is_some_and(|depth| depth > report.depth as u64) {
+            after.insert(field.to_owned(), json!(report.depth));
+        }
+    }
+    let (contract, _) = Contract::parse(after.clone());
+    let mut baseline = baseline(report);
+    baseline.insert(MEASURED_WITH.to_owned(), Value::Object(conventions(&contract)));
+    after.insert("exactness_baseline".to_owned(), Value::Object(baseline));
     after.insert("verified_on".to_owned(), Value::Object(verified_on.clone()));
     after.insert("sha256".to_owned(), json!(sha256));
     let mut speed = match after.get("speed_evidence") {

@@ -60,10 +60,9 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let mut fresh = KnownHashes::default();
     let sha256 = hashes(&opened.checkpoint, &mut fresh, args.json);
 
-    let ceiling = before.get("mtp_depth_max").and_then(Value::as_u64).map(|depth| depth as usize);
     let options = Options {
         prompts,
-        depth: ceiling.unwrap_or(DEPTH),
+        depth: depth(&before),
         sampling: SamplingParams::default(),
         stop_tokens: text.tokenizer.eos_ids().to_vec(),
         effort: if args.quick { Effort::QUICK } else { Effort::FULL },
@@ -75,6 +74,7 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     };
     let verified_on = verified_on(&opened, &engine, &options);
     if report.passed() && matches!(args.model, Model::Dir(_)) {
+        unchanged(&opened.checkpoint, &before)?;
         let evidence = Evidence {
             report: &report,
             descriptor: engine.descriptor,
@@ -118,6 +118,11 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Failed)
 }
 
+/// Drafts a round that are to be measured: all that the contract allows.
+fn depth(contract: &Map<String, Value>) -> usize {
+    contract.get("mtp_depth_max").and_then(Value::as_u64).map_or(DEPTH, |depth| depth as usize)
+}
+
 /// The contract as it is, if evidence may be added to it; empty where there is none.
 ///
 /// # Errors
@@ -125,12 +130,14 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
 fn contract(opened: &Opened) -> Result<Map<String, Value>, Failure> {
     let path = opened.checkpoint.path(CONTRACT);
     let before = Contract::fields(&opened.checkpoint).map_err(|finding| {
-        Failure::new(Exit::File, format!("{path}: {}", finding.what))
-            .hint("move it out of the way: a new one is written where there is none")
+        let field = if finding.field.is_empty() { String::new() } else { format!("{}: ", finding.field) };
+        Failure::new(Exit::File, format!("{path}: {field}{}", finding.what))
+            .hint("correct it, or move it out of the way: a new one is written where there is none")
     })?;
     let before = before.unwrap_or_default();
     let Some(descriptor) = opened.descriptor().ok() else { return Ok(before) };
-    let nothing = Report { effort: "", depth: 1, dtype: "", gates: Vec::new(), acceptance_by_depth: Vec::new() };
+    let depth = depth(&before);
+    let nothing = Report { effort: "", depth, dtype: "", gates: Vec::new(), acceptance_by_depth: Vec::new() };
     let evidence = Evidence { report: &nothing, descriptor, sha256: &BTreeMap::new(), verified_on: Map::new() };
     let (_, findings) = Contract::parse(stamp(before.clone(), &evidence));
     // What the architecture says of it besides.
@@ -143,7 +150,19 @@ fn contract(opened: &Opened) -> Result<Map<String, Value>, Failure> {
     }
     let faults: Vec<String> = faults.iter().map(|found| format!("{}: {}", found.field, found.what)).collect();
     let what = format!("{path}: {}", faults.join("; "));
-    Err(Failure::new(Exit::NotReady, what).hint("correct these fields; evidence cannot make up for them"))
+    let newer = before.get("contract_version").and_then(Value::as_u64).is_some_and(|version| version > 1);
+    let hint = if newer { "install a newer mtplx" } else { "correct these fields; evidence cannot make up for them" };
+    Err(Failure::new(Exit::NotReady, what).hint(hint))
+}
+
+/// That the contract still says what it said: what was measured was steered by it, and what was edited since would be lost.
+fn unchanged(checkpoint: &Checkpoint, before: &Map<String, Value>) -> Result<(), Failure> {
+    let now = Contract::fields(checkpoint).map(Option::unwrap_or_default);
+    if now.is_ok_and(|now| now == *before) {
+        return Ok(());
+    }
+    Err(Failure::new(Exit::Failed, format!("{}: changed while it was measured", checkpoint.path(CONTRACT)))
+        .hint("verify again once nothing writes to the folder"))
 }
 
 /// Of every byte that was loaded; what was known before is not asked.

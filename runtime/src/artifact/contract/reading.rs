@@ -15,6 +15,8 @@ use crate::quant::{Mode, Scheme};
 
 /// Largest depth that a contract may speak of.
 const MAX_DEPTH: usize = 64;
+/// Faulty hashes that are named.
+const NAMED: usize = 8;
 /// The contract's own version, as written here.
 const CONTRACT_VERSION: usize = 1;
 
@@ -85,10 +87,8 @@ impl Contract {
             }),
             forge_provenance: top.fields.shift_remove("forge_provenance"),
             vision: top.fields.shift_remove("vision"),
-            contract_version: top.optional("contract_version", "expected 1: a newer engine wrote this", |v| {
-                whole(v, 1, CONTRACT_VERSION)
-            }),
-            sha256: top.optional("sha256", "expected file names inside the folder with 64 hexadecimal digits", hashes),
+            contract_version: top.contract_version(),
+            sha256: top.hashes(),
             extra: Map::new(),
         };
         let extra = top.fields;
@@ -139,6 +139,43 @@ impl Fields<'_> {
         Some(Fields { prefix: format!("{}{field}.", self.prefix), fields, findings: self.findings })
     }
 
+    fn contract_version(&mut self) -> Option<usize> {
+        let stated = self.fields.get("contract_version").and_then(Value::as_u64);
+        let expected = match stated {
+            Some(version) if version > CONTRACT_VERSION as u64 => {
+                "a newer mtplx wrote this and reads it: this one reads 1"
+            }
+            _ => "expected 1",
+        };
+        self.optional("contract_version", expected, |value| whole(value, 1, CONTRACT_VERSION))
+    }
+
+    /// Hashes by file. Hexadecimal digits may be of either case.
+    fn hashes(&mut self) -> Option<BTreeMap<String, String>> {
+        let stated =
+            self.optional("sha256", "expected an object of hashes by file", |value| value.as_object().cloned())?;
+        let (mut hashes, mut faulty) = (BTreeMap::new(), 0);
+        for (file, hash) in stated {
+            let digits = hash.as_str().map(str::to_ascii_lowercase).filter(|digits| is_hash(digits));
+            let what = match (check_name(&file), digits) {
+                (Ok(()), Some(digits)) => {
+                    hashes.insert(file, digits);
+                    continue;
+                }
+                (Err(what), _) => what.to_owned(),
+                (Ok(()), None) => format!("{}: expected 64 hexadecimal digits", shown_value(Some(&hash))),
+            };
+            faulty += 1;
+            if faulty <= NAMED {
+                self.fault(&format!("sha256.{}", shown(&file)), what);
+            }
+        }
+        if faulty > NAMED {
+            self.fault("sha256", format!("{} faulty entries more", faulty - NAMED));
+        }
+        (faulty == 0).then_some(hashes)
+    }
+
     fn fault(&mut self, field: &str, what: String) {
         let field = format!("{}{field}", self.prefix);
         self.findings.push(Finding { severity: Severity::Error, file: CONTRACT, field, what });
@@ -164,14 +201,6 @@ fn scheme(value: &Value) -> Option<Scheme> {
     Scheme::new(mode, size("bits", default.bits())?, size("group_size", default.group_size())?).ok()
 }
 
-fn hashes(value: &Value) -> Option<BTreeMap<String, String>> {
-    let entry = |(file, hash): (&String, &Value)| {
-        check_name(file).ok()?;
-        Some((file.clone(), hash.as_str().filter(|text| is_hash(text))?.to_owned()))
-    };
-    value.as_object()?.iter().map(entry).collect()
-}
-
 /// `1.2.3`, `v1.2` or `1.2.3-preview` as numbers; what follows a dash or plus does not count.
 pub(super) fn version(text: &str) -> Option<[u64; 3]> {
     let core = text.strip_prefix('v').unwrap_or(text).split(['-', '+']).next()?;
@@ -182,18 +211,26 @@ pub(super) fn version(text: &str) -> Option<[u64; 3]> {
     Some(numbers)
 }
 
-/// Finds absolute paths anywhere in the values: they name somebody's machine, and mean nothing on another.
+/// Finds absolute paths anywhere in keys and values: they name somebody's machine, and mean nothing on another.
 fn leaked_paths(prefix: &str, fields: &Map<String, Value>, findings: &mut Vec<Finding>) {
     for (name, value) in fields {
-        leaked_path(&format!("{prefix}{}", shown(name)), value, findings);
+        let field = format!("{prefix}{}", shown(name));
+        if has_absolute_path(name) {
+            findings.push(leak(&field, "the key is".to_owned()));
+        }
+        leaked_path(&field, value, findings);
     }
+}
+
+fn leak(field: &str, what: String) -> Finding {
+    let what = format!("{what} an absolute path: expected a relative one");
+    Finding { severity: Severity::Error, file: CONTRACT, field: field.to_owned(), what }
 }
 
 fn leaked_path(field: &str, value: &Value, findings: &mut Vec<Finding>) {
     match value {
         Value::String(text) if has_absolute_path(text) => {
-            let what = format!("\"{}\": an absolute path: expected a relative one", shown(text));
-            findings.push(Finding { severity: Severity::Error, file: CONTRACT, field: field.to_owned(), what });
+            findings.push(leak(field, format!("\"{}\":", shown(text))));
         }
         Value::Array(items) => {
             for (i, item) in items.iter().enumerate() {

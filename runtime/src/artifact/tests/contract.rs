@@ -1,11 +1,12 @@
 //! The contract: all findings at once, each with its field.
 
 use proptest::prelude::*;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Folder;
 use crate::artifact::{ConcatOrder, Contract, GenerationMode, HiddenVariant};
 use crate::quant::{Mode, Scheme};
+use crate::verify::evidence;
 
 /// The production file of the Qwen3.6-27B artifact.
 fn production() -> Value {
@@ -33,7 +34,7 @@ fn the_production_file_is_valid_and_no_evidence() {
     let (contract, findings) = parse(production());
     assert_eq!(findings, [""; 0]);
     assert_eq!((contract.arch_id.as_deref(), contract.mtp_depth_max), (Some("qwen3-next-mtp"), Some(3)));
-    assert_eq!(contract.baseline_fault().unwrap(), "exactness_baseline.status: missing, so it is not evidence");
+    assert_eq!(evidence::faults(&contract)[0], "exactness_baseline.status: missing, so it is not evidence");
     assert_eq!(serde_json::to_value(&contract).unwrap(), production());
 }
 
@@ -82,7 +83,7 @@ fn all_findings_come_at_once() {
         findings,
         [
             "arch_id: missing: expected an architecture's id",
-            "contract_version: 2: expected 1: a newer engine wrote this",
+            "contract_version: 2: a newer mtplx wrote this and reads it: this one reads 1",
             "exactness_baseline: \"ok\": expected an object",
             "min_engine_version: \"new\": expected a version such as 1.2.3",
             "mtp_contract.hidden_variant: \"post\": expected pre_norm or post_norm",
@@ -95,10 +96,7 @@ fn all_findings_come_at_once() {
             "recommended_draft_sampler.top_p: 2: expected a number from 0 to 1",
             "recommended_generation_mode: \"fast\": expected mtp or ar",
             "recommended_profile: \"\": expected a profile's name",
-            &format!(
-                "sha256: {{\"../config.json\":\"{}\"}}: expected file names inside the folder with 64 hexadecimal digits",
-                "0".repeat(64)
-            ),
+            "sha256.../config.json: a file name that does not stay inside the folder",
             "speed_evidence.acceptance_by_depth: [0.5,1.5]: expected numbers from 0 to 1",
             "speed_evidence.speedup: \"2x\": expected a number from 0 to 1000000000",
             "verified_on: missing: expected an object",
@@ -129,13 +127,75 @@ fn absolute_paths_anywhere() {
 }
 
 #[test]
-fn evidence_is_what_passed() {
-    let fault = |status: Value| with(json!({"exactness_baseline": {"status": status}})).0.baseline_fault();
-    assert_eq!(fault(json!("passed")), None);
-    for status in ["pending", "candidate", "failed", "whatever", ""] {
-        assert_eq!(fault(json!(status)).unwrap(), format!("exactness_baseline.status: \"{status}\" is not evidence"));
+fn absolute_paths_as_keys() {
+    let (_, findings) = with(json!({"notes": {"/home/me/x": 1, "a": {"C:\\x": 2}, "mtp/x": 3}, "/srv/x": 4}));
+    let expected = ["notes./home/me/x", "notes.a.C:\\x", "/srv/x"]
+        .map(|field| format!("mtplx_runtime.json: {field}: the key is an absolute path: expected a relative one"));
+    assert_eq!(findings, expected);
+}
+
+#[test]
+fn contract_versions() {
+    let found = |version: Value| {
+        let (contract, findings) = with(json!({"contract_version": version}));
+        assert_eq!(contract.contract_version, None);
+        findings[0].strip_prefix("mtplx_runtime.json: contract_version: ").unwrap().to_owned()
+    };
+    assert_eq!(found(json!("x")), "\"x\": expected 1");
+    assert_eq!(found(json!(0)), "0: expected 1");
+    assert_eq!(found(json!(99)), "99: a newer mtplx wrote this and reads it: this one reads 1");
+}
+
+#[test]
+fn hashes_are_judged_one_by_one() {
+    let digits = "0123456789ABCDEFabcdef".repeat(3)[..64].to_owned();
+    let (contract, findings) = with(json!({"sha256": {"config.json": digits}}));
+    assert_eq!(findings, [""; 0]);
+    assert_eq!(contract.sha256.unwrap()["config.json"], digits.to_ascii_lowercase());
+
+    let (contract, findings) = with(json!({"sha256": {"config.json": digits, "a": "abc", "b": 1, "../c": digits}}));
+    assert_eq!(contract.sha256, None);
+    assert_eq!(
+        findings,
+        [
+            "mtplx_runtime.json: sha256.a: \"abc\": expected 64 hexadecimal digits",
+            "mtplx_runtime.json: sha256.b: 1: expected 64 hexadecimal digits",
+            "mtplx_runtime.json: sha256.../c: a file name that does not stay inside the folder",
+        ]
+    );
+    let (_, findings) = with(json!({"sha256": [digits]}));
+    assert!(findings[0].ends_with(": expected an object of hashes by file"), "{findings:?}");
+    let many: Map<String, Value> = (0..100).map(|i| (format!("f{i}"), json!(i))).collect();
+    let (_, findings) = with(json!({"sha256": many}));
+    assert_eq!((findings.len(), findings[8].as_str()), (9, "mtplx_runtime.json: sha256: 92 faulty entries more"));
+}
+
+/// Readers differ on which of two values holds, so nobody acts on either.
+#[test]
+fn keys_that_are_stated_twice() {
+    let read = |text: &str| {
+        let folder = Folder::new().file("mtplx_runtime.json", text).tensors("model.safetensors", &["x"], 1);
+        let (contract, findings) = Contract::read(&folder.open().unwrap());
+        (contract.is_some(), findings.iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let production = production().to_string();
+    let with = |more: &str| read(&format!("{},{more}}}", production.strip_suffix('}').unwrap()));
+    assert_eq!(with(r#""a": {"x": [{"b": 1}, {"b": 2}]}, "x": 1.5e3, "n": null, "t": [true, -1]"#), (true, vec![]));
+    let twice =
+        |field: &str| (false, vec![format!("mtplx_runtime.json: {field}: stated twice: which one holds is not said")]);
+    assert_eq!(with(r#""arch_id": "qwen3-next-mtp""#), twice("arch_id"));
+    assert_eq!(
+        with(r#""mtp_contract": {"concat_order": "a", "x": 1, "concat_order": "a"}"#),
+        twice("mtp_contract.concat_order")
+    );
+    assert_eq!(with(r#""a": [0, [{"b": {}, "\u0062": {}}]]"#), twice("a[1][0].b"));
+    let (_, findings) = with(r#""a": 1, "b": {"c": 1, "c": 2}, "a": 3, "a": 4"#);
+    let expected = "mtplx_runtime.json: b.c: stated twice, and so is a: which one holds is not said";
+    assert_eq!(findings, [expected]);
+    for text in ["", "{", "{}x", "3", "[1]", r#"{"a": 1,}"#, &"[".repeat(1000), &r#"{"a":"#.repeat(1000)] {
+        let (there, findings) = read(text);
+        assert!(!there && findings[0].starts_with("mtplx_runtime.json: not a JSON object: "), "{text}: {findings:?}");
     }
-    assert!(fault(json!(true)).unwrap().contains("missing"));
 }
 
 #[test]
@@ -206,7 +266,7 @@ proptest! {
     fn any_object_is_answered(value in any_json()) {
         let Value::Object(fields) = value else { return Ok(()) };
         let (contract, _) = Contract::parse(fields);
-        let _ = (contract.baseline_fault(), contract.newer_engine("1.0.0"));
+        let _ = (evidence::faults(&contract), contract.newer_engine("1.0.0"));
         let (again, findings) = parse(serde_json::to_value(&contract).unwrap());
         prop_assert_eq!(&again, &contract);
         prop_assert!(findings.iter().all(|finding| finding.contains("missing") || finding.contains("absolute path")), "{:?}", findings);

@@ -9,6 +9,7 @@ use super::Folder;
 use super::verdict::{RECOGNIZED, VERIFIED, registry};
 use crate::artifact::hashes::{KnownHashes, sha256};
 use crate::artifact::{Verdict, Witness, assess_with};
+use crate::testing::evidence::{exactness_baseline, verified_on};
 
 /// A complete artifact of two weight files.
 fn artifact(model_type: &str) -> Folder {
@@ -26,7 +27,7 @@ fn hashes(folder: &Folder) -> Value {
 /// With a contract that covers `folder` as it is, with changes.
 fn covered(folder: Folder, id: &str, changes: Value) -> Folder {
     let mut contract = json!({"mtplx_version": "0.1.0", "arch_id": id, "mtp_depth_max": 2, "recommended_profile": "stable",
-        "exactness_baseline": {"status": "passed"}, "verified_on": {"machine": "here"}, "sha256": hashes(&folder)});
+        "exactness_baseline": exactness_baseline(2), "verified_on": verified_on(Some("here")), "sha256": hashes(&folder)});
     for (field, value) in changes.as_object().unwrap() {
         contract[field] = value.clone();
     }
@@ -105,7 +106,7 @@ fn a_recognized_architecture_needs_evidence_of_this_machine() {
     let other = format!("unverified: verified_on.machine: \"here\" is another machine: {needs}");
     assert_eq!(verdict(&folder, Some("there")), other);
     assert_eq!(verdict(&folder, None), other);
-    let folder = covered(artifact(RECOGNIZED), "toy-mtp", json!({"verified_on": {}}));
+    let folder = covered(artifact(RECOGNIZED), "toy-mtp", json!({"verified_on": verified_on(None)}));
     for machine in [None, Some("here")] {
         assert_eq!(verdict(&folder, machine), format!("unverified: verified_on.machine: missing: {needs}"));
     }

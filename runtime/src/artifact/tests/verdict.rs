@@ -7,6 +7,7 @@ use crate::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitect
 use crate::artifact::{Assessment, Checkpoint, LoadError, Verdict, assess};
 use crate::model::MtpModel;
 use crate::registry::Registry;
+use crate::testing::evidence::{exactness_baseline, verified_on};
 
 /// The model types of [`registry`]'s architectures, by tier.
 pub const RECOGNIZED: &str = "toy";
@@ -69,7 +70,7 @@ fn with_head(names: &[&str]) -> Folder {
 
 fn contract(fields: Value) -> Folder {
     let mut contract = json!({"mtplx_version": "0.1.0", "arch_id": "toy-mtp", "mtp_depth_max": 2, "recommended_profile": "stable",
-        "exactness_baseline": {"status": "passed"}, "verified_on": {}});
+        "exactness_baseline": exactness_baseline(3), "verified_on": verified_on(None)});
     contract.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
     with_head(&["mtp.x", "mtp.y"]).file("mtplx_runtime.json", contract.to_string())
 }

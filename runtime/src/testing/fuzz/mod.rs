@@ -23,6 +23,7 @@ use crate::artifact::{Checkpoint, Config, Contract, Verdict, assess, check_name,
 use crate::quant::{HeadQuantization, Quantization};
 use crate::registry::Registry;
 use crate::text::{ChatTemplate, Detokenizer, Message, RenderInput, TextError, TextFiles, Tokenizer};
+use crate::verify::evidence;
 
 /// A tokenizer that works, to render templates with.
 const TOKENIZER: &str = r#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
@@ -105,7 +106,10 @@ pub fn contract(bytes: &[u8]) {
     for finding in findings {
         assert!(!finding.to_string().contains(['\n', '\x1b']), "{finding:?}");
     }
-    let _ = (contract.baseline_fault(), contract.newer_engine("0.1.0"));
+    for fault in evidence::faults(&contract) {
+        assert!(!fault.contains(['\n', '\x1b']), "{fault:?}");
+    }
+    let _ = contract.newer_engine("0.1.0");
     serde_json::to_string(&contract).expect("JSON");
 }
 
