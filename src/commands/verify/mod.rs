@@ -81,7 +81,7 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
             sha256: &sha256,
             verified_on: verified_on.clone(),
         };
-        write(&opened.checkpoint, &stamp(before, &evidence))?;
+        write(&opened.checkpoint, &sha256, &stamp(before, &evidence))?;
         let home = Home::of_user();
         let mut known = home.known_hashes();
         known.merge(fresh);
@@ -214,9 +214,13 @@ fn name(checkpoint: &Checkpoint) -> String {
     }
 }
 
-fn write(checkpoint: &Checkpoint, contract: &Map<String, Value>) -> Result<(), Failure> {
+fn write(
+    checkpoint: &Checkpoint,
+    sha256: &BTreeMap<String, String>,
+    contract: &Map<String, Value>,
+) -> Result<(), Failure> {
     let Some(dir) = checkpoint.dir() else { return Ok(()) };
-    if let Some(file) = checkpoint.changed_file() {
+    if let Some(file) = checkpoint.changed_file(sha256) {
         let what = format!("{}: changed while it was measured", checkpoint.path(file));
         return Err(Failure::new(Exit::Failed, what).hint("verify again once nothing writes to the folder"));
     }
