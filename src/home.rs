@@ -40,9 +40,11 @@ impl Home {
         text.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
     }
 
-    /// Keeps it. That it could not be kept is no one's trouble.
+    /// Keeps it, without the files that are gone. That it could not be kept is no one's trouble.
     pub fn keep_hashes(&self, known: &KnownHashes) {
-        if let (Some(path), Ok(text)) = (&self.hashes, serde_json::to_string(known)) {
+        let mut known = known.clone();
+        known.prune();
+        if let (Some(path), Ok(text)) = (&self.hashes, serde_json::to_string(&known)) {
             let _ = write(path, &text);
         }
     }

@@ -1,10 +1,16 @@
 //! What people see beside the text: spinners and bars on standard error, and only on a terminal.
 
+mod stages;
+
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+
+use self::stages::Pace;
+pub use self::stages::Stages;
 
 /// Something that takes a while: a spinner, or a bar once the amount is known. Vanishes when dropped.
 pub struct Progress(ProgressBar);
@@ -94,30 +100,42 @@ impl Drop for Transfer {
     }
 }
 
-/// Bytes that are written, with rate and time to go. Vanishes when dropped.
-pub struct Bytes(ProgressBar);
+/// Bytes that are written, with rate and time to go. Vanishes when dropped. Where standard error is no terminal, a line
+/// now and then.
+pub struct Bytes {
+    bar: ProgressBar,
+    lines: Option<Mutex<Pace>>,
+}
 
 impl Bytes {
-    /// Nothing yet; nothing ever if `quiet` or where standard error is no terminal.
+    /// Nothing yet; nothing ever if `quiet`.
     pub fn start(quiet: bool) -> Self {
         let template = "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self(bar)
+        let lines = !quiet && !io::stderr().is_terminal();
+        Self { bar, lines: lines.then(|| Mutex::new(Pace::new(Instant::now()))) }
     }
 
     /// Reports so many of so many.
     pub fn update(&self, done: u64, all: u64) {
-        self.0.set_length(all);
-        self.0.set_position(done);
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+        let Some(lines) = &self.lines else { return };
+        if let Ok(mut lines) = lines.lock()
+            && let Some(pace) = lines.at(Instant::now(), done, all)
+        {
+            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
+            let _ = writeln!(io::stderr(), "written: {:.2} of {:.2} GB, {pace}", gigabytes(done), gigabytes(all));
+        }
     }
 }
 
 impl Drop for Bytes {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 

@@ -71,6 +71,10 @@ fn verified_and_no_longer() {
     {
         assert!(ran.stdout.contains(said), "{said}: {}", ran.stdout);
     }
+    // Where nobody watches a bar, a log tells where it is.
+    for said in ["loading ", "measuring: state\n", "measuring: joint\n", "measuring: greedy: done in "] {
+        assert!(ran.stderr.contains(said), "{said}: {}", ran.stderr);
+    }
     let written = contract(&dir);
     assert_eq!((&written["note"], &written["mtp_depth_max"]), (&json!("mine"), &json!(2)));
     let baseline = &written["exactness_baseline"];
@@ -208,8 +212,18 @@ fn what_cannot_be_verified() {
     fs::remove_file(dir.path().join(CONTRACT)).unwrap();
     let (error, _) = fails(&["verify", path, "--prompts", "no/such/file"], 5);
     assert!(error.contains("no/such/file"), "{error}");
+    let long = dir.path().join("long.txt");
+    fs::write(&long, "x ".repeat(500_000)).unwrap();
+    let (error, hint) = fails(&["verify", path, "--quick", "--prompts", long.to_str().unwrap()], 5);
+    assert!(error.contains("long.txt: line 1: 1000000 bytes: expected at most 65536"), "{error}");
+    assert!(hint.contains("cut the prompt"), "{hint}");
+    fs::write(&long, "x ".repeat(30_000)).unwrap();
+    let (error, _) = fails(&["verify", path, "--quick", "--prompts", long.to_str().unwrap()], 5);
+    assert!(error.contains("long.txt: line 1: ") && error.contains("tokens: expected at most 4096"), "{error}");
     fs::remove_file(dir.path().join("mtp.safetensors")).unwrap();
-    let (error, _) = fails(&["verify", path], 3);
+    let (error, hint) = fails(&["verify", path], 3);
+    // A flag of another command is named with it.
+    assert!(hint.contains("`mtplx run --no-mtp`") && !hint.starts_with("--no-mtp"), "{hint}");
     assert!(error.contains("incomplete: ") && error.contains("mtp.safetensors"), "{error}");
 }
 

@@ -9,11 +9,14 @@ use super::{DeviceArgs, Model};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Gates: `state` (trunk and head after every accept count, against the same tokens fed one by one), \
-`marginal` (the law of a round's first token, in closed form), `joint` (drawn sequences against the law that plain decoding \
+`marginal` (the law of a round's first token, in closed form and as it is drawn), `joint` (drawn sequences against the law that plain decoding \
 gives them), `teacher-forced` (drafts accepted against what the distributions promise), `greedy` (the loop's text \
 against plain decoding, near-ties aside).\n\n\
-FILE holds a prompt a line, or JSON Lines: a string, or an object with `prompt` or `text`. Without it a few \
-built-in prompts are used.\n\n\
+FILE holds a prompt a line, or JSON Lines: a string, or an object with `prompt` or `text`; at most 64 KiB and 4096 tokens \
+each. The first 8 of two tokens or more are measured with, the first 2 with --quick. Without it a few built-in prompts \
+are used.\n\n\
+--quick is for a look, and for machines on which a whole measurement would take hours: fewer prompts, rows, draws and \
+sequences, and greedy text fed at once.\n\n\
 A passed verification writes exactness_baseline, verified_on, sha256 and speed_evidence.acceptance_by_depth into \
 mtplx_runtime.json, which is made if there is none; a failed one leaves it as it was.\n\n\
 Exit status: 0 passed, 1 a gate failed, 3 no complete MTP head or a faulty contract, 4 model not supported, 5 file \

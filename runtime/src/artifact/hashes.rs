@@ -26,7 +26,7 @@ use super::error::shown;
 const SETTLED: Duration = Duration::from_secs(2);
 /// Bytes hashed between two reports of progress.
 const CHUNK: usize = 16 << 20;
-/// Files that are remembered at most; beyond it everything is forgotten.
+/// Files that are remembered at most, of those that are still there; beyond it everything is forgotten.
 const MAX_KNOWN: usize = 10_000;
 /// Largest file beside configuration and weights whose stated hash is compared.
 const MAX_OTHER: usize = 128 << 20;
@@ -89,12 +89,20 @@ impl KnownHashes {
         self.0.extend(other.0);
     }
 
+    /// Forgets files that are gone or have become others: nobody will ask for what they hashed to.
+    pub fn prune(&mut self) {
+        self.0.retain(|path, known| stamp_at(Path::new(path)) == Some(known.stamp));
+    }
+
     fn recall(&self, path: &str, stamp: &FileStamp) -> Option<&str> {
         let known = self.0.get(path).filter(|known| known.stamp == *stamp)?;
         is_hash(&known.sha256).then_some(&known.sha256)
     }
 
     fn remember(&mut self, path: String, stamp: FileStamp, sha256: String) {
+        if self.0.len() >= MAX_KNOWN {
+            self.prune();
+        }
         if self.0.len() >= MAX_KNOWN {
             self.0.clear();
         }
@@ -163,13 +171,25 @@ impl Checkpoint {
         hashes
     }
 
-    /// The first weight file that is no longer the one that was opened; `None` where all are, or where the system
-    /// cannot tell.
-    pub fn changed_file(&self) -> Option<&str> {
+    /// The first weight file that is no longer the one that was opened and hashed to what `hashes` says; `None` where all
+    /// are, or where the system cannot tell.
+    ///
+    /// A link to a file, or other permissions, change the time of its attributes and not one of its bytes: where nothing
+    /// but that time differs, the bytes are hashed again.
+    pub fn changed_file(&self, hashes: &BTreeMap<String, String>) -> Option<&str> {
         let dir = self.dir()?;
-        self.files()
-            .map(|(file, _)| file)
-            .find(|file| self.stamp(file).is_some_and(|stamp| stamp_at(&dir.join(file)).is_none_or(|now| now != stamp)))
+        let changed = |file: &str| {
+            let Some(stamp) = self.stamp(file) else { return false };
+            match stamp_at(&dir.join(file)) {
+                Some(now) if now == stamp => false,
+                Some(now) if (FileStamp { changed: stamp.changed, ..now }) == stamp => {
+                    let bytes = self.file_bytes(file).unwrap_or_default();
+                    hashes.get(file).is_none_or(|hash| *hash != sha256(bytes))
+                }
+                _ => true,
+            }
+        };
+        self.files().map(|(file, _)| file).find(|file| changed(file))
     }
 
     /// What keeps `stated` from covering these files; empty when it does. `hashes` is asked for the files' own only if

@@ -49,12 +49,16 @@ pub fn candidates(logits: &[f32], params: &SamplingParams, counts: &TokenCounts)
         return vec![Candidate { token: best, probability: 1.0 }];
     }
     let mut ranked = softmax(&scores, best, f64::from(params.temperature));
-    // Unstable would do, the key is unique; NaN cannot occur (see `softmax`).
-    ranked.sort_by(|a, b| b.probability.total_cmp(&a.probability).then(a.token.cmp(&b.token)));
-    ranked.truncate(top_p_len(&ranked, f64::from(params.top_p)));
-    if params.top_k > 0 {
-        ranked.truncate(params.top_k as usize);
+    // The key is unique, and NaN cannot occur (see `softmax`). Top-p and top-k each keep the first of this order, so behind
+    // the first k there is nothing to be put in order.
+    let falling = |a: &Candidate, b: &Candidate| b.probability.total_cmp(&a.probability).then(a.token.cmp(&b.token));
+    let most = params.top_k as usize;
+    if (1..ranked.len()).contains(&most) {
+        ranked.select_nth_unstable_by(most, falling);
+        ranked.truncate(most);
     }
+    ranked.sort_unstable_by(falling);
+    ranked.truncate(top_p_len(&ranked, f64::from(params.top_p)));
     let floor = f64::from(params.min_p) * ranked.first().map_or(0.0, |candidate| candidate.probability);
     ranked.retain(|candidate| candidate.probability >= floor);
     // Smallest first loses the least to rounding.

@@ -14,6 +14,7 @@ use mlx_rs::{Dtype, ops};
 use serde_json::json;
 
 use super::host::{self, token_array};
+use super::prompt::Prompt;
 use super::statistics::bernstein;
 use super::{Bench, Gate, LEVEL, VerifyError, Watch, figures};
 use crate::Array;
@@ -32,6 +33,9 @@ pub(super) const SLACK_16_BIT: f64 = 0.01;
 /// how many in any case.
 pub(super) const DIFFERING: [f64; 2] = [2e-3, 5e-2];
 pub(super) const FEW: u64 = 2;
+
+/// Rounds that are judged at once: up to depth times as many rows of logits, and what filters make of them.
+const BLOCK: usize = 8;
 
 /// What happened to the drafts of one depth.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
@@ -77,11 +81,15 @@ pub(super) fn gate(
     let prompts = bench.prompts.clone();
     let sampler = DeviceSampler::new(bench.options.sampling.clone(), bench.model.info.vocab_size)?;
     let mut rounds = 0;
+    let tokens = bench.options.effort.tokens;
+    // The loop's text, and what was promised for it.
+    let all = 2 * tokens * prompts.len();
     for (index, prompt) in prompts.iter().enumerate() {
-        let text = Text::generate(bench, prompt, index as u64)?;
+        let mut tick = |done: usize| watch.tick((2 * index * tokens + done).min(all), all);
+        let text = Text::generate(bench, prompt, index as u64, &mut tick)?;
         rounds += text.rounds.len();
-        text.promises(bench.model, &sampler, depths)?;
-        watch.tick(index + 1, prompts.len())?;
+        text.promises(bench.model, prompt, &sampler, depths, |done| tick(tokens + done))?;
+        tick(2 * tokens)?;
     }
     let sixteen_bit = bench.tolerance.max > 1e-3;
     let slack = if sixteen_bit { SLACK_16_BIT } else { 0.0 };
@@ -123,7 +131,14 @@ struct Text {
 }
 
 impl Text {
-    fn generate(bench: &mut Bench<'_>, prompt: &[u32], index: u64) -> Result<Self, VerifyError> {
+    fn generate(
+        bench: &mut Bench<'_>,
+        prompt: &Prompt,
+        index: u64,
+        mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
+    ) -> Result<Self, VerifyError> {
+        let count = bench.options.effort.tokens;
+        let prompt = &prompt.tokens[..];
         let seed = bench.options.seed.wrapping_add(index);
         let options = SessionOptions {
             sampling: bench.options.sampling.clone(),
@@ -137,7 +152,7 @@ impl Text {
         let first = session.prefill(bench.model, prompt, |_, _| ControlFlow::Continue(()))?;
         let mut text = Self { tokens: [prompt, &[first]].concat(), prompt: prompt.len(), rounds: Vec::new(), seed };
         let mut stopped = bench.options.stop_tokens.contains(&first);
-        while !stopped && text.tokens.len() < prompt.len() + bench.options.effort.tokens {
+        while !stopped && text.tokens.len() < prompt.len() + count {
             let round = session.round(bench.model, usize::MAX)?;
             stopped = round.stopped;
             text.tokens.extend(&round.tokens);
@@ -145,6 +160,7 @@ impl Text {
             if round.tokens.len() == round.acceptance.emitted() {
                 text.rounds.push(round);
             }
+            tick((text.tokens.len() - prompt.len()).min(count))?;
         }
         Ok(text)
     }
@@ -153,11 +169,14 @@ impl Text {
     fn promises(
         &self,
         model: &mut MtpModel,
+        prompt: &Prompt,
         sampler: &DeviceSampler,
         depths: &mut [DepthCount],
+        mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
     ) -> Result<(), VerifyError> {
         let head = model.draft_head.as_mut().ok_or(VerifyError::NoDraftHead)?;
-        let hidden = model.trunk.forward(&token_array(&self.tokens), &mut model.trunk.new_cache())?;
+        let behind = model.trunk.forward(&token_array(&self.tokens[self.prompt..]), &mut prompt.cache()?)?;
+        let hidden = ops::concatenate(&[&prompt.hidden, &behind], 0)?;
         let pairs = self.tokens.len() - 1;
         let feed = |from: usize, to: usize| -> crate::Result<(Array, Array)> {
             Ok((host::rows(&hidden, from as i32, to as i32)?, token_array(&self.tokens[from + 1..=to])))
@@ -168,51 +187,73 @@ impl Text {
         let noise = Noise::new(self.seed);
         let mut history = head.new_history();
         let mut fed = 0;
-        let mut anchor = self.prompt;
+        let mut end = self.prompt;
+        let mut placed = Vec::with_capacity(self.rounds.len());
         for round in &self.rounds {
-            let (rows, next) = feed(fed, anchor)?;
-            let mut state = head.ingest(&rows, &next, &mut history)?;
-            fed = anchor;
-            let examined = round.acceptance.examined();
-            let mut q = Vec::with_capacity(examined);
-            for draft in 0..examined {
-                q.push(match draft {
-                    // The row before the anchor was fed the anchor.
-                    0 => head.logits(&host::rows(&whole.rows[0], anchor as i32 - 1, anchor as i32)?)?,
-                    _ => {
-                        if draft == 1 {
-                            head.step(&mut state, None, &history)?;
-                        }
-                        head.step(&mut state, Some(&token_array(&round.drafts[draft - 1..draft])), &history)?
+            placed.push((end, round));
+            end += round.tokens.len();
+        }
+        placed.retain(|(_, round)| round.acceptance.examined() > 0);
+        for rounds in placed.chunks(BLOCK) {
+            // Everything that needs no draft fed back, in one pass of each output layer.
+            // The row before the anchor was fed the anchor.
+            let firsts = head.logits(&picked(&whole.rows[0], rounds.iter().map(|(anchor, _)| anchor - 1))?)?;
+            let judged = rounds.iter().flat_map(|&(anchor, round)| anchor..anchor + round.acceptance.examined());
+            let targets = picked(&hidden, judged).and_then(|rows| model.trunk.logits(&rows))?;
+            let mut found = Vec::with_capacity(2 * rounds.len());
+            let mut row = 0;
+            for (index, &(anchor, round)) in rounds.iter().enumerate() {
+                let examined = round.acceptance.examined();
+                let mut q = vec![host::rows(&firsts, index as i32, index as i32 + 1)?];
+                let (pairs, next) = feed(fed, anchor)?;
+                let mut state = head.ingest(&pairs, &next, &mut history)?;
+                fed = anchor;
+                for draft in 1..examined {
+                    if draft == 1 {
+                        head.step(&mut state, None, &history)?;
                     }
-                });
-            }
-            let (promised, drawn) = match examined {
-                0 => (Vec::new(), Vec::new()),
-                _ => {
-                    let p = host::rows(&hidden, anchor as i32, (anchor + examined) as i32)?;
-                    let p = filtered(sampler, &model.trunk.logits(&p)?)?;
-                    let q = filtered(sampler, &ops::concatenate(&q, 0)?)?;
-                    let draws = Draws { rule: Rule::Rejection, noise: &noise, first: anchor as u64 + 1 };
-                    let promised = host::values(&ops::minimum(&p, &q)?.sum_axis(-1, false)?)?;
-                    (promised, host::values(&draws.draw(&q, Role::Draft)?)?)
+                    q.push(head.step(&mut state, Some(&token_array(&round.drafts[draft - 1..draft])), &history)?);
                 }
-            };
-            for (index, depth) in depths.iter_mut().enumerate().take(round.acceptance.drafted) {
-                depth.drafted += 1;
-                if let Some(&promised) = promised.get(index) {
-                    let promised = f64::from(promised).min(1.0);
-                    depth.examined += 1;
-                    depth.differing += u64::from(drawn[index] as u32 != round.drafts[index]);
-                    depth.promised += promised;
-                    depth.variance += promised * (1.0 - promised);
-                }
-                depth.accepted += u64::from(index < round.acceptance.accepted);
+                let p = filtered(sampler, &host::rows(&targets, row, row + examined as i32)?)?;
+                let q = filtered(sampler, &ops::concatenate(&q, 0)?)?;
+                row += examined as i32;
+                let draws = Draws { rule: Rule::Rejection, noise: &noise, first: anchor as u64 + 1 };
+                found.push(ops::minimum(&p, &q)?.sum_axis(-1, false)?);
+                found.push(draws.draw(&q, Role::Draft)?.as_dtype(Dtype::Float32)?);
             }
-            anchor += round.tokens.len();
+            let found = host::values(&ops::concatenate(&found, 0)?)?;
+            let mut rest = &found[..];
+            for (_, round) in rounds {
+                let (promised, behind) = rest.split_at(round.acceptance.examined());
+                let (drawn, behind) = behind.split_at(round.acceptance.examined());
+                rest = behind;
+                note(depths, round, promised, drawn);
+            }
+            tick(fed - self.prompt)?;
         }
         Ok(())
     }
+}
+
+/// Adds one round: for every draft that was examined, what it promised and which token q and the noise give.
+fn note(depths: &mut [DepthCount], round: &Round, promised: &[f32], drawn: &[f32]) {
+    for (index, depth) in depths.iter_mut().enumerate().take(round.acceptance.drafted) {
+        depth.drafted += 1;
+        if let (Some(&promised), Some(&drawn)) = (promised.get(index), drawn.get(index)) {
+            let promised = f64::from(promised).min(1.0);
+            depth.examined += 1;
+            depth.differing += u64::from(drawn as u32 != round.drafts[index]);
+            depth.promised += promised;
+            depth.variance += promised * (1.0 - promised);
+        }
+        depth.accepted += u64::from(index < round.acceptance.accepted);
+    }
+}
+
+/// Rows of a matrix, by place.
+fn picked(a: &Array, places: impl Iterator<Item = usize>) -> crate::Result<Array> {
+    let places: Vec<i32> = places.map(|place| place as i32).collect();
+    a.take_axis(Array::from_slice(&places, &[places.len() as i32]), 0)
 }
 
 /// The distributions that logits give.

@@ -1,13 +1,17 @@
 //! The loop's greedy text against plain decoding, which is fed that text one token at a time: each token must be plain
 //! decoding's choice, or lie within the numerical tolerance of it. A disagreement beyond the margin is one of the loop;
 //! one within it is a near-tie that widths 1 and k + 1 round to different sides of.
+//!
+//! Where [`super::Effort::stepwise`] is off, the text is fed at once first: if every token is the choice of that one
+//! pass, it is plain decoding's up to the same rounding, and no token is fed alone.
 
 use std::ops::ControlFlow;
 
 use serde_json::json;
 
-use super::host::{self, token_array};
-use super::{Bench, Gate, VerifyError, Watch, figures};
+use super::host;
+use super::prompt::Prompt;
+use super::{Bench, Effort, Gate, VerifyError, Watch, figures};
 use crate::sampling::SamplingParams;
 use crate::speculative::{DepthPolicy, Rule, Session, SessionOptions};
 
@@ -31,10 +35,28 @@ struct Tally {
 pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate, VerifyError> {
     let mut tally = Tally::default();
     let prompts = bench.prompts.clone();
+    let Effort { tokens, stepwise, .. } = bench.options.effort;
+    // The loop's text, and the comparison.
+    let all = 2 * tokens * prompts.len();
     for (index, prompt) in prompts.iter().enumerate() {
-        let text = text(bench, prompt)?;
-        compare(bench, prompt, &text, &mut tally)?;
-        watch.tick(index + 1, prompts.len())?;
+        let mut tick = |done: usize| watch.tick((2 * index * tokens + done).min(all), all);
+        let text = text(bench, prompt, &mut tick)?;
+        // Two rows may be off, each to its side.
+        let near = 2.0 * (MEASURED * bench.measured).clamp(FLOOR, bench.tolerance.max);
+        let trunk = &mut *bench.model.trunk;
+        let mut found = Tally::default();
+        if !stepwise {
+            prompt.judge(trunk, &text, true, |index, logits| Ok(found.note(logits, text[index], near)))?;
+        }
+        if found.matches < text.len() {
+            found = Tally::default();
+            prompt.judge(trunk, &text, false, |index, logits| {
+                found.note(logits, text[index], near);
+                tick(tokens + index)
+            })?;
+        }
+        tally.add(&found);
+        tick(2 * tokens)?;
     }
     let Tally { total, matches, near_ties, worst } = tally;
     let differing = total - matches - near_ties;
@@ -51,7 +73,11 @@ pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate,
 }
 
 /// What the loop writes.
-fn text(bench: &mut Bench<'_>, prompt: &[u32]) -> Result<Vec<u32>, VerifyError> {
+fn text(
+    bench: &mut Bench<'_>,
+    prompt: &Prompt,
+    mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
+) -> Result<Vec<u32>, VerifyError> {
     let options = SessionOptions {
         sampling: SamplingParams::greedy(),
         draft_sampling: None,
@@ -62,36 +88,35 @@ fn text(bench: &mut Bench<'_>, prompt: &[u32]) -> Result<Vec<u32>, VerifyError> 
     };
     let count = bench.options.effort.tokens;
     let mut session = Session::new(bench.model, options)?;
-    let mut text = vec![session.prefill(bench.model, prompt, |_, _| ControlFlow::Continue(()))?];
+    let mut text = vec![session.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?];
     while text.len() < count {
         text.extend(session.round(bench.model, usize::MAX)?.tokens);
+        tick(text.len().min(count))?;
     }
     text.truncate(count);
     Ok(text)
 }
 
-fn compare(bench: &mut Bench<'_>, prompt: &[u32], text: &[u32], tally: &mut Tally) -> Result<(), VerifyError> {
-    // Two rows may be off, each to its side.
-    let near = 2.0 * (MEASURED * bench.measured).clamp(FLOOR, bench.tolerance.max);
-    let trunk = &mut bench.model.trunk;
-    let mut cache = trunk.new_cache();
-    let hidden = trunk.forward(&token_array(prompt), &mut cache)?;
-    let rows = prompt.len() as i32;
-    let mut last = host::rows(&hidden, rows - 1, rows)?;
-    for token in text {
-        let logits = host::values(&trunk.logits(&last)?)?;
-        let best = logits[host::argmax(&logits)];
-        let lead = f64::from(best) - f64::from(logits[*token as usize]);
+impl Tally {
+    /// Plain decoding's `logits` of the row that `token` follows.
+    fn note(&mut self, logits: &[f32], token: u32, near: f64) {
+        let best = host::argmax(logits);
+        let lead = f64::from(logits[best]) - f64::from(logits[token as usize]);
         let scale = logits.iter().fold(1.0f64, |scale, &logit| scale.max(f64::from(logit).abs()));
-        tally.total += 1;
+        self.total += 1;
         // Written so that a NaN is a difference.
-        if host::argmax(&logits) == *token as usize && lead == 0.0 {
-            tally.matches += 1;
+        if best == token as usize && lead == 0.0 {
+            self.matches += 1;
         } else if lead <= near * scale {
-            tally.near_ties += 1;
+            self.near_ties += 1;
         }
-        tally.worst = tally.worst.max(if lead.is_nan() { f64::INFINITY } else { lead });
-        last = trunk.forward(&token_array(&[*token]), &mut cache)?;
+        self.worst = self.worst.max(if lead.is_nan() { f64::INFINITY } else { lead });
     }
-    Ok(())
+
+    fn add(&mut self, other: &Self) {
+        self.total += other.total;
+        self.matches += other.matches;
+        self.near_ties += other.near_ties;
+        self.worst = self.worst.max(other.worst);
+    }
 }

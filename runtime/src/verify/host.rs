@@ -45,6 +45,19 @@ pub fn argmax<T: PartialOrd + Copy>(row: &[T]) -> usize {
     (1..row.len()).fold(0, |best, place| if row[place] > row[best] { place } else { best })
 }
 
+/// The places of the `count` largest values, the largest first, the first of equals first. Fewer where there are fewer.
+#[must_use]
+pub fn top(row: &[f32], count: usize) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..row.len() as u32).collect();
+    let falling = |&a: &u32, &b: &u32| row[b as usize].total_cmp(&row[a as usize]).then(a.cmp(&b));
+    if count < order.len() {
+        order.select_nth_unstable_by(count, falling);
+        order.truncate(count);
+    }
+    order.sort_unstable_by(falling);
+    order
+}
+
 /// By how much the largest value leads the second.
 #[must_use]
 pub fn margin(row: &[f32]) -> f32 {

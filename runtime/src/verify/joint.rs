@@ -1,18 +1,22 @@
-//! The joint law of short sequences: what plain decoding gives each, by the trunk alone, one token at a time, against
-//! what the loop draws.
+//! The joint law of what the loop draws: what plain decoding gives, by the trunk alone.
 //!
-//! A bias towards [`SYMBOLS`] tokens and top-k leave a vocabulary small enough to write the law of every sequence of
-//! [`LENGTH`] tokens down, and no filter cuts near a tie. Errors across positions show here, among them stale caches,
-//! which no test of one position can see.
+//! A text, held to the law of every token behind those before it ([`super::walk`]); and short sequences from one place, a
+//! great many, held to the law of each of them. A bias towards a few tokens and top-k leave a small vocabulary, in which
+//! no filter cuts near a tie and every sequence can be written down. Errors across positions show here, among them stale
+//! caches, which no test of one position can see; what one position can get wrong is drawn for more often elsewhere
+//! ([`super::draws`]).
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::host::{self, token_array};
+use super::prompt::Prompt;
 use super::statistics::{ChiSquare, goodness_of_fit};
-use super::{Bench, Gate, LEVEL, VerifyError, Watch, figures};
+use super::walk::Walk;
+use super::{Bench, Effort, Gate, LEVEL, VerifyError, Watch, figures};
 use crate::cache::Cache;
 use crate::model::MtpModel;
 use crate::sampling::{SamplingParams, TokenCounts, filter};
@@ -20,116 +24,189 @@ use crate::speculative::{DepthPolicy, Rule, Session, SessionOptions};
 
 pub(super) const NAME: &str = "joint";
 
-/// Tokens that may occur.
+/// Tokens that may occur in a text, and in a short sequence.
+const MOST: usize = 8;
 const SYMBOLS: usize = 3;
-/// Tokens of a sequence.
+/// How far apart the logarithms of their probabilities are where they begin: texts from other laws show best where one
+/// token is likely, short sequences where all of them occur.
+const SHARP: f32 = 3.0;
+const FLAT: f32 = 1.5;
+/// A low temperature tells one law from another, and enlarges rounding: it stays so many times above what widths were
+/// seen to round differently by, and above this in any case.
+const ROUNDING: f32 = 20.0;
+const COOLEST: f32 = 0.05;
+/// Tokens of a short sequence.
 const LENGTH: usize = 4;
 /// Added to their logits: more than logits differ by.
 const BIAS: f32 = 100.0;
 /// Limit of a round that is not to be clipped.
 const AMPLE: usize = 64;
+/// And of one that is.
+const CLIPPED: usize = 2;
 
 pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate, VerifyError> {
-    let (prompt, sampling) = flattest(bench)?;
-    let samples = bench.options.effort.samples;
+    let (prompt, order, scale) = flattest(bench)?;
+    let coolest = (ROUNDING * bench.measured.min(bench.tolerance.max) as f32 * scale).clamp(COOLEST, 1.0);
+    let Effort { walk: tokens, samples, .. } = bench.options.effort;
+    let (mut done, all) = (0, 2 * (tokens + samples));
+    let mut tick = |count: usize| {
+        done += count;
+        watch.tick(done.min(all), all)
+    };
     let mut passed = true;
-    let mut rules = Vec::new();
-    let mut summary = Vec::new();
-    for (index, rule) in [Rule::Rejection, Rule::Coupled].into_iter().enumerate() {
-        let options = |seed| SessionOptions {
-            sampling: sampling.clone(),
-            draft_sampling: None,
-            rule,
-            depth: DepthPolicy::Fixed(bench.depth),
-            seed,
-            stop_tokens: Vec::new(),
-        };
-        let mut session = Session::new(bench.model, options(bench.options.seed))?;
-        let anchor = session.prefill(bench.model, &prompt, |_, _| ControlFlow::Continue(()))?;
-        let start = session.snapshot()?;
-        let law = Law::of(bench.model, &prompt, anchor, &sampling)?;
+    let (mut rules, mut summary) = (Vec::new(), Vec::new());
+    for rule in [Rule::Rejection, Rule::Coupled] {
+        let p_value = walk(bench, &prompt, &sampling(&order, SHARP, coolest), rule, &mut tick)?.p_value();
+        passed &= p_value >= LEVEL;
+        summary.push(format!("{rule} p = {p_value:.2e}"));
+        rules.push(json!({"rule": rule, "tokens": tokens, "p_value": p_value}));
+    }
+    let mut summary = format!("a text of {tokens} tokens by each rule: {}", summary.join(", "));
+    if samples > 0 {
+        let sampling = sampling(&order[..SYMBOLS.min(order.len())], FLAT, coolest);
+        let fits = sequences(bench, &prompt, &sampling, samples, &mut tick)?;
+        passed &= fits.iter().all(|(_, fit)| fit.p_value >= LEVEL);
+        let named: Vec<String> = fits.iter().map(|(rule, fit)| format!("{rule} p = {:.2e}", fit.p_value)).collect();
+        summary += &format!("; {samples} sequences of {LENGTH}: {}", named.join(", "));
+        rules.extend(fits.iter().map(|(rule, fit)| fit.figures(&[("rule", json!(rule)), ("samples", json!(samples))])));
+    }
+    summary += &format!(" (at least {LEVEL:.0e})");
+    let figures = figures(json!({"depth": bench.depth, "length": LENGTH, "level": LEVEL, "rules": rules}));
+    Ok(Gate { name: NAME, passed, summary, figures })
+}
+
+/// A text of the loop, put to the test token by token.
+fn walk(
+    bench: &mut Bench<'_>,
+    prompt: &Prompt,
+    sampling: &SamplingParams,
+    rule: Rule,
+    mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
+) -> Result<Walk, VerifyError> {
+    let Effort { walk: count, stepwise, .. } = bench.options.effort;
+    let options = SessionOptions {
+        sampling: sampling.clone(),
+        draft_sampling: None,
+        rule,
+        depth: DepthPolicy::Fixed(bench.depth),
+        seed: bench.options.seed,
+        stop_tokens: Vec::new(),
+    };
+    let mut session = Session::new(bench.model, options)?;
+    let mut text = vec![session.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?];
+    while text.len() < count {
+        // Every second round is clipped by its limit, which must not change the law either.
+        let limit = if session.stats().rounds() % 2 == 0 { AMPLE } else { CLIPPED };
+        let tokens = session.round(bench.model, limit)?.tokens;
+        tick(tokens.len())?;
+        text.extend(tokens);
+    }
+    let mut walk = Walk::default();
+    let mut counts = TokenCounts::from_prompt(&prompt.tokens);
+    prompt.judge(&mut *bench.model.trunk, &text, !stepwise, |index, logits| {
+        walk.note(filter::candidates(logits, sampling, &counts), text[index]);
+        counts.push(text[index]);
+        Ok(())
+    })?;
+    Ok(walk)
+}
+
+/// Short sequences by each rule from one place, held to the law of all that are possible.
+fn sequences(
+    bench: &mut Bench<'_>,
+    prompt: &Prompt,
+    sampling: &SamplingParams,
+    samples: usize,
+    mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
+) -> Result<Vec<(Rule, ChiSquare)>, VerifyError> {
+    // A draft behind the last token that is looked at changes nothing but the width; the texts try the whole depth.
+    let depth = bench.depth.min(LENGTH);
+    let options = |rule, seed| SessionOptions {
+        sampling: sampling.clone(),
+        draft_sampling: None,
+        rule,
+        depth: DepthPolicy::Fixed(depth),
+        seed,
+        stop_tokens: Vec::new(),
+    };
+    let mut session = Session::new(bench.model, options(Rule::Rejection, bench.options.seed))?;
+    let anchor = session.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?;
+    // The pair that waits is fed once, not with every sequence.
+    session.history(bench.model)?;
+    let start = session.snapshot()?;
+    let law = Law::of(bench.model, prompt, anchor, sampling)?;
+    let mut fits = Vec::new();
+    for rule in [Rule::Rejection, Rule::Coupled] {
         let mut observed = law.cells();
         for sample in 0..samples {
             let seed = bench.options.seed.wrapping_add(1 + sample as u64);
-            let mut session = Session::resume(bench.model, options(seed), &start)?;
+            let mut session = Session::resume(bench.model, options(rule, seed), &start)?;
             let mut tokens = Vec::with_capacity(LENGTH);
             while tokens.len() < LENGTH {
-                // Every second sequence is clipped by its limit, which must not change the law either.
                 let limit = if sample % 2 == 0 { LENGTH - tokens.len() } else { AMPLE };
                 tokens.extend(session.round(bench.model, limit)?.tokens);
             }
             law.count(&mut observed, &tokens[..LENGTH]);
-            watch.tick(index * samples + sample + 1, 2 * samples)?;
+            tick(1)?;
         }
-        let ChiSquare { statistic, degrees, p_value } = match law.places.is_empty() {
+        let fit = match law.places.is_empty() {
             // Logits that are not numbers give no law.
             true => ChiSquare { statistic: f64::INFINITY, degrees: 0, p_value: 0.0 },
             false => goodness_of_fit(&observed, &law.probabilities),
         };
-        passed &= p_value >= LEVEL;
-        summary.push(format!("{rule} p = {p_value:.2e}"));
-        rules.push(json!({"rule": rule, "samples": samples, "degrees": degrees, "p_value": p_value,
-            "statistic": if statistic.is_finite() { json!(statistic) } else { Value::Null }}));
+        fits.push((rule, fit));
     }
-    let summary = format!(
-        "{samples} sequences of {LENGTH} tokens by each rule: {} (chi-square, at least {LEVEL:.0e})",
-        summary.join(", ")
-    );
-    let figures = figures(json!({"depth": bench.depth, "symbols": SYMBOLS, "length": LENGTH,
-        "temperature": sampling.temperature, "level": LEVEL, "rules": rules}));
-    Ok(Gate { name: NAME, passed, summary, figures })
+    Ok(fits)
 }
 
-/// The prompt whose most probable next tokens lie closest together, and a sampler that allows them and no others, warm
-/// enough that each of them occurs.
-fn flattest(bench: &mut Bench<'_>) -> Result<(Vec<u32>, SamplingParams), VerifyError> {
-    let mut best: Option<(f32, usize, Vec<u32>)> = None;
+/// The prompt whose most probable next tokens lie closest together; these, the most probable first, with their logits;
+/// and the largest logit of all prompts, by amount.
+fn flattest(bench: &mut Bench<'_>) -> Result<(Rc<Prompt>, Vec<(u32, f32)>, f32), VerifyError> {
+    let mut best: Option<(f32, usize, Vec<(u32, f32)>)> = None;
+    let mut scale = 1.0f32;
     for (index, prompt) in bench.prompts.iter().enumerate() {
-        let hidden = bench.model.trunk.forward(&token_array(prompt), &mut bench.model.trunk.new_cache())?;
-        let rows = prompt.len() as i32;
-        let logits = host::values(&bench.model.trunk.logits(&host::rows(&hidden, rows - 1, rows)?)?)?;
-        let mut order: Vec<u32> = (0..logits.len() as u32).collect();
-        order.sort_by(|&a, &b| logits[b as usize].total_cmp(&logits[a as usize]).then(a.cmp(&b)));
-        order.truncate(SYMBOLS);
-        let spread = match (order.first(), order.last()) {
-            (Some(&first), Some(&last)) => logits[first as usize] - logits[last as usize],
-            _ => continue,
-        };
+        let logits = host::values(&bench.model.trunk.logits(&prompt.last()?)?)?;
+        scale = logits.iter().fold(scale, |scale, logit| scale.max(logit.abs()));
+        let order: Vec<(u32, f32)> =
+            host::top(&logits, MOST).into_iter().map(|token| (token, logits[token as usize])).collect();
+        let spread = spread(&order);
         if best.as_ref().is_none_or(|(least, ..)| spread < *least) {
             best = Some((spread, index, order));
         }
     }
-    let (spread, index, symbols) = best.ok_or(VerifyError::NoPrompt)?;
-    let temperature = if spread.is_finite() { (spread / 1.5).clamp(1.0, 10.0) } else { 1.0 };
-    let sampling = SamplingParams {
-        temperature,
-        top_k: SYMBOLS as u32,
-        logit_bias: symbols.into_iter().map(|token| (token, BIAS)).collect(),
+    let (_, index, order) = best.ok_or(VerifyError::NoPrompt)?;
+    Ok((Rc::clone(&bench.prompts[index]), order, scale))
+}
+
+fn spread(order: &[(u32, f32)]) -> f32 {
+    order.first().zip(order.last()).map_or(0.0, |((_, first), (_, last))| first - last)
+}
+
+/// A sampler that allows these tokens and no others, at the temperature at which the logarithms of their probabilities
+/// lie `nats` apart behind the prompt, or at `coolest`.
+fn sampling(order: &[(u32, f32)], nats: f32, coolest: f32) -> SamplingParams {
+    let spread = spread(order);
+    SamplingParams {
+        temperature: if spread.is_finite() { (spread / nats).clamp(coolest, 10.0) } else { 1.0 },
+        top_k: order.len() as u32,
+        logit_bias: order.iter().map(|&(token, _)| (token, BIAS)).collect(),
         ..SamplingParams::unfiltered()
-    };
-    Ok((bench.prompts[index].clone(), sampling))
+    }
 }
 
 /// The probability of every sequence that is possible, and a cell for all others.
-pub(super) struct Law {
+struct Law {
     places: BTreeMap<Vec<u32>, usize>,
     probabilities: Vec<f64>,
 }
 
 impl Law {
     /// The law of the tokens behind `prompt` and `anchor`, by plain decoding.
-    pub(super) fn of(
-        model: &mut MtpModel,
-        prompt: &[u32],
-        anchor: u32,
-        sampling: &SamplingParams,
-    ) -> Result<Self, VerifyError> {
-        let mut cache = model.trunk.new_cache();
-        model.trunk.forward(&token_array(prompt), &mut cache)?;
-        let mut counts = TokenCounts::from_prompt(prompt);
+    fn of(model: &mut MtpModel, prompt: &Prompt, anchor: u32, sampling: &SamplingParams) -> Result<Self, VerifyError> {
+        let mut counts = TokenCounts::from_prompt(&prompt.tokens);
         counts.push(anchor);
         let mut law = Self { places: BTreeMap::new(), probabilities: Vec::new() };
-        law.grow(model, &cache, anchor, &mut Vec::new(), 1.0, &counts, sampling)?;
+        law.grow(model, &prompt.cache()?, anchor, &mut Vec::new(), 1.0, &counts, sampling)?;
         // Rounding of the products, nothing else: the test wants a sum of 1.
         let mass: f64 = law.probabilities.iter().sum();
         if mass > 0.0 {

@@ -2,13 +2,16 @@
 //! `q(y) min(1, p(y)/q(y)) + (1 - sum min(p, q)) residual(y)`, which must be p(y).
 //!
 //! p and q are what the device filtered from real logits of trunk and head, whole vocabulary; what they are compared with
-//! is the host's filter in f64. A wrong residual, a wrong filter and lost mass show here, row by row.
+//! is the host's filter in f64. A wrong residual, a wrong filter and lost mass show here, row by row. What the device then
+//! draws from them is [`super::draws`]'s.
 
 use mlx_rs::Dtype;
 use serde_json::json;
 
+use super::draws::{self, Kind};
 use super::host::{self, token_array};
-use super::{Bench, Gate, VerifyError, Watch, figures};
+use super::prompt::Prompt;
+use super::{Bench, Effort, Gate, LEVEL, VerifyError, Watch, figures};
 use crate::Array;
 use crate::sampling::{DeviceSampler, SamplingParams, TokenCounts, filter};
 use crate::speculative::accept;
@@ -21,15 +24,21 @@ pub(super) const TOLERANCE: f64 = 5e-4;
 const EDGE: f32 = 1e-5;
 /// Rows filtered at once.
 const BLOCK: usize = 8;
+/// Rows that are drawn from.
+const DRAWN_FROM: usize = 4;
 
 pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate, VerifyError> {
     let settings = [bench.options.sampling.clone(), SamplingParams::unfiltered()];
     let vocab = bench.model.info.vocab_size;
-    let all = bench.options.effort.rows;
+    let Effort { rows: all, draws, .. } = bench.options.effort;
     let share = all.div_ceil(bench.prompts.len());
+    let steps = all + draws * Kind::ALL.len();
     let (mut rows, mut worst, mut overlap) = (0, 0.0f64, 0.0);
+    let mut pairs = Vec::new();
     for prompt in bench.prompts.clone() {
         let (p, q) = teacher_forced(bench, &prompt, share)?;
+        let last = p.dim(0) - 1;
+        pairs.push((host::rows(&p, last, last + 1)?, host::rows(&q, last, last + 1)?));
         for start in (0..p.dim(0)).step_by(BLOCK) {
             let stop = (start + BLOCK as i32).min(p.dim(0));
             let block = [host::rows(&p, start, stop)?, host::rows(&q, start, stop)?];
@@ -46,14 +55,27 @@ pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate,
                 }
             }
             rows += (stop - start) as usize;
-            watch.tick(rows.min(all), all)?;
+            watch.tick(rows.min(all), steps)?;
         }
     }
-    let passed = worst <= TOLERANCE;
+    pairs.truncate(DRAWN_FROM);
+    let mut drawn = 0;
+    let fits = draws::fit(&pairs, draws, bench.options.seed, |count| {
+        drawn += count;
+        watch.tick((all + drawn).min(steps), steps)
+    })?;
+    let passed = worst <= TOLERANCE && fits.iter().all(|(_, fit)| fit.p_value >= LEVEL);
     let overlap = overlap / (rows * settings.len()).max(1) as f64;
-    let summary = format!("{rows} rows, largest total variation {worst:.1e} (at most {TOLERANCE:.0e})");
+    let named: Vec<String> =
+        fits.iter().map(|(kind, fit)| format!("{} p = {:.2e}", kind.name(), fit.p_value)).collect();
+    let summary = format!(
+        "{rows} rows, largest total variation {worst:.1e} (at most {TOLERANCE:.0e}); {draws} draws of each kind: {} \
+         (chi-square, at least {LEVEL:.0e})",
+        named.join(", ")
+    );
+    let fits = fits.iter().map(|(kind, fit)| fit.figures(&[("kind", json!(kind.name())), ("draws", json!(draws))]));
     let figures = figures(json!({"rows": rows, "settings": settings.len(), "total_variation": number(worst),
-        "tolerance": TOLERANCE, "mean_overlap": overlap}));
+        "tolerance": TOLERANCE, "mean_overlap": overlap, "level": LEVEL, "drawn": fits.collect::<Vec<_>>()}));
     Ok(Gate { name: NAME, passed, summary, figures })
 }
 
@@ -63,12 +85,12 @@ fn number(value: f64) -> f64 {
 }
 
 /// Logits of trunk and head for the same tokens, `[rows, vocab]` each: at most `most` rows, spread over the prompt.
-fn teacher_forced(bench: &mut Bench<'_>, prompt: &[u32], most: usize) -> Result<(Array, Array), VerifyError> {
+fn teacher_forced(bench: &mut Bench<'_>, prompt: &Prompt, most: usize) -> Result<(Array, Array), VerifyError> {
     let model = &mut *bench.model;
     let head = model.draft_head.as_mut().ok_or(VerifyError::NoDraftHead)?;
-    let hidden = model.trunk.forward(&token_array(prompt), &mut model.trunk.new_cache())?;
+    let (hidden, tokens) = (&prompt.hidden, &prompt.tokens);
     let pairs = prompt.len() as i32 - 1;
-    let state = head.ingest(&host::rows(&hidden, 0, pairs)?, &token_array(&prompt[1..]), &mut head.new_history())?;
+    let state = head.ingest(&host::rows(hidden, 0, pairs)?, &token_array(&tokens[1..]), &mut head.new_history())?;
     // Row t of the head and row t + 1 of the trunk predict the same token.
     let count = (pairs as usize).min(most.max(1));
     let chosen: Vec<i32> = (0..count).map(|i| (i * pairs as usize / count) as i32).collect();

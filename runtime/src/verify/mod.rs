@@ -2,7 +2,7 @@
 //!
 //! | gate | what it compares |
 //! | --- | --- |
-//! | marginal | the law of a round's first token, in closed form from the device's p and q, with p by the host in f64 |
+//! | marginal | the law of a round's first token, in closed form from the device's p and q and as the device draws it, with p by the host in f64 |
 //! | joint | sequences that the loop draws with the law that plain decoding gives them |
 //! | state | trunk and head after every accept count with the same tokens fed one by one |
 //! | teacher-forced | drafts accepted in the loop with what the head's and the trunk's distributions promise |
@@ -10,24 +10,35 @@
 //!
 //! Statistical gates fail a right model with probability [`LEVEL`] each, by the law they test with. Nothing is printed and
 //! no file is touched: what a report is worth to an artifact is [`stamp`]'s business.
+//!
+//! A pass through the model is what takes time, so a prompt is fed once for all gates, whatever can be computed in one
+//! pass is, and no pass is made for a number that another one gave. `MTPLX_LOG=debug` shows how many each gate took.
 
 mod acceptance;
+mod counted;
+mod draws;
 pub mod evidence;
 mod greedy;
 pub mod host;
 mod joint;
 mod marginal;
+mod prompt;
 pub mod stamp;
 mod state;
 pub mod statistics;
+mod walk;
 
 use std::ops::ControlFlow;
+use std::rc::Rc;
+use std::time::Instant;
 
 use mlx_rs::Dtype;
 use mlx_rs::error::Exception;
 use serde_json::{Map, Value};
 
 pub use self::acceptance::DepthCount;
+use self::counted::{Counts, counted};
+use self::prompt::Prompt;
 pub use self::state::{Difference, Mismatch, difference};
 use crate::model::MtpModel;
 use crate::sampling::SamplingParams;
@@ -43,19 +54,48 @@ pub struct Effort {
     pub name: &'static str,
     /// Prompts that are used at most.
     pub prompts: usize,
+    /// Of those, prompts behind which every accept count is tried: each is a fresh rollback.
+    pub rollbacks: usize,
     /// Rows of logits whose one-round law is computed.
     pub rows: usize,
-    /// Sequences drawn for the joint law, by each rule.
+    /// Tokens drawn from computed distributions, of each kind.
+    pub draws: usize,
+    /// Tokens of the text that the loop draws for the joint law, by each rule.
+    pub walk: usize,
+    /// Short sequences that it draws besides, all from one place.
     pub samples: usize,
     /// Tokens generated behind each prompt.
     pub tokens: usize,
+    /// Whether plain decoding is fed the loop's text token by token in any case. If not, it is fed all of it at once, and
+    /// token by token only where that disagrees.
+    pub stepwise: bool,
 }
 
 impl Effort {
     /// What evidence should come from.
-    pub const FULL: Self = Self { name: "full", prompts: 8, rows: 64, samples: 1000, tokens: 96 };
-    /// A tenth of it.
-    pub const QUICK: Self = Self { name: "quick", prompts: 3, rows: 16, samples: 200, tokens: 32 };
+    pub const FULL: Self = Self {
+        name: "full",
+        prompts: 8,
+        rollbacks: 3,
+        rows: 64,
+        draws: 4096,
+        walk: 192,
+        samples: 500,
+        tokens: 96,
+        stepwise: true,
+    };
+    /// About a twentieth of the passes.
+    pub const QUICK: Self = Self {
+        name: "quick",
+        prompts: 2,
+        rollbacks: 1,
+        rows: 16,
+        draws: 1024,
+        walk: 48,
+        samples: 0,
+        tokens: 20,
+        stepwise: false,
+    };
 }
 
 /// What is measured, and how.
@@ -180,7 +220,7 @@ impl Watch<'_> {
 /// What every gate is given.
 struct Bench<'a> {
     model: &'a mut MtpModel,
-    prompts: Vec<Vec<u32>>,
+    prompts: Vec<Rc<Prompt>>,
     depth: usize,
     options: &'a Options,
     tolerance: Tolerance,
@@ -198,19 +238,39 @@ pub fn verify(
     options: &Options,
     mut progress: impl FnMut(Progress) -> ControlFlow<()>,
 ) -> Result<Report, VerifyError> {
-    let head = model.draft_head.as_ref().ok_or(VerifyError::NoDraftHead)?;
-    let depth = options.depth.clamp(1, head.max_depth().max(1));
-    let prompts = fitting(&options.prompts, &options.effort, model.info.context, depth);
-    let first = prompts.first().ok_or(VerifyError::NoPrompt)?;
-    let hidden = model.trunk.forward(&host::token_array(&first[..1]), &mut model.trunk.new_cache())?;
-    let dtype = hidden.dtype();
+    if model.draft_head.is_none() {
+        return Err(VerifyError::NoDraftHead);
+    }
+    counted(model, |model, counts| measure(model, counts, options, &mut progress))
+}
+
+fn measure(
+    model: &mut MtpModel,
+    counts: &Counts,
+    options: &Options,
+    tell: &mut dyn FnMut(Progress) -> ControlFlow<()>,
+) -> Result<Report, VerifyError> {
+    let most = model.draft_head.as_ref().map_or(0, |head| head.max_depth());
+    let depth = options.depth.clamp(1, most.max(1));
+    let mut watch = Watch { gate: PROMPTS, tell };
+    let mut meter = Meter { counts, before: counts.so_far(), started: Instant::now() };
+    let texts = fitting(&options.prompts, &options.effort, model.info.context, depth);
+    let mut prompts = Vec::with_capacity(texts.len());
+    let count = texts.len();
+    for text in texts {
+        watch.tick(prompts.len(), count)?;
+        prompts.push(Rc::new(Prompt::feed(&mut *model.trunk, text)?));
+    }
+    watch.tick(count, count)?;
+    let dtype = prompts.first().ok_or(VerifyError::NoPrompt)?.hidden.dtype();
+    meter.read(PROMPTS);
     let mut bench = Bench { model, prompts, depth, options, tolerance: Tolerance::of(dtype), measured: 0.0 };
-    let mut watch = Watch { gate: "", tell: &mut progress };
     let mut gates = Vec::new();
     let mut acceptance_by_depth = Vec::new();
     for (name, gate) in GATES {
         watch.gate = name;
         gates.push(gate(&mut bench, &mut watch, &mut acceptance_by_depth)?);
+        meter.read(name);
     }
     let dtype = match dtype {
         Dtype::Float32 => "float32",
@@ -219,6 +279,26 @@ pub fn verify(
         _ => "other",
     };
     Ok(Report { effort: options.effort.name, depth, dtype, gates, acceptance_by_depth })
+}
+
+/// What comes before the first gate.
+const PROMPTS: &str = "prompts";
+
+/// Reports what each gate cost.
+struct Meter<'a> {
+    counts: &'a Counts,
+    before: counted::Passes,
+    started: Instant,
+}
+
+impl Meter<'_> {
+    fn read(&mut self, gate: &str) {
+        let now = self.counts.so_far();
+        let counted::Passes { trunk, trunk_rows, head, logits, logit_rows } = now.since(self.before);
+        let seconds = self.started.elapsed().as_secs_f32();
+        tracing::debug!(gate, seconds, trunk, trunk_rows, head, logits, logit_rows, "passes");
+        (self.before, self.started) = (now, Instant::now());
+    }
 }
 
 type Run = fn(&mut Bench<'_>, &mut Watch<'_>, &mut Vec<DepthCount>) -> Result<Gate, VerifyError>;

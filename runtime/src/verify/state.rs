@@ -3,9 +3,13 @@
 //! A stale row or a recurrent state that was not taken back makes a verifier fast and its text wrong; many such mistakes
 //! pass every greedy test. Here the next logits and the states themselves must agree.
 
+use std::rc::Rc;
+
+use mlx_rs::transforms::eval;
 use serde_json::json;
 
 use super::host::{self, token_array};
+use super::prompt::Prompt;
 use super::{Bench, Gate, VerifyError, Watch, figures};
 use crate::cache::{Cache, LayerCache};
 use crate::model::MtpModel;
@@ -13,8 +17,8 @@ use crate::{Array, Result};
 
 pub(super) const NAME: &str = "state";
 
-/// Prompts that are tried: every accept count is a fresh rollback.
-const PROMPTS: usize = 3;
+/// Pairs of the prompt that the head of the comparison is fed one by one, behind those that it is fed at once.
+const ALONE: usize = 4;
 
 /// The largest differences seen.
 #[derive(Debug, Default)]
@@ -35,13 +39,21 @@ struct Worst {
 }
 
 pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate, VerifyError> {
-    let prompts: Vec<Vec<u32>> = bench.prompts.iter().take(PROMPTS).cloned().collect();
+    let prompts: Vec<Rc<Prompt>> = bench.prompts.iter().take(bench.options.effort.rollbacks.max(1)).cloned().collect();
     let (mut trunk, mut head) = (Worst::default(), Worst::default());
-    for (index, prompt) in prompts.iter().enumerate() {
+    // Plain steps, then a rollback of the trunk for each count, then those of the head.
+    let mut done = 0;
+    let all = prompts.len() * (bench.depth + 4);
+    for prompt in &prompts {
         let steps = Steps::take(bench.model, prompt, bench.depth + 2)?;
-        trunk_after_each_count(bench, &steps, &mut trunk)?;
+        let mut tick = || {
+            done += 1;
+            watch.tick(done, all)
+        };
+        tick()?;
+        trunk_after_each_count(bench, &steps, &mut trunk, &mut tick)?;
         head_after_each_count(bench, prompt, &steps, &mut head)?;
-        watch.tick(index + 1, prompts.len())?;
+        tick()?;
     }
     bench.measured = trunk.relative;
     let (max, mean) = (bench.tolerance.max, bench.tolerance.mean);
@@ -83,13 +95,15 @@ struct Steps {
 }
 
 impl Steps {
-    fn take(model: &mut MtpModel, prompt: &[u32], count: usize) -> Result<Self> {
-        let mut cache = model.trunk.new_cache();
-        let hidden = model.trunk.forward(&token_array(prompt), &mut cache)?;
-        let rows = prompt.len() as i32;
-        let logits = model.trunk.logits(&host::rows(&hidden, rows - 1, rows)?)?;
-        let mut steps =
-            Self { tokens: Vec::new(), caches: vec![cache.snapshot()?], hidden: vec![hidden], logits: vec![logits] };
+    fn take(model: &mut MtpModel, prompt: &Prompt, count: usize) -> Result<Self> {
+        let mut cache = prompt.cache()?;
+        let logits = model.trunk.logits(&prompt.last()?)?;
+        let mut steps = Self {
+            tokens: Vec::new(),
+            caches: vec![cache.snapshot()?],
+            hidden: vec![prompt.hidden.clone()],
+            logits: vec![logits],
+        };
         for _ in 0..count {
             let token = host::argmax(&host::values(&steps.logits[steps.tokens.len()])?) as u32;
             let row = model.trunk.forward(&token_array(&[token]), &mut cache)?;
@@ -103,7 +117,12 @@ impl Steps {
 }
 
 /// Verifies k + 1 rows of which the last ones are wrong, keeps the right ones, and goes on.
-fn trunk_after_each_count(bench: &mut Bench<'_>, steps: &Steps, worst: &mut Worst) -> Result<()> {
+fn trunk_after_each_count(
+    bench: &mut Bench<'_>,
+    steps: &Steps,
+    worst: &mut Worst,
+    mut tick: impl FnMut() -> std::result::Result<(), VerifyError>,
+) -> std::result::Result<(), VerifyError> {
     let vocab = bench.model.info.vocab_size as u32;
     let width = bench.depth + 1;
     // Keeping none is how a round is aborted.
@@ -124,15 +143,16 @@ fn trunk_after_each_count(bench: &mut Bench<'_>, steps: &Steps, worst: &mut Wors
         let next = trunk.forward(&token_array(&steps.tokens[keep..=keep]), &mut cache)?;
         worst.note_logits(&trunk.logits(&next)?, &steps.logits[keep + 1], accepted)?;
         worst.note_state(&cache, &steps.caches[keep + 1], accepted)?;
+        tick()?;
     }
     Ok(())
 }
 
 /// Drafts k tokens, feeds the head the pairs of the accepted ones at once, and drafts again: against a history that was
 /// fed pair by pair and drafted from once.
-fn head_after_each_count(bench: &mut Bench<'_>, prompt: &[u32], steps: &Steps, worst: &mut Worst) -> Result<()> {
+fn head_after_each_count(bench: &mut Bench<'_>, prompt: &Prompt, steps: &Steps, worst: &mut Worst) -> Result<()> {
     let depth = bench.depth;
-    let text = [prompt, &steps.tokens].concat();
+    let text = [&prompt.tokens[..], &steps.tokens].concat();
     let hidden: Vec<&Array> = steps.hidden.iter().collect();
     let hidden = mlx_rs::ops::concatenate(&hidden, 0)?;
     let Some(head) = bench.model.draft_head.as_mut() else { return Ok(()) };
@@ -142,7 +162,12 @@ fn head_after_each_count(bench: &mut Bench<'_>, prompt: &[u32], steps: &Steps, w
     let anchor = prompt.len();
     let (mut one_by_one, mut at_once) = (head.new_history(), head.new_history());
     let mut references = Vec::with_capacity(depth + 1);
-    for row in 0..=anchor + depth {
+    let begun = anchor.saturating_sub(ALONE);
+    if begun > 0 {
+        let (rows, next) = pair(0, begun)?;
+        head.ingest(&rows, &next, &mut one_by_one)?;
+    }
+    for row in begun..=anchor + depth {
         let (rows, next) = pair(row, row + 1)?;
         let mut state = head.ingest(&rows, &next, &mut one_by_one)?;
         if row >= anchor {
@@ -150,14 +175,15 @@ fn head_after_each_count(bench: &mut Bench<'_>, prompt: &[u32], steps: &Steps, w
         }
     }
     let (rows, next) = pair(0, anchor)?;
-    let start = head.ingest(&rows, &next, &mut at_once)?;
+    let mut state = head.ingest(&rows, &next, &mut at_once)?;
+    // Drafts that left something behind would have left it to every count below.
+    for draft in 0..depth {
+        let previous = draft.checked_sub(1).map(|before| token_array(&steps.tokens[before..draft]));
+        head.step(&mut state, previous.as_ref(), &at_once)?;
+    }
+    eval(at_once.arrays().chain([&state.last]))?;
     for (accepted, (logits, reference)) in references.iter().enumerate() {
         let mut history = at_once.snapshot()?;
-        let mut state = start.clone();
-        for draft in 0..depth {
-            let previous = draft.checked_sub(1).map(|before| token_array(&steps.tokens[before..draft]));
-            head.step(&mut state, previous.as_ref(), &history)?;
-        }
         let (rows, next) = pair(anchor, anchor + 1 + accepted)?;
         let mut state = head.ingest(&rows, &next, &mut history)?;
         worst.note_logits(&head.step(&mut state, None, &history)?, logits, accepted)?;

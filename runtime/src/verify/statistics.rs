@@ -4,6 +4,7 @@
 //! short sequences. The level is [`FALSE_ALARM`]: thousands of runs of hundreds of tests without one alarm, while a
 //! bias of a few percent still shows with the 10^5 samples that a tiny model gives in seconds.
 
+use serde_json::Value;
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 /// A test that is right fails with this probability.
@@ -28,6 +29,13 @@ impl ChiSquare {
     #[must_use]
     pub fn fits(&self) -> bool {
         self.p_value >= FALSE_ALARM
+    }
+
+    /// For JSON, which has no infinity, with `more` in front.
+    pub(super) fn figures(&self, more: &[(&str, Value)]) -> Value {
+        let statistic = if self.statistic.is_finite() { self.statistic.into() } else { Value::Null };
+        let own = [("degrees", self.degrees.into()), ("p_value", self.p_value.into()), ("statistic", statistic)];
+        more.iter().cloned().chain(own).map(|(name, value)| (name.to_owned(), value)).collect()
     }
 }
 

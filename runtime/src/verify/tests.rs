@@ -53,7 +53,7 @@ fn the_marginal_gate_sees_mistakes() {
 
 #[test]
 fn prompts_leave_room() {
-    let effort = Effort { name: "", prompts: 2, rows: 1, samples: 1, tokens: 10 };
+    let effort = Effort { prompts: 2, tokens: 10, ..Effort::QUICK };
     let prompts = [vec![1; 40], vec![1], vec![], vec![2; 5], vec![3; 5]];
     assert_eq!(fitting(&prompts, &effort, 40, 2), [vec![1; 24], vec![2; 5]]);
     // A context that holds next to nothing still gives something to begin with.

@@ -20,7 +20,7 @@ use crate::engine::{self, Engine, Opened};
 use crate::error::{Exit, Failure, warn};
 use crate::home::Home;
 use crate::machine;
-use crate::terminal::Progress;
+use crate::terminal::Stages;
 
 /// Drafts a round where the contract states no ceiling: what published models use, and one more.
 const DEPTH: usize = 4;
@@ -48,30 +48,32 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
     engine::choose_device(args.device.device)?;
     let opened = engine::open(&args.model)?;
-    opened.admit(false, true)?;
+    admit(&opened)?;
     let before = contract(&opened)?;
     let text = opened.text_side(true)?;
-    let prompts = prompts::encode(args.prompts.as_deref(), &text)?;
+    let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
+    let prompts = prompts::encode(args.prompts.as_deref(), effort.prompts, &text)?;
 
     let interrupt = super::run::on_interrupt()?;
-    let progress = Progress::start(format!("loading {}", opened.checkpoint.label()), args.json);
+    let mut stages = Stages::new(args.json);
+    stages.begin(&format!("loading {}", opened.checkpoint.label()));
     let mut engine = opened.load(false, Precision::Auto)?;
-    drop(progress);
     let mut fresh = KnownHashes::default();
-    let sha256 = hashes(&opened.checkpoint, &mut fresh, args.json);
+    let sha256 = hashes(&opened.checkpoint, &mut fresh, &mut stages);
 
     let options = Options {
         prompts,
         depth: depth(&before),
         sampling: SamplingParams::default(),
         stop_tokens: text.tokenizer.eos_ids().to_vec(),
-        effort: if args.quick { Effort::QUICK } else { Effort::FULL },
+        effort,
         seed: SEED,
     };
-    let report = match measure(&mut engine, &options, args.json, || interrupt.flow()) {
+    let report = match measure(&mut engine, &options, &mut stages, || interrupt.flow()) {
         Err(VerifyError::Interrupted) => return Ok(Exit::Interrupted),
         report => report?,
     };
+    stages.end();
     let verified_on = verified_on(&opened, &engine, &options);
     if report.passed() && matches!(args.model, Model::Dir(_)) {
         unchanged(&opened.checkpoint, &before)?;
@@ -81,7 +83,7 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
             sha256: &sha256,
             verified_on: verified_on.clone(),
         };
-        write(&opened.checkpoint, &stamp(before, &evidence))?;
+        write(&opened.checkpoint, &sha256, &stamp(before, &evidence))?;
         let home = Home::of_user();
         let mut known = home.known_hashes();
         known.merge(fresh);
@@ -121,6 +123,17 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
 /// Drafts a round that are to be measured: all that the contract allows.
 fn depth(contract: &Map<String, Value>) -> usize {
     contract.get("mtp_depth_max").and_then(Value::as_u64).map_or(DEPTH, |depth| depth as usize)
+}
+
+/// Whether there is drafting to verify, with evidence or without.
+fn admit(opened: &Opened) -> Result<(), Failure> {
+    opened.admit(false, true).map_err(|failure| match opened.assessment.verdict {
+        Verdict::Incomplete { .. } | Verdict::NoMtp => failure.hint(
+            "without its whole draft head there is nothing to verify; `mtplx inspect` says what the files hold, \
+             `mtplx forge --mtp-from` takes the head of another checkpoint, `mtplx run --no-mtp` runs the trunk alone",
+        ),
+        _ => failure,
+    })
 }
 
 /// The contract as it is, if evidence may be added to it; empty where there is none.
@@ -166,25 +179,20 @@ fn unchanged(checkpoint: &Checkpoint, before: &Map<String, Value>) -> Result<(),
 }
 
 /// Of every byte that was loaded; what was known before is not asked.
-fn hashes(checkpoint: &Checkpoint, fresh: &mut KnownHashes, quiet: bool) -> BTreeMap<String, String> {
-    let progress = Progress::start("hashing the files", quiet);
-    checkpoint.hashes(Some(fresh), |done, all| progress.update((done >> 20) as usize, (all >> 20) as usize))
+fn hashes(checkpoint: &Checkpoint, fresh: &mut KnownHashes, stages: &mut Stages) -> BTreeMap<String, String> {
+    stages.begin("hashing the files (MB)");
+    checkpoint.hashes(Some(fresh), |done, all| stages.update((done / 1_000_000) as usize, (all / 1_000_000) as usize))
 }
 
 fn measure(
     engine: &mut Engine,
     options: &Options,
-    quiet: bool,
+    stages: &mut Stages,
     mut flow: impl FnMut() -> std::ops::ControlFlow<()>,
 ) -> Result<Report, VerifyError> {
-    let mut bar: Option<(&str, Progress)> = None;
     verify::verify(&mut engine.model, options, |at| {
-        if bar.as_ref().is_none_or(|(gate, _)| *gate != at.gate) {
-            // The old one vanishes first.
-            bar = None;
-            bar = Some((at.gate, Progress::start(format!("measuring: {}", at.gate), quiet)));
-        }
-        bar.iter().for_each(|(_, bar)| bar.update(at.done, at.all));
+        stages.begin(&format!("measuring: {}", at.gate));
+        stages.update(at.done, at.all);
         flow()
     })
 }
@@ -233,9 +241,13 @@ fn name(checkpoint: &Checkpoint) -> String {
     }
 }
 
-fn write(checkpoint: &Checkpoint, contract: &Map<String, Value>) -> Result<(), Failure> {
+fn write(
+    checkpoint: &Checkpoint,
+    sha256: &BTreeMap<String, String>,
+    contract: &Map<String, Value>,
+) -> Result<(), Failure> {
     let Some(dir) = checkpoint.dir() else { return Ok(()) };
-    if let Some(file) = checkpoint.changed_file() {
+    if let Some(file) = checkpoint.changed_file(sha256) {
         let what = format!("{}: changed while it was measured", checkpoint.path(file));
         return Err(Failure::new(Exit::Failed, what).hint("verify again once nothing writes to the folder"));
     }

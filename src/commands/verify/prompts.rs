@@ -10,6 +10,10 @@ use crate::error::{Exit, Failure};
 
 /// Largest file of prompts.
 const LIMIT: u64 = 16 << 20;
+/// Longest line of it. A token is a few bytes, so that this is no limit for a prompt of [`TOKENS`].
+const LINE: usize = 64 << 10;
+/// Longest prompt: every gate goes through all of it, and says no more for it.
+const TOKENS: usize = 4096;
 
 /// Code, prose, and questions for models with a chat template: what drafting is used for, and easy as well as hard to
 /// draft.
@@ -41,16 +45,36 @@ enum Kind {
     Chat,
 }
 
-/// The prompts' tokens: those of `file`, or the built-in ones.
+/// The tokens of the first `most` prompts: those of `file`, or the built-in ones.
 ///
 /// # Errors
-/// The file cannot be read or holds no prompt; the tokenizer or the chat template fails.
-pub fn encode(file: Option<&Path>, text: &TextSide) -> anyhow::Result<Vec<Vec<u32>>> {
+/// The file cannot be read, holds no prompt, or one that is too long; the tokenizer or the chat template fails.
+pub fn encode(file: Option<&Path>, most: usize, text: &TextSide) -> anyhow::Result<Vec<Vec<u32>>> {
     let Some(file) = file else {
-        return BUILTIN.iter().map(|&(kind, prompt)| tokens(text, kind, prompt)).collect();
+        return BUILTIN.iter().take(most).map(|&(kind, prompt)| tokens(text, kind, prompt)).collect();
     };
-    let prompts = read(file)?;
-    prompts.iter().map(|prompt| tokens(text, Kind::Text, prompt)).collect()
+    let mut prompts = Vec::new();
+    for (line, prompt) in read(file)? {
+        // One token is nothing to go on from, and is passed over.
+        if prompts.len() == most {
+            break;
+        }
+        let tokens = tokens(text, Kind::Text, &prompt)?;
+        if tokens.len() > TOKENS {
+            let what = format!("line {line}: {} tokens: expected at most {TOKENS}", tokens.len());
+            return Err(refused(file, &what, SHORTEN).into());
+        }
+        if tokens.len() >= 2 {
+            prompts.push(tokens);
+        }
+    }
+    Ok(prompts)
+}
+
+const SHORTEN: &str = "cut the prompt: a few hundred tokens show as much, and take less time";
+
+fn refused(file: &Path, what: &str, hint: &str) -> Failure {
+    Failure::new(Exit::File, format!("{}: {what}", file.display())).hint(hint)
 }
 
 fn tokens(text: &TextSide, kind: Kind, prompt: &str) -> anyhow::Result<Vec<u32>> {
@@ -62,19 +86,27 @@ fn tokens(text: &TextSide, kind: Kind, prompt: &str) -> anyhow::Result<Vec<u32>>
     Ok(text.tokenizer.encode(&template.render(&input)?, false)?)
 }
 
-fn read(file: &Path) -> Result<Vec<String>, Failure> {
+/// The prompts of a file, each with the number of its line.
+fn read(file: &Path) -> Result<Vec<(usize, String)>, Failure> {
     const HINT: &str = "a prompt a line, or JSON Lines: a string, or an object with `prompt` or `text`";
-    let name = file.display();
-    let damaged = |what: String| Failure::new(Exit::File, format!("{name}: {what}")).hint(HINT);
-    let size = std::fs::metadata(file).map_err(|error| damaged(error.to_string()))?.len();
+    let damaged = |what: String| refused(file, &what, HINT);
+    let metadata = std::fs::metadata(file).map_err(|error| damaged(error.to_string()))?;
+    if !metadata.is_file() {
+        return Err(damaged("not a regular file".to_owned()));
+    }
+    let size = metadata.len();
     if size > LIMIT {
         return Err(damaged(format!("{size} bytes: expected at most {LIMIT}")));
     }
     let text = std::fs::read_to_string(file).map_err(|error| damaged(error.to_string()))?;
-    let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-    let prompts =
-        lines.map(|(index, line)| prompt(line).map_err(|what| damaged(format!("line {}: {what}", index + 1))));
-    let prompts = prompts.collect::<Result<Vec<String>, Failure>>()?;
+    let mut prompts = Vec::new();
+    for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+        if line.len() > LINE {
+            let what = format!("line {number}: {} bytes: expected at most {LINE}", line.len());
+            return Err(refused(file, &what, SHORTEN));
+        }
+        prompts.push((number, prompt(line).map_err(|what| damaged(format!("line {number}: {what}")))?));
+    }
     if prompts.is_empty() { Err(damaged("no prompt in it".to_owned())) } else { Ok(prompts) }
 }
 
@@ -104,12 +136,16 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("prompts");
             std::fs::write(&file, text).unwrap();
-            super::read(&file).map_err(|error| error.to_string().replace(&file.display().to_string(), "FILE"))
+            let read = super::read(&file);
+            read.map_err(|error| error.to_string().replace(&file.display().to_string(), "FILE"))
         };
         let lines = "plain text\n\n\"a\\nb\"\n{\"prompt\": \"c\"}\n{\"id\": 3, \"text\": \"d\"}\n\"Well,\" he said\n";
-        assert_eq!(read(lines).unwrap(), ["plain text", "a\nb", "c", "d", "\"Well,\" he said"]);
+        let expected = [(1, "plain text"), (3, "a\nb"), (4, "c"), (5, "d"), (6, "\"Well,\" he said")];
+        assert_eq!(read(lines).unwrap(), expected.map(|(line, prompt)| (line, prompt.to_owned())));
         assert_eq!(read("\n").unwrap_err(), "FILE: no prompt in it");
         assert_eq!(read("x\n{\"a\": 1}").unwrap_err(), "FILE: line 2: an object without a string `prompt` or `text`");
         assert!(read("{\"a\"").unwrap_err().starts_with("FILE: line 1: not JSON"));
+        let long = format!("x\n{}\n", "y ".repeat(super::LINE));
+        assert_eq!(read(&long).unwrap_err(), "FILE: line 2: 131072 bytes: expected at most 65536");
     }
 }

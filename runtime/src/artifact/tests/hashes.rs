@@ -176,11 +176,40 @@ fn what_is_known_saves_hashing_and_never_lies() {
 }
 
 #[test]
+fn files_that_are_gone_are_forgotten() {
+    let folder = artifact(VERIFIED);
+    std::thread::sleep(Duration::from_millis(2100));
+    let mut known = KnownHashes::default();
+    folder.open().unwrap().hashes(Some(&mut known), |_, _| {});
+    let paths = |known: &KnownHashes| -> Vec<String> {
+        let known = serde_json::to_value(known).unwrap();
+        known.as_object().unwrap().keys().map(|path| path.rsplit('/').next().unwrap().to_owned()).collect()
+    };
+    known.prune();
+    assert_eq!(paths(&known), ["model.safetensors", "mtp.safetensors"]);
+    fs::remove_file(folder.path().join("mtp.safetensors")).unwrap();
+    known.prune();
+    assert_eq!(paths(&known), ["model.safetensors"]);
+    fs::write(folder.path().join("model.safetensors"), "another").unwrap();
+    known.prune();
+    assert_eq!(known, KnownHashes::default());
+}
+
+#[test]
 fn a_file_that_changes_while_it_is_open_is_noticed() {
     let folder = artifact(VERIFIED);
     let checkpoint = folder.open().unwrap();
-    assert_eq!(checkpoint.changed_file(), None);
+    let hashes = checkpoint.hashes(None, |_, _| {});
+    assert_eq!(checkpoint.changed_file(&hashes), None);
+    // Another name for the file changes nothing but the time of its attributes, which says so of any change of bytes.
+    let (before, path) = (checkpoint.stamp("mtp.safetensors"), folder.path().join("mtp.safetensors"));
+    std::thread::sleep(Duration::from_millis(20));
+    fs::hard_link(&path, folder.path().join("link")).unwrap();
+    assert_ne!(folder.open().unwrap().stamp("mtp.safetensors"), before);
+    assert_eq!(checkpoint.changed_file(&hashes), None);
+    let other = [("mtp.safetensors".to_owned(), sha256(b"other"))].into();
+    assert_eq!(checkpoint.changed_file(&other), Some("mtp.safetensors"));
     let folder = folder.tensors("new", &["mtp.x", "mtp.y"], 7);
-    fs::rename(folder.path().join("new"), folder.path().join("mtp.safetensors")).unwrap();
-    assert_eq!(checkpoint.changed_file(), Some("mtp.safetensors"));
+    fs::rename(folder.path().join("new"), &path).unwrap();
+    assert_eq!(checkpoint.changed_file(&hashes), Some("mtp.safetensors"));
 }

@@ -1,0 +1,168 @@
+//! What a gate costs: passes through trunk and head, counted while a verification runs.
+//!
+//! On a real model these are all the time there is, so a gate is judged by them before any clock.
+
+use std::mem;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mlx_rs::error::Exception;
+
+use crate::cache::Cache;
+use crate::model::{DraftHead, DraftState, MtpModel, Trunk};
+use crate::{Array, Result};
+
+/// Counters that the gates share.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    trunk: AtomicUsize,
+    trunk_rows: AtomicUsize,
+    head: AtomicUsize,
+    logits: AtomicUsize,
+    logit_rows: AtomicUsize,
+}
+
+/// Passes so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Passes {
+    /// Through the trunk.
+    pub(super) trunk: usize,
+    /// Rows in them.
+    pub(super) trunk_rows: usize,
+    /// Through the head's layers.
+    pub(super) head: usize,
+    /// Through an output layer, the trunk's or the head's.
+    pub(super) logits: usize,
+    /// Rows in them.
+    pub(super) logit_rows: usize,
+}
+
+impl Counts {
+    pub(super) fn so_far(&self) -> Passes {
+        let Self { trunk, trunk_rows, head, logits, logit_rows } = self;
+        let [trunk, trunk_rows, head, logits, logit_rows] =
+            [trunk, trunk_rows, head, logits, logit_rows].map(|count| count.load(Relaxed));
+        Passes { trunk, trunk_rows, head, logits, logit_rows }
+    }
+
+    fn note_logits(&self, rows: i32) {
+        self.logits.fetch_add(1, Relaxed);
+        self.logit_rows.fetch_add(rows.max(0) as usize, Relaxed);
+    }
+}
+
+impl Passes {
+    /// Those since `before`.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            trunk: self.trunk - before.trunk,
+            trunk_rows: self.trunk_rows - before.trunk_rows,
+            head: self.head - before.head,
+            logits: self.logits - before.logits,
+            logit_rows: self.logit_rows - before.logit_rows,
+        }
+    }
+}
+
+/// Something that is counted while it is lent.
+struct Counted<T: ?Sized> {
+    lent: Arc<Mutex<Box<T>>>,
+    counts: Arc<Counts>,
+}
+
+impl<T: ?Sized> Counted<T> {
+    fn with<R>(&self, call: impl FnOnce(&mut T) -> R) -> R {
+        // Nothing is left half done by a panic: arrays are values.
+        call(&mut self.lent.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Runs `measure` on `model` while every pass is counted.
+pub(super) fn counted<R>(model: &mut MtpModel, measure: impl FnOnce(&mut MtpModel, &Arc<Counts>) -> R) -> R {
+    let counts = Arc::new(Counts::default());
+    let trunk = Arc::new(Mutex::new(mem::replace(&mut model.trunk, Box::new(Away))));
+    let head = model.draft_head.take().map(|head| Arc::new(Mutex::new(head)));
+    model.trunk = Box::new(Counted { lent: Arc::clone(&trunk), counts: Arc::clone(&counts) });
+    model.draft_head =
+        head.clone().map(|lent| -> Box<dyn DraftHead> { Box::new(Counted { lent, counts: Arc::clone(&counts) }) });
+    let result = measure(model, &counts);
+    // The counting ones go first, so that these are the only ones that hold them.
+    model.trunk = Box::new(Away);
+    model.draft_head = None;
+    if let Some(trunk) = returned(trunk) {
+        model.trunk = trunk;
+    }
+    model.draft_head = head.and_then(returned);
+    result
+}
+
+fn returned<T: ?Sized>(lent: Arc<Mutex<Box<T>>>) -> Option<Box<T>> {
+    Arc::into_inner(lent).map(|lent| lent.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Trunk for Counted<dyn Trunk> {
+    fn new_cache(&self) -> Cache {
+        self.with(|trunk| trunk.new_cache())
+    }
+
+    fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+        self.counts.trunk.fetch_add(1, Relaxed);
+        self.counts.trunk_rows.fetch_add(tokens.dim(0).max(0) as usize, Relaxed);
+        self.with(|trunk| trunk.verify(tokens, cache))
+    }
+
+    fn forward(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+        self.counts.trunk.fetch_add(1, Relaxed);
+        self.counts.trunk_rows.fetch_add(tokens.dim(0).max(0) as usize, Relaxed);
+        self.with(|trunk| trunk.forward(tokens, cache))
+    }
+
+    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+        self.counts.note_logits(hidden.dim(0));
+        self.with(|trunk| trunk.logits(hidden))
+    }
+}
+
+impl DraftHead for Counted<dyn DraftHead> {
+    fn max_depth(&self) -> usize {
+        self.with(|head| head.max_depth())
+    }
+
+    fn new_history(&self) -> Cache {
+        self.with(|head| head.new_history())
+    }
+
+    fn ingest(&mut self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
+        self.counts.head.fetch_add(1, Relaxed);
+        self.with(|head| head.ingest(hidden, next_tokens, history))
+    }
+
+    fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array> {
+        // The first draft is read from what the last `ingest` computed.
+        self.counts.head.fetch_add(usize::from(previous.is_some()), Relaxed);
+        self.counts.note_logits(1);
+        self.with(|head| head.step(state, previous, history))
+    }
+
+    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+        self.counts.note_logits(hidden.dim(0));
+        self.with(|head| head.logits(hidden))
+    }
+}
+
+/// In the place of a trunk that is lent.
+struct Away;
+
+impl Trunk for Away {
+    fn new_cache(&self) -> Cache {
+        Cache::new(Vec::new())
+    }
+
+    fn verify(&mut self, _: &Array, _: &mut Cache) -> Result<Array> {
+        Err(Exception::custom("the trunk is lent to a verification"))
+    }
+
+    fn logits(&mut self, _: &Array) -> Result<Array> {
+        Err(Exception::custom("the trunk is lent to a verification"))
+    }
+}
