@@ -57,6 +57,8 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
     let claim = Registry::linked().resolve(&opened.checkpoint)?;
     let head = other.as_ref().map(|opened| &opened.checkpoint);
     let job = Job::forge(claim.architecture, &opened.checkpoint, head, policy)?;
+    // The artifact would have the faults of these files, too, and be hours of work that nothing runs.
+    opened.text_side(false)?;
     make(&job, claim.architecture.descriptor().id, out, &args.making)
 }
 

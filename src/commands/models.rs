@@ -64,7 +64,7 @@ pub fn models(args: &ModelsArgs) -> anyhow::Result<Exit> {
 
 /// By headers and configuration; weights are hashed only where evidence for them depends on it, and once.
 fn judge(repository: &Repository, snapshot: &Snapshot) -> anyhow::Result<Row> {
-    let (verdict, architecture, why) = match Checkpoint::open(&snapshot.dir) {
+    let (verdict, architecture, why) = match Checkpoint::look(&snapshot.dir) {
         Err(error) if error.is_missing_or_damaged() => ("damaged", None, Some(error.to_string())),
         Err(error) => (INCOMPATIBLE, None, Some(error.to_string())),
         Ok(checkpoint) => {

@@ -37,6 +37,15 @@ impl Config {
     /// # Errors
     /// Not a JSON object; no `model_type`; keys that ask for code from the repository.
     pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Self, ArtifactError> {
+        let config = Self::read(path, bytes)?;
+        config.code_keys().into_iter().next().map_or(Ok(config), Err)
+    }
+
+    /// The same, keys that ask for code let pass: for whoever asks [`Config::code_keys`].
+    ///
+    /// # Errors
+    /// Not a JSON object; no `model_type`.
+    pub(super) fn read(path: &str, bytes: &[u8]) -> Result<Self, ArtifactError> {
         // In memory a value takes up to a hundred times its place in the file.
         if bytes.iter().filter(|byte| b"[{,".contains(byte)).count() > MAX_VALUES {
             return Err(ArtifactError::damaged(path, format!("more than {MAX_VALUES} values")));
@@ -51,28 +60,19 @@ impl Config {
         let config = Self { file: path.into(), prefix: String::new(), fields: Arc::new(fields), text };
         config.section("text_config")?;
         config.string("model_type")?;
-        config.refuse_code()?;
-        config.text().refuse_code()?;
         Ok(config)
     }
 
-    /// Refuses an object that asks for code from the repository.
-    fn refuse_code(&self) -> Result<(), ArtifactError> {
-        let asks = |value: &Value| match value {
-            Value::Null | Value::Bool(false) => false,
-            Value::Object(fields) => !fields.is_empty(),
-            Value::String(text) => !text.is_empty(),
-            _ => true,
+    /// An error for each key that asks for code from the repository.
+    pub(super) fn code_keys(&self) -> Vec<ArtifactError> {
+        let hint =
+            "if a linked architecture implements this model (`mtplx archs`), remove the key from a copy of config.json";
+        let of = |level: &Self| -> Vec<ArtifactError> {
+            let asking = code_keys(&level.fields);
+            asking.map(|key| level.fault(key, CODE.to_owned(), ErrorKind::Incompatible, hint)).collect()
         };
-        match CODE_KEYS.iter().find(|key| self.fields.get(**key).is_some_and(asks)) {
-            None => Ok(()),
-            Some(key) => Err(self.fault(
-                key,
-                "asks for code from the repository, which is never run".to_owned(),
-                ErrorKind::Incompatible,
-                "if a linked architecture implements this model (`mtplx archs`), remove the key from a copy of config.json",
-            )),
-        }
+        let inner = self.text.as_ref().map(|_| of(&self.text()));
+        of(self).into_iter().chain(inner.into_iter().flatten()).collect()
     }
 
     /// The top level's `model_type`.
@@ -288,6 +288,21 @@ impl Config {
             hint: hint.into(),
         }
     }
+}
+
+/// What is wrong with a key that asks for code.
+pub(crate) const CODE: &str = "asks for code from the repository, which is never run";
+
+/// The keys of an object that ask for code from the repository.
+pub(crate) fn code_keys(fields: &Map<String, Value>) -> impl Iterator<Item = &'static str> {
+    let asks = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        _ => true,
+    };
+    CODE_KEYS.into_iter().filter(move |key| fields.get(*key).is_some_and(asks))
 }
 
 /// A non-negative integer. `64.0` is not one: a writer that turns sizes into floats may have rounded them.

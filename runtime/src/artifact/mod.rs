@@ -11,6 +11,7 @@ mod contract;
 mod error;
 pub mod expected;
 mod families;
+mod fault;
 mod floats;
 pub mod hashes;
 mod header;
@@ -19,6 +20,7 @@ mod listing;
 mod norms;
 mod sidecar;
 mod source;
+mod unread;
 mod verdict;
 
 #[cfg(test)]
@@ -26,12 +28,15 @@ mod tests;
 
 pub use checkpoint::Checkpoint;
 pub use config::Config;
+pub(crate) use config::{CODE, code_keys};
 pub use contract::{
     CONTRACT, ConcatOrder, Contract, DraftSampler, Finding, GenerationMode, HiddenVariant, MtpContract, Severity,
     SpeedEvidence,
 };
 pub use error::{ArtifactError, ErrorKind, LoadError};
 pub use families::known_family;
+pub use fault::{Fault, Subject};
+pub(crate) use fault::{compare, refuse_endless};
 pub(crate) use floats::to_f32;
 pub use hashes::KnownHashes;
 pub use header::TensorInfo;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::error::{TextError, shorten};
-use crate::artifact::Checkpoint;
+use crate::artifact::{ArtifactError, CODE, Checkpoint, ErrorKind, code_keys};
 
 /// The largest tokenizer in use (a 256k vocabulary with its merges) is about 35 MB.
 const TOKENIZER_LIMIT: usize = 128 << 20;
@@ -57,7 +57,11 @@ impl<'a> TextFiles<'a> {
     }
 
     pub(super) fn tokenizer_config(&self) -> Result<Value, TextError> {
-        object(TOKENIZER_CONFIG, self.tokenizer_config.as_deref())
+        let config = object(TOKENIZER_CONFIG, self.tokenizer_config.as_deref())?;
+        match config.as_object().and_then(|fields| code_keys(fields).next().map(|key| (key, &fields[key]))) {
+            None => Ok(config),
+            Some((key, value)) => Err(refused(TOKENIZER_CONFIG, key, value).into()),
+        }
     }
 
     pub(super) fn generation_config(&self) -> Result<Value, TextError> {
@@ -66,6 +70,18 @@ impl<'a> TextFiles<'a> {
 
     pub(super) fn config(&self) -> Result<Value, TextError> {
         object(CONFIG, self.config.as_deref())
+    }
+}
+
+/// The error of a key that asks for a tokenizer in code.
+fn refused(file: &'static str, key: &'static str, value: &Value) -> ArtifactError {
+    ArtifactError::Field {
+        file: file.into(),
+        field: key.into(),
+        value: shorten(value).into(),
+        what: CODE.into(),
+        kind: ErrorKind::Incompatible,
+        hint: "if tokenizer.json holds the whole tokenizer, remove the key from a copy of the file".into(),
     }
 }
 

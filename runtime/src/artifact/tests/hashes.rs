@@ -12,11 +12,11 @@ use crate::artifact::{Verdict, Witness, assess_with};
 
 /// A complete artifact of two weight files.
 fn artifact(model_type: &str) -> Folder {
-    Folder::empty().config(json!({"model_type": model_type})).tensors("model.safetensors", &["x"], 1).tensors(
-        "mtp.safetensors",
-        &["mtp.x", "mtp.y"],
-        2,
-    )
+    Folder::empty()
+        .tokenizer()
+        .config(json!({"model_type": model_type}))
+        .tensors("model.safetensors", &["x"], 1)
+        .tensors("mtp.safetensors", &["mtp.x", "mtp.y"], 2)
 }
 
 fn hashes(folder: &Folder) -> Value {
