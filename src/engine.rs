@@ -61,7 +61,7 @@ pub fn judge(checkpoint: &Checkpoint, thorough: bool) -> Assessment {
 }
 
 /// The text side, and what is wrong with it: the settings' bounds are this program's.
-fn read_text(checkpoint: &Checkpoint) -> runtime::TextSide {
+pub fn read_text(checkpoint: &Checkpoint) -> runtime::TextSide {
     let mut text = runtime::TextSide::of(checkpoint);
     let faults = text.generation_config.as_ref().map(settings::generation_faults).unwrap_or_default();
     for what in faults {
@@ -70,7 +70,8 @@ fn read_text(checkpoint: &Checkpoint) -> runtime::TextSide {
     text
 }
 
-fn assess(checkpoint: &Checkpoint, text: &runtime::TextSide, thorough: bool) -> Assessment {
+/// What the files are worth, whose text side was read already.
+pub fn assess(checkpoint: &Checkpoint, text: &runtime::TextSide, thorough: bool) -> Assessment {
     let home = Home::of_user();
     let (before, machine) = (home.known_hashes(), home.machine());
     let mut known = before.clone();
