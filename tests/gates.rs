@@ -379,6 +379,20 @@ fn faults() -> Vec<Artifact> {
         quantized("quantization that is no object", json!(["x"])),
         text("width out of bounds", "hidden_size", json!(-3)),
         text("layers out of bounds", "num_hidden_layers", json!(100_000)),
+        qwen("fields out of bounds, of other types, and not supported").config(|config| {
+            for (field, value) in [
+                ("hidden_size", json!(-3)),
+                ("vocab_size", json!("x")),
+                ("hidden_act", json!("tanh")),
+                ("output_gate_type", json!("tanh")),
+                ("rms_norm_eps", json!("small")),
+                ("num_key_value_heads", json!(1_u64 << 40)),
+                ("attention_bias", json!(1)),
+                ("rope_parameters", json!({"rope_type": "linear"})),
+            ] {
+                config["text_config"][field] = value;
+            }
+        }),
         text("layer types of another number", "layer_types", json!(["full_attention"])),
         no_tokenizer,
         qwen("tokenizer that is none").with_file("tokenizer.json", "{}"),

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::config::{Config, MAX_CONFIG};
+use super::config::{Config, MAX_CONFIG, Notes};
 use super::error::{ArtifactError, LoadError, shown};
 use super::floats::to_f32;
 use super::hashes::{FileStamp, sha256};
@@ -74,9 +74,24 @@ impl Checkpoint {
     /// Not a configuration, or one that asks for code.
     pub fn of_config(label: &str, config: &[u8]) -> Result<Self, ArtifactError> {
         let source = Source::embedded(label, &[]);
-        Ok(Self {
-            config_sha256: sha256(config),
-            config: Config::parse(&source.path("config.json"), config)?,
+        let parsed = Config::parse(&source.path("config.json"), config)?;
+        Ok(Self::imagined(source, parsed, sha256(config)))
+    }
+
+    /// The same for a configuration of this checkpoint's, changed, whose faults are noted.
+    ///
+    /// # Errors
+    /// Not a configuration.
+    pub(super) fn noting(&self, config: &[u8]) -> Result<(Self, Notes), ArtifactError> {
+        let source = Source::embedded(self.label(), &[]);
+        let (config, notes) = Config::read(&self.path("config.json"), config)?.noting();
+        Ok((Self::imagined(source, config, String::new()), notes))
+    }
+
+    fn imagined(source: Source, config: Config, config_sha256: String) -> Self {
+        Self {
+            config_sha256,
+            config,
             source,
             files: BTreeMap::new(),
             tensors: BTreeMap::new(),
@@ -85,7 +100,7 @@ impl Checkpoint {
             missing_head_file: None,
             foreign_head_files: Vec::new(),
             refusals: Vec::new(),
-        })
+        }
     }
 
     fn assemble(source: Source) -> Result<Self, ArtifactError> {

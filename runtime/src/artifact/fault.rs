@@ -1,6 +1,10 @@
 //! What keeps a checkpoint from being a model that runs: everything at once, from configuration and headers.
 
 use super::Checkpoint;
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
 use super::error::{ArtifactError, ErrorKind, LoadError};
 use super::expected::Comparison;
 use crate::architecture::MtpArchitecture;
@@ -61,9 +65,11 @@ const MAX_EXPERTS: usize = 1 << 19;
 /// The field, and how many experts it makes.
 pub(crate) fn refuse_endless(checkpoint: &Checkpoint) -> Result<(), ArtifactError> {
     let text = checkpoint.config().text();
-    let layers = text.count_or("num_hidden_layers", 0, usize::MAX)?;
+    // What is no count is for the family to refuse, in its own bounds.
+    let count = |field| text.count_or(field, 0, usize::MAX).unwrap_or(0);
+    let layers = count("num_hidden_layers");
     for field in ["num_experts", "n_routed_experts", "num_local_experts"] {
-        let experts = text.count_or(field, 0, usize::MAX)?;
+        let experts = count(field);
         if experts.saturating_mul(layers) > MAX_EXPERTS {
             let what = format!("in {layers} layers: expected at most {MAX_EXPERTS} in all");
             return Err(text.error(field, &what));
@@ -83,6 +89,53 @@ pub(crate) struct Compared {
     pub(crate) strange: Vec<(String, usize)>,
 }
 
+/// Most times that a configuration is read to find what else is wrong with it.
+const MAX_ROUNDS: usize = 16;
+
+/// Everything that is wrong with a configuration whose reading ended with `first`: it is read once more with faults noted,
+/// and again without each field that ends the reading all the same.
+fn of_config(checkpoint: &Checkpoint, architecture: &dyn MtpArchitecture, first: &LoadError) -> Vec<Fault> {
+    let mut faults = vec![Fault::from(first)];
+    let field_of = |error: &LoadError| match error {
+        LoadError::Artifact(ArtifactError::Field { field, .. }) => Some(field.to_string()),
+        _ => None,
+    };
+    let Some(field) = field_of(first) else { return faults };
+    let mut seen = BTreeSet::from([field]);
+    let fields = checkpoint.config().fields().map(|(name, value)| (name.to_owned(), value.clone()));
+    let mut fields = Value::Object(fields.collect());
+    for _ in 0..MAX_ROUNDS {
+        let Ok((imagined, notes)) = checkpoint.noting(fields.to_string().as_bytes()) else { break };
+        let ended = architecture.facts(&imagined).err();
+        let noted = notes.take();
+        let none_noted = noted.is_empty();
+        let mut add = |error: LoadError| {
+            let new = field_of(&error).is_some_and(|field| seen.insert(field));
+            faults.extend(new.then(|| Fault::from(&error)));
+        };
+        noted.into_iter().map(LoadError::from).for_each(&mut add);
+        let Some(error) = ended else { break };
+        let removed = field_of(&error).is_some_and(|field| remove(&mut fields, &field));
+        // What cannot be may follow from what stands in for another field; what is not supported is so by itself.
+        if none_noted || error.kind() == Some(ErrorKind::Incompatible) {
+            add(error);
+        }
+        if !removed {
+            break;
+        }
+    }
+    faults
+}
+
+/// Removes the field at a path; whether it was there.
+fn remove(fields: &mut Value, path: &str) -> bool {
+    let (inner, name) = match path.rsplit_once('.') {
+        Some((outer, name)) => (fields.pointer_mut(&format!("/{}", outer.replace('.', "/"))), name),
+        None => (Some(fields), path),
+    };
+    inner.and_then(Value::as_object_mut).is_some_and(|object| object.remove(name).is_some())
+}
+
 /// Compares `checkpoint` with what `architecture` reads of it: the configuration's bounds, the trunk's tensors by name,
 /// shape, packing and type, and tensors that there is no place for. Headers only.
 pub(crate) fn compare(checkpoint: &Checkpoint, architecture: &dyn MtpArchitecture) -> Compared {
@@ -92,7 +145,7 @@ pub(crate) fn compare(checkpoint: &Checkpoint, architecture: &dyn MtpArchitectur
         .map_err(LoadError::from)
         .and_then(|()| architecture.expected(checkpoint, &mut |place, expected| comparison.expect(place, &expected)));
     match said {
-        Err(error) => return Compared { faults: vec![Fault::from(&error)], ..Compared::default() },
+        Err(error) => return Compared { faults: of_config(checkpoint, architecture, &error), ..Compared::default() },
         Ok(false) => return Compared::default(),
         Ok(true) => {}
     }

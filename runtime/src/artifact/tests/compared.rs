@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::{Folder, safetensors};
-use crate::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
+use crate::architecture::{Descriptor, Detection, Facts, Head, LoadOptions, MtpArchitecture, Tier};
 use crate::artifact::expected::{Expected, Place};
-use crate::artifact::{Assessment, Checkpoint, ErrorKind, LoadError, Subject, Verdict, assess};
+use crate::artifact::{ArtifactError, Assessment, Checkpoint, ErrorKind, LoadError, Subject, Verdict, assess};
 use crate::model::MtpModel;
 use crate::registry::Registry;
 
@@ -22,6 +22,23 @@ static DESCRIPTOR: Descriptor = Descriptor {
     crate_version: "0.0.0",
 };
 
+/// Reads the configuration.
+fn width(checkpoint: &Checkpoint) -> Result<usize, ArtifactError> {
+    let config = checkpoint.config();
+    for field in ["act", "act2"] {
+        if config.string_opt(field)?.is_some_and(|act| act != "silu") {
+            return Err(config.unsupported(field, "expected silu"));
+        }
+    }
+    let width = config.size("hidden_size", 64)?;
+    if !width.is_multiple_of(config.size_or("heads", 1, 64)?) {
+        return Err(config.error("heads", &format!("expected a divisor of hidden_size {width}")));
+    }
+    config.size_or("top", 1, width)?;
+    config.number_in("eps", 0.0, 0.0..=1.0)?;
+    Ok(width)
+}
+
 impl MtpArchitecture for Layers {
     fn descriptor(&self) -> &'static Descriptor {
         &DESCRIPTOR
@@ -36,8 +53,13 @@ impl MtpArchitecture for Layers {
         checkpoint.require("nothing is loaded here").and_then(|_| unreachable!())
     }
 
+    fn facts(&self, checkpoint: &Checkpoint) -> Result<Facts, LoadError> {
+        width(checkpoint)?;
+        Ok(Facts::default())
+    }
+
     fn expected(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(Place, Expected)) -> Result<bool, LoadError> {
-        let width = checkpoint.config().size("hidden_size", 64)?;
+        let width = width(checkpoint)?;
         for layer in 0..2 {
             each(Place::Trunk, Expected::module(format!("model.layers.{layer}.up"), [2, width]));
             each(Place::Trunk, Expected::tensor(format!("model.layers.{layer}.norm.weight"), [width]));
@@ -197,6 +219,28 @@ fn bounds_and_lists_without_end() {
     assert_eq!(
         of(json!({"model_type": "toy", "hidden_size": -3})),
         ["DIR/config.json: hidden_size: -3: expected an integer from 1 to 64"]
+    );
+    // However many, and of each kind: out of bounds, of another type, at odds with another, not supported, missing.
+    assert_eq!(
+        of(json!({"model_type": "toy", "hidden_size": 0, "heads": 3, "act": "tanh", "eps": "x", "act2": "tanh"})),
+        [
+            "DIR/config.json: act: \"tanh\": expected silu",
+            "DIR/config.json: act2: \"tanh\": expected silu",
+            "DIR/config.json: hidden_size: 0: expected an integer from 1 to 64",
+            "DIR/config.json: eps: \"x\": expected a number from 0.0 to 1.0",
+        ]
+    );
+    // What follows from a fault is none.
+    assert_eq!(
+        of(json!({"model_type": "toy", "hidden_size": "2", "heads": 2, "top": 2})),
+        ["DIR/config.json: hidden_size: \"2\": expected an integer from 1 to 64"]
+    );
+    assert_eq!(
+        of(json!({"model_type": "toy", "hidden_size": 2, "heads": 3, "top": 3})),
+        [
+            "DIR/config.json: heads: 3: expected a divisor of hidden_size 2",
+            "DIR/config.json: top: 3: expected an integer from 1 to 2"
+        ]
     );
     assert_eq!(
         of(json!({"model_type": "toy", "hidden_size": 2, "num_hidden_layers": 1000, "num_experts": 65536})),
