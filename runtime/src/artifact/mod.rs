@@ -18,6 +18,7 @@ mod header;
 mod index;
 mod listing;
 mod norms;
+mod opening;
 mod sidecar;
 mod source;
 mod unread;
