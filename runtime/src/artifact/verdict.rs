@@ -1,8 +1,9 @@
 //! What a checkpoint is worth: the verdict, with everything that led to it.
 //!
-//! Decides from configuration, headers, text files, contract and the files' hashes; loads nothing and measures nothing. Evidence counts
-//! if the contract has no errors, its baseline passed, and its hashes are those of `config.json` and of every weight file.
-//! For an architecture of [`Tier::Recognized`] it must also have been measured on this machine: such a family ships none.
+//! Decides from configuration, headers, text files, contract and the files' hashes; loads nothing and measures nothing.
+//! Whatever keeps a checkpoint from running is found at once, and decides. Evidence counts if the contract has no errors, its
+//! baseline passed, and its hashes are those of `config.json` and of every weight file. For an architecture of
+//! [`Tier::Recognized`] it must also have been measured on this machine: such a family ships none.
 //!
 //! The files are hashed only where everything else is in order, unless a [`Witness`] asks for it.
 

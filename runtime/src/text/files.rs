@@ -18,6 +18,7 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub(super) const GENERATION_CONFIG: &str = "generation_config.json";
 pub(super) const CONFIG: &str = "config.json";
+const AUTO_MAP: &str = "auto_map";
 pub(super) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// The files' contents, each if it is there.
@@ -58,10 +59,9 @@ impl<'a> TextFiles<'a> {
 
     pub(super) fn tokenizer_config(&self) -> Result<Value, TextError> {
         let config = object(TOKENIZER_CONFIG, self.tokenizer_config.as_deref())?;
-        match config.as_object().and_then(|fields| code_keys(fields).next().map(|key| (key, &fields[key]))) {
-            None => Ok(config),
-            Some((key, value)) => Err(refused(TOKENIZER_CONFIG, key, value).into()),
-        }
+        // The one key that names a tokenizer in code; others are left over from whoever saved the file.
+        let asks = config.as_object().is_some_and(|fields| code_keys(fields).any(|key| key == AUTO_MAP));
+        if asks { Err(refused(TOKENIZER_CONFIG, AUTO_MAP, &config[AUTO_MAP]).into()) } else { Ok(config) }
     }
 
     pub(super) fn generation_config(&self) -> Result<Value, TextError> {
