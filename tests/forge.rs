@@ -309,8 +309,10 @@ fn what_would_not_run_is_not_forged() {
     );
     let error = refused(4, &|dir| {
         edit(&dir.join("config.json"), |config| config["auto_map"] = json!({"AutoModel": "x.X"}));
+        fs::write(dir.join("tokenizer.json"), "{}").unwrap();
     });
-    assert!(error.starts_with("DIR/config.json: auto_map: "), "{error}");
+    assert!(error.starts_with("DIR: incompatible: DIR/config.json: auto_map: "), "{error}");
+    assert!(error.contains("; tokenizer.json: "), "everything at once: {error}");
     let error = refused(5, &|dir| fs::write(dir.join("tokenizer.json"), "{}").unwrap());
     assert!(error.starts_with("DIR: tokenizer.json: "), "{error}");
     // One class for one fault, whoever meets it.

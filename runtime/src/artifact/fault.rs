@@ -115,14 +115,13 @@ fn of_config(checkpoint: &Checkpoint, architecture: &dyn MtpArchitecture, first:
         };
         noted.into_iter().map(LoadError::from).for_each(&mut add);
         let Some(error) = ended else { break };
-        let removed = field_of(&error).is_some_and(|field| remove(&mut fields, &field));
+        let Some(field) = field_of(&error).filter(|field| remove(&mut fields, field)) else { break };
         // What cannot be may follow from what stands in for another field; what is not supported is so by itself.
         if none_noted || error.kind() == Some(ErrorKind::Incompatible) {
             add(error);
         }
-        if !removed {
-            break;
-        }
+        // That it is missing from now on is no fault.
+        seen.insert(field);
     }
     faults
 }

@@ -34,6 +34,9 @@ fn width(checkpoint: &Checkpoint) -> Result<usize, ArtifactError> {
     if !width.is_multiple_of(config.size_or("heads", 1, 64)?) {
         return Err(config.error("heads", &format!("expected a divisor of hidden_size {width}")));
     }
+    if config.has("parted") && !width.is_multiple_of(config.size("parts", 64)?) {
+        return Err(config.error("parts", &format!("expected a divisor of hidden_size {width}")));
+    }
     config.size_or("top", 1, width)?;
     config.number_in("eps", 0.0, 0.0..=1.0)?;
     Ok(width)
@@ -232,7 +235,7 @@ fn bounds_and_lists_without_end() {
     );
     // What follows from a fault is none.
     assert_eq!(
-        of(json!({"model_type": "toy", "hidden_size": "2", "heads": 2, "top": 2})),
+        of(json!({"model_type": "toy", "hidden_size": "2", "heads": 2, "top": 2, "parted": 1, "parts": 2})),
         ["DIR/config.json: hidden_size: \"2\": expected an integer from 1 to 64"]
     );
     assert_eq!(
