@@ -1,27 +1,32 @@
 //! A model ready to generate: opened, judged, loaded, with its tokenizer and chat template.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use mtplx_runtime::architecture::{Descriptor, LoadOptions, Precision};
-use mtplx_runtime::artifact::{Assessment, Checkpoint, Finding, Verdict, Witness, assess_with};
+use mtplx_runtime::artifact::{
+    Assessment, Checkpoint, ErrorKind, Fault, Finding, Subject, Verdict, Witness, assess_with,
+};
 use mtplx_runtime::mlx;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::registry::Registry;
-use mtplx_runtime::text::{ChatTemplate, TextFiles, Tokenizer};
+use mtplx_runtime::text::{self as runtime, ChatTemplate, Tokenizer};
 use serde_json::{Map, Value};
 
 use crate::args::{self, Model};
 use crate::builtin;
-use crate::error::{Exit, Failure, from_code};
+use crate::error::{Failure, from_code};
 use crate::home::Home;
 use crate::hub;
+use crate::settings;
 use crate::terminal::Progress;
 
 /// A checkpoint that was opened and judged, but not loaded.
 pub struct Opened {
     pub checkpoint: Checkpoint,
     pub assessment: Assessment,
+    text: runtime::TextSide,
 }
 
 /// A loaded model and its text side.
@@ -33,23 +38,40 @@ pub struct Engine {
 
 /// The text side, which takes no device.
 pub struct TextSide {
-    pub tokenizer: Tokenizer,
+    pub tokenizer: Arc<Tokenizer>,
     pub template: Option<ChatTemplate>,
     pub generation_config: Option<Map<String, Value>>,
 }
 
-/// Opens a model: headers and configuration, and the files' hashes where the contract has evidence to compare with.
+/// Opens a model: headers, configuration and text files, and the files' hashes where the contract has evidence to compare
+/// with.
 ///
 /// # Errors
-/// There is no such model, or its files are damaged.
+/// There is no such model, or its files are so damaged that it cannot be said what it is.
 pub fn open(model: &Model) -> anyhow::Result<Opened> {
     let checkpoint = checkpoint(model)?;
-    let assessment = judge(&checkpoint, false);
-    Ok(Opened { checkpoint, assessment })
+    let text = read_text(&checkpoint);
+    let assessment = assess(&checkpoint, &text, false);
+    Ok(Opened { checkpoint, assessment, text })
 }
 
 /// What the files are worth. `thorough`: compares hashes even where the verdict is clear without them.
 pub fn judge(checkpoint: &Checkpoint, thorough: bool) -> Assessment {
+    assess(checkpoint, &read_text(checkpoint), thorough)
+}
+
+/// The text side, and what is wrong with it: the settings' bounds are this program's.
+pub fn read_text(checkpoint: &Checkpoint) -> runtime::TextSide {
+    let mut text = runtime::TextSide::of(checkpoint);
+    let faults = text.generation_config.as_ref().map(settings::generation_faults).unwrap_or_default();
+    for what in faults {
+        text.fault(ErrorKind::Damaged, what, settings::CORRECT);
+    }
+    text
+}
+
+/// What the files are worth, whose text side was read already.
+pub fn assess(checkpoint: &Checkpoint, text: &runtime::TextSide, thorough: bool) -> Assessment {
     let home = Home::of_user();
     let (before, machine) = (home.known_hashes(), home.machine());
     let mut known = before.clone();
@@ -58,8 +80,13 @@ pub fn judge(checkpoint: &Checkpoint, thorough: bool) -> Assessment {
         let bar = bar.get_or_insert_with(|| Progress::start("comparing the files with their evidence", false));
         bar.update((done >> 20) as usize, (all >> 20) as usize);
     };
-    let witness =
-        Witness { machine: machine.as_deref(), known: Some(&mut known), progress: Some(&mut progress), thorough };
+    let witness = Witness {
+        machine: machine.as_deref(),
+        known: Some(&mut known),
+        progress: Some(&mut progress),
+        thorough,
+        text: Some(text),
+    };
     let assessment = assess_with(checkpoint, &Registry::linked(), witness);
     if known != before {
         home.keep_hashes(&known);
@@ -67,13 +94,13 @@ pub fn judge(checkpoint: &Checkpoint, thorough: bool) -> Assessment {
     assessment
 }
 
-/// Opens a model's files, without judging them.
+/// Opens a model's files, without judging them: what may not be read or run is left out, and the verdict says so.
 ///
 /// # Errors
 /// There is no such model, or its files are damaged.
 pub fn checkpoint(model: &Model) -> anyhow::Result<Checkpoint> {
     Ok(match model {
-        Model::Dir(typed) => Checkpoint::open(&hub::folder_of(typed)?)?,
+        Model::Dir(typed) => Checkpoint::look(&hub::folder_of(typed)?)?,
         Model::Builtin => {
             let files = builtin::files().ok_or_else(|| {
                 Failure::usage(
@@ -99,7 +126,7 @@ impl Opened {
             Verdict::Verified => true,
             Verdict::Unverified { .. } => trunk_only || allow_unverified,
             Verdict::Incomplete { .. } | Verdict::NoMtp => trunk_only,
-            Verdict::Incompatible { .. } => false,
+            Verdict::Damaged { .. } | Verdict::Incompatible { .. } => false,
         };
         if runs {
             return Ok(());
@@ -127,18 +154,21 @@ impl Opened {
     /// # Errors
     /// A file is missing or damaged.
     pub fn text_side(&self, with_template: bool) -> anyhow::Result<TextSide> {
-        let files = TextFiles::of(&self.checkpoint)?;
-        let named = || self.checkpoint.label().to_owned();
-        let tokenizer = Tokenizer::new(&files).with_context(named)?;
-        let template = if with_template { ChatTemplate::find(&files, &tokenizer).with_context(named)? } else { None };
-        let generation_config = match files.generation_config.as_deref() {
-            None => None,
-            Some(text) => Some(serde_json::from_str(text).map_err(|error| {
-                Failure::new(Exit::File, format!("{}: generation_config.json: {error}", self.checkpoint.label()))
-                    .hint("correct the file, or download it again")
-            })?),
-        };
-        Ok(TextSide { tokenizer, template, generation_config })
+        let wanted = |fault: &&Fault| with_template || fault.subject != Subject::Template;
+        if let Some(fault) = self.text.faults().iter().find(wanted) {
+            let what = format!("{}: {}", self.checkpoint.label(), fault.what);
+            return Err(Failure::new(from_code(fault.kind.exit_code()), what).hint(&*fault.hint).into());
+        }
+        let tokenizer = self.text.tokenizer.clone().context("a tokenizer without faults")?;
+        let template = self.text.template.clone().filter(|_| with_template);
+        Ok(TextSide { tokenizer, template, generation_config: self.text.generation_config.clone() })
+    }
+
+    /// The same for a use that does without `subject`: what is wrong with that is no obstacle.
+    #[must_use]
+    pub fn without(mut self, subject: Subject) -> Self {
+        self.assessment = self.assessment.without(subject);
+        self
     }
 
     /// The architecture that claims the checkpoint.

@@ -144,15 +144,7 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
 }
 
 fn text(error: &TextError) -> (Exit, Option<String>) {
-    let hint = match error {
-        TextError::File(error) => return (from_code(error.kind().exit_code()), error.hint().map(str::to_owned)),
-        TextError::Missing { .. } => {
-            "a model's folder needs its tokenizer; download the file from where the model came"
-        }
-        TextError::Template { .. } => "`--raw` goes without the chat template",
-        _ => "download the file again; if it stays the same, the published file is broken",
-    };
-    (Exit::File, Some(hint.to_owned()))
+    (from_code(error.kind().exit_code()), Some(error.hint().to_owned()))
 }
 
 fn session(error: &SessionError) -> (Exit, Option<String>) {

@@ -108,33 +108,30 @@ impl Settings {
         let sampler = ContractSampler::of(model.contract);
         let generation = Generation { config: model.generation_config };
         let typed = &args.sampling;
-        // An explicit `do_sample: false` means greedy, whatever temperature stands beside it.
-        let greedy = model.generation_config.and_then(|config| config.get("do_sample")) == Some(&Value::Bool(false));
-        let temperature = if greedy { Some(0.0) } else { generation.number("temperature", 0.0, 100.0)? };
         let default = SamplingParams::default();
 
         let (mtp_depth, mtp_depth_max) = depth(args, &model, warnings);
         Ok(Self {
-            temperature: first(typed.temperature, sampler.temperature, temperature, default.temperature),
-            top_p: first(typed.top_p, sampler.top_p, generation.positive("top_p", 1.0)?, default.top_p),
-            top_k: first(typed.top_k, sampler.top_k, generation.count("top_k")?, default.top_k),
-            min_p: first(typed.min_p, sampler.min_p, generation.number("min_p", 0.0, 1.0)?, default.min_p),
+            temperature: first(typed.temperature, sampler.temperature, generation.temperature()?, default.temperature),
+            top_p: first(typed.top_p, sampler.top_p, generation.top_p()?, default.top_p),
+            top_k: first(typed.top_k, sampler.top_k, generation.top_k()?, default.top_k),
+            min_p: first(typed.min_p, sampler.min_p, generation.min_p()?, default.min_p),
             repetition_penalty: first(
                 typed.repetition_penalty,
                 None,
-                generation.positive("repetition_penalty", 100.0)?,
+                generation.repetition_penalty()?,
                 default.repetition_penalty,
             ),
             presence_penalty: first(
                 typed.presence_penalty,
                 None,
-                generation.number("presence_penalty", -2.0, 2.0)?,
+                generation.penalty("presence_penalty")?,
                 default.presence_penalty,
             ),
             frequency_penalty: first(
                 typed.frequency_penalty,
                 None,
-                generation.number("frequency_penalty", -2.0, 2.0)?,
+                generation.penalty("frequency_penalty")?,
                 default.frequency_penalty,
             ),
             logit_bias: given(typed.logit_bias.iter().map(|b| (b.id, b.bias)).collect(), BTreeMap::is_empty),
@@ -339,6 +336,33 @@ impl Generation<'_> {
         self.config?.get(field).filter(|value| !value.is_null())
     }
 
+    /// An explicit `do_sample: false` means greedy, whatever temperature stands beside it.
+    fn temperature(&self) -> Result<Option<f32>, Failure> {
+        let greedy = self.get("do_sample") == Some(&Value::Bool(false));
+        if greedy { Ok(Some(0.0)) } else { self.number("temperature", 0.0, 100.0) }
+    }
+
+    fn top_p(&self) -> Result<Option<f32>, Failure> {
+        self.positive("top_p", 1.0)
+    }
+
+    fn top_k(&self) -> Result<Option<u32>, Failure> {
+        self.count("top_k")
+    }
+
+    fn min_p(&self) -> Result<Option<f32>, Failure> {
+        self.number("min_p", 0.0, 1.0)
+    }
+
+    fn repetition_penalty(&self) -> Result<Option<f32>, Failure> {
+        self.positive("repetition_penalty", 100.0)
+    }
+
+    /// `presence_penalty` or `frequency_penalty`.
+    fn penalty(&self, field: &str) -> Result<Option<f32>, Failure> {
+        self.number(field, -2.0, 2.0)
+    }
+
     fn number(&self, field: &str, low: f32, high: f32) -> Result<Option<f32>, Failure> {
         let Some(value) = self.get(field) else { return Ok(None) };
         match value.as_f64().map(|number| number as f32) {
@@ -364,10 +388,27 @@ impl Generation<'_> {
     }
 }
 
+/// What to do about a file whose field makes no sense.
+pub const CORRECT: &str = "correct the file, or download it again";
+
+/// Everything that [`Settings::resolve`] would not take from `generation_config.json`.
+pub fn generation_faults(config: &Map<String, Value>) -> Vec<String> {
+    let generation = Generation { config: Some(config) };
+    let numbers = [
+        generation.temperature(),
+        generation.top_p(),
+        generation.min_p(),
+        generation.repetition_penalty(),
+        generation.penalty("presence_penalty"),
+        generation.penalty("frequency_penalty"),
+    ];
+    let top_k = generation.top_k().err();
+    numbers.into_iter().filter_map(Result::err).chain(top_k).map(|failure| failure.to_string()).collect()
+}
+
 fn bad_field(file: &str, field: &str, value: &Value, expected: &str) -> Failure {
     let value: String = value.to_string().chars().take(60).collect();
-    Failure::new(Exit::File, format!("{file}: {field}: {value}: {expected} was expected"))
-        .hint("correct the file, or download it again")
+    Failure::new(Exit::File, format!("{file}: {field}: {value}: {expected} was expected")).hint(CORRECT)
 }
 
 fn as_depth<S: Serializer>(depth: &Sourced<args::Depth>, serializer: S) -> Result<S::Ok, S::Error> {

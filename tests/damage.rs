@@ -152,9 +152,9 @@ fn a_field_that_makes_no_sense() {
 #[test]
 fn a_tokenizer_that_is_none() {
     let error = error_of(5, |dir| fs::remove_file(dir.join("tokenizer.json")).unwrap());
-    assert_eq!(error, "MODEL: tokenizer.json: not found");
+    assert_eq!(error, "MODEL: damaged: tokenizer.json: not found");
     let error = error_of(5, |dir| fs::write(dir.join("tokenizer.json"), "{}").unwrap());
-    assert!(error.starts_with("MODEL: tokenizer.json: "), "{error}");
+    assert!(error.starts_with("MODEL: damaged: tokenizer.json: "), "{error}");
     let error = error_of(5, |dir| fs::write(dir.join("generation_config.json"), r#"{"top_p": 7}"#).unwrap());
-    assert_eq!(error, "generation_config.json: top_p: 7: a number from 0 to 1 was expected");
+    assert_eq!(error, "MODEL: damaged: generation_config.json: top_p: 7: a number from 0 to 1 was expected");
 }

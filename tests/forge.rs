@@ -278,6 +278,49 @@ fn a_missing_head_is_named_and_can_be_grafted() {
     assert!(out.entries().is_empty());
 }
 
+/// What `run` would stop at is not worth forging: each is refused as `inspect` judges it.
+#[test]
+fn what_would_not_run_is_not_forged() {
+    let bench = Bench::new();
+    let out = bench.out();
+    let refused = |code: i32, change: &dyn Fn(&Path)| {
+        let dir = copy("mimo_bf16");
+        change(dir.path());
+        let (error, hint) = fails(&["forge", dir.path().to_str().unwrap(), &out], code);
+        assert!(!hint.is_empty() && bench.entries().is_empty(), "{error}");
+        error.replace(dir.path().to_str().unwrap(), "DIR")
+    };
+    let tensors_of = |dir: &Path| tensors(dir, "model.safetensors");
+    let error = refused(4, &|dir| {
+        let mut all = tensors_of(dir);
+        let bias = all["model.layers.0.self_attn.q_proj.bias"].clone();
+        all.insert("model.layers.0.mlp.up_proj.bias".to_owned(), bias);
+        write(dir, "model.safetensors", &all);
+    });
+    assert_eq!(error, "DIR: mimo-mtp has no place for model.safetensors: model.layers.0.mlp.up_proj.bias");
+    let error = refused(3, &|dir| {
+        let mut all = tensors_of(dir);
+        all.retain(|name, _| !name.contains("mtp_layers"));
+        write(dir, "model.safetensors", &all);
+    });
+    assert!(
+        error.starts_with("DIR: config.json announces an MTP head, and nothing of it is there: missing "),
+        "{error}"
+    );
+    let error = refused(4, &|dir| {
+        edit(&dir.join("config.json"), |config| config["auto_map"] = json!({"AutoModel": "x.X"}));
+        fs::write(dir.join("tokenizer.json"), "{}").unwrap();
+    });
+    assert!(error.starts_with("DIR: incompatible: DIR/config.json: auto_map: "), "{error}");
+    assert!(error.contains("; tokenizer.json: "), "everything at once: {error}");
+    let error = refused(5, &|dir| fs::write(dir.join("tokenizer.json"), "{}").unwrap());
+    assert!(error.starts_with("DIR: tokenizer.json: "), "{error}");
+    // One class for one fault, whoever meets it.
+    for (quantization, code) in [(json!("x"), 5), (json!({"bits": 7}), 4)] {
+        refused(code, &|dir| edit(&dir.join("config.json"), |config| config["quantization"] = quantization.clone()));
+    }
+}
+
 #[test]
 fn what_it_refuses() {
     let bench = Bench::new();

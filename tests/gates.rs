@@ -92,6 +92,22 @@ impl Artifact {
         self
     }
 
+    /// With one more tensor, of zeros.
+    fn with_tensor(self, name: &str, shape: &[usize]) -> Self {
+        let bytes = self.read("model.safetensors");
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let zeros = vec![0; 4 * shape.iter().product::<usize>()];
+        let more = (name, TensorView::new(safetensors::Dtype::F32, shape.to_vec(), &zeros).unwrap());
+        let out = safetensors::serialize(tensors.iter().chain([more]), None).unwrap();
+        self.file("model.safetensors", out);
+        self
+    }
+
+    fn with_file(self, name: &str, text: &str) -> Self {
+        self.file(name, text);
+        self
+    }
+
     fn without(self, file: &str, tensor: &str) -> Self {
         self.tensors(file, |name, shape| (name != tensor).then(|| shape.to_vec()))
     }
@@ -376,6 +392,97 @@ fn incompatible() -> Vec<Artifact> {
     ]
 }
 
+/// What `run` would stop at, said beforehand: trunk, configuration, text files, what has no place, all at once.
+fn faults() -> Vec<Artifact> {
+    const LAYERS: &str = "language_model.model.layers";
+    let norm = "language_model.model.norm.weight";
+    let decay = format!("{LAYERS}.0.linear_attn.A_log");
+    let text = |name: &str, field: &str, value: Value| qwen(name).config(|config| config["text_config"][field] = value);
+    let quantized = |name: &str, value: Value| {
+        qwen(name).config(|config| {
+            config.as_object_mut().unwrap().remove("quantization_config");
+            config["quantization"] = value;
+        })
+    };
+    let tokenizer_config = |artifact: &Artifact, field: &str, value: Value| {
+        let mut config: Value = serde_json::from_slice(&artifact.read("tokenizer_config.json")).unwrap();
+        config[field] = value;
+        artifact.file("tokenizer_config.json", config.to_string());
+    };
+    let code = qwen("code for the tokenizer");
+    tokenizer_config(&code, "auto_map", json!({"AutoTokenizer": ["tokenization_x.X", null]}));
+    let template = with("chat template that does not compile", json!({}));
+    tokenizer_config(&template, "chat_template", json!("{% if %}"));
+    let no_tokenizer = qwen("no tokenizer");
+    fs::remove_file(no_tokenizer.dir.path().join("tokenizer.json")).unwrap();
+    let by_magic = qwen("pickle under another name").with_file("mtp.safetensors", "");
+    by_magic.file("model.safetensors", b"\x80\x04\x95\x00\x00\x00\x00\x00\x00\x00\x00");
+    fs::remove_file(by_magic.dir.path().join("mtp.safetensors")).unwrap();
+    let foreign = qwen("head's file with other tensors");
+    let tensor = TensorView::new(safetensors::Dtype::U8, vec![1], &[7]).unwrap();
+    foreign.file("mtp.safetensors", safetensors::serialize([("other", tensor)], None).unwrap());
+    let all = qwen("everything at once")
+        .without("model.safetensors", &decay)
+        .misshapen("model.safetensors", norm)
+        .with_tensor(&format!("{LAYERS}.3.self_attn.q_proj.bias"), &[256])
+        .config(|config| {
+            config["auto_map"] = json!({"AutoModel": "modeling.X"});
+            config["mtplx_mtp_quantization"] = json!({"norm_encoding": "whatever"});
+        })
+        .with_file("tokenizer.json", "{}")
+        .with_file("generation_config.json", r#"{"top_p": 7, "top_k": -1}"#)
+        .with_file("chat_template.jinja", "{% if %}");
+    fs::remove_file(all.dir.path().join("mtp.safetensors")).unwrap();
+    let mut list = vec![
+        qwen("trunk: a tensor missing").without("model.safetensors", &decay),
+        qwen("trunk: a tensor misshapen").misshapen("model.safetensors", norm),
+        quantized(
+            "trunk: packed otherwise than stated",
+            json!({"group_size": 32, "bits": 4,
+            format!("{LAYERS}.0.mlp.up_proj"): {"group_size": 32, "bits": 8}}),
+        ),
+        quantized("quantization that MLX lacks", json!({"group_size": 32, "bits": 7})),
+        quantized("quantization that is no object", json!(["x"])),
+        text("width out of bounds", "hidden_size", json!(-3)),
+        text("layers out of bounds", "num_hidden_layers", json!(100_000)),
+        qwen("fields out of bounds, of other types, and not supported").config(|config| {
+            for (field, value) in [
+                ("hidden_size", json!(-3)),
+                ("vocab_size", json!("x")),
+                ("hidden_act", json!("tanh")),
+                ("output_gate_type", json!("tanh")),
+                ("rms_norm_eps", json!("small")),
+                ("num_key_value_heads", json!(1_u64 << 40)),
+                ("attention_bias", json!(1)),
+                ("rope_parameters", json!({"rope_type": "linear"})),
+            ] {
+                config["text_config"][field] = value;
+            }
+        }),
+        text("layer types of another number", "layer_types", json!(["full_attention"])),
+        no_tokenizer,
+        qwen("tokenizer that is none").with_file("tokenizer.json", "{}"),
+        template,
+        qwen("settings out of range").with_file("generation_config.json", r#"{"top_p": 7, "top_k": -1}"#),
+        code,
+        qwen("pipelines of the repository").config(|config| config["custom_pipelines"] = json!({"x": {"impl": "x.X"}})),
+        by_magic,
+        foreign,
+        qwen("a bias that nothing adds").with_tensor(&format!("{LAYERS}.3.self_attn.q_proj.bias"), &[256]),
+        qwen("more layers than are stated").with_tensor(&format!("{LAYERS}.99.input_layernorm.weight"), &[128]),
+        with("tensors of unknown use", json!({})).with_tensor("language_model.model.ngrams.weight", &[2, 2]),
+        all,
+    ];
+    for (fixture, id, tensor) in RECOGNIZED {
+        let bias = tensor.replace(".weight", ".bias");
+        let trunk = "model.layers.0.self_attn.o_proj.weight";
+        let of = |what: &str| Artifact::of(fixture, format!("{id}: {what}"));
+        list.push(of("a bias that nothing adds").with_tensor(&bias, &[64]));
+        list.push(of("trunk: a tensor missing").without("model.safetensors", trunk));
+    }
+    list
+}
+
 /// Claims what another claims as well.
 struct Claims(Descriptor);
 
@@ -420,7 +527,7 @@ fn every_verdict_and_finding() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("machine"), MACHINE).unwrap();
     let artifacts: Vec<Artifact> =
-        [evidence(), findings(), heads(), tiers(), incompatible()].into_iter().flatten().collect();
+        [evidence(), findings(), heads(), tiers(), incompatible(), faults()].into_iter().flatten().collect();
     assert!(artifacts.len() >= 40);
     // In parts, each by a thread of its own: the program waits for its files and for its linker.
     let parts: Vec<&[Artifact]> = artifacts.chunks(artifacts.len().div_ceil(4)).collect();

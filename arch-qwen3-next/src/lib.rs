@@ -12,6 +12,7 @@ mod trunk;
 mod weights;
 
 use mtplx_runtime::architecture::{Descriptor, Detection, Facts, Head, LoadOptions, MtpArchitecture, Tier};
+use mtplx_runtime::artifact::expected::{Expected, Place};
 use mtplx_runtime::artifact::{Checkpoint, HeadSource, LoadError};
 use mtplx_runtime::forge::Rules;
 use mtplx_runtime::model::{ModelInfo, MtpModel};
@@ -54,6 +55,17 @@ impl MtpArchitecture for Qwen3Next {
             Ok(config) => Head::judge(checkpoint, &names.expected_head(checkpoint, &config)),
         };
         Detection::Claimed { head }
+    }
+
+    fn expected(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(Place, Expected)) -> Result<bool, LoadError> {
+        let names = Names::new(checkpoint);
+        let config = Config::new(checkpoint, &names)?;
+        names.each_of_trunk(checkpoint, &config, &mut |expected| each(Place::Trunk, expected));
+        if config.mtp_layers > 0 {
+            names.expected_head(checkpoint, &config).into_iter().for_each(|expected| each(Place::Head, expected));
+        }
+        names.own_embedding(checkpoint, &config).into_iter().for_each(|expected| each(Place::Optional, expected));
+        Ok(true)
     }
 
     fn facts(&self, checkpoint: &Checkpoint) -> Result<Facts, LoadError> {

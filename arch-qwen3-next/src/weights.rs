@@ -7,7 +7,7 @@ use mtplx_runtime::nn::plan::config::Common;
 use mtplx_runtime::nn::plan::{AttentionPlan, FeedForwardPlan, MixerPlan as _, MoePlan, QkNormPlan, SwiGluPlan};
 use mtplx_runtime::nn::{Attention, Block, FeedForward, RmsNorm, Weights};
 
-use crate::config::Config;
+use crate::config::{Config, Mixer};
 
 /// Where the parts of this checkpoint are.
 pub(crate) struct Names {
@@ -27,6 +27,14 @@ pub(crate) struct Names {
 const TRUNKS: [&str; 3] = ["language_model.model.", "model.language_model.", "model."];
 const LM_HEADS: [&str; 2] = ["language_model.lm_head", "lm_head"];
 const HEADS: [&str; 2] = ["mtp.", "language_model.mtp."];
+
+/// The norms of a layer, before its mixer and before its feed-forward part.
+const LAYER_NORMS: [&str; 2] = ["input_layernorm", "post_attention_layernorm"];
+
+/// Qwen3-Next fuses a Gated DeltaNet's projections and has no `language_model.` before its names.
+pub(crate) fn is_next(checkpoint: &Checkpoint) -> bool {
+    checkpoint.config().model_type() == "qwen3_next"
+}
 
 impl Names {
     pub(crate) fn new(checkpoint: &Checkpoint) -> Self {
@@ -61,6 +69,57 @@ impl Names {
         self.head_layers
     }
 
+    /// Every tensor of the trunk as this checkpoint stores it, one by one: a layer's list at a time is all that is held.
+    pub(crate) fn each_of_trunk(&self, checkpoint: &Checkpoint, config: &Config, each: &mut dyn FnMut(Expected)) {
+        let Common { hidden, vocab, tied, .. } = config.common;
+        each(Expected::module(format!("{}embed_tokens", self.trunk), [vocab, hidden]));
+        let mut list = Vec::new();
+        for (index, mixer) in config.mixers.iter().enumerate() {
+            let prefix = format!("{}layers.{index}.", self.trunk);
+            list.extend(LAYER_NORMS.map(|name| Expected::tensor(format!("{prefix}{name}.weight"), [hidden])));
+            match mixer {
+                Mixer::Attention => {
+                    attention(config, self.raw).expected(checkpoint, &format!("{prefix}self_attn"), &mut list);
+                }
+                Mixer::GatedDelta => self.gated_delta(checkpoint, config, &format!("{prefix}linear_attn"), &mut list),
+            }
+            feed_forward(config, config.sparse(index)).expected(checkpoint, &format!("{prefix}mlp"), &mut list);
+            list.drain(..).for_each(&mut *each);
+        }
+        each(Expected::tensor(format!("{}norm.weight", self.trunk), [hidden]));
+        if !tied {
+            each(Expected::module(self.lm_head, [vocab, hidden]));
+        }
+    }
+
+    /// The tensors of a Gated DeltaNet layer.
+    fn gated_delta(&self, checkpoint: &Checkpoint, config: &Config, module: &str, list: &mut Vec<Expected>) {
+        let (hidden, delta) = (config.common.hidden, config.delta);
+        let linear = |name: &str, out: usize| Expected::module(format!("{module}.{name}"), [out, hidden]);
+        let has = |name: &str| checkpoint.tensor(&format!("{module}.{name}.weight")).is_some();
+        let (heads, channels, values) = (delta.value_heads, delta.channels(), delta.values());
+        if has("in_proj_qkvz") || has("in_proj_ba") || (is_next(checkpoint) && !has("in_proj_qkv")) {
+            list.extend([linear("in_proj_qkvz", channels + values), linear("in_proj_ba", 2 * heads)]);
+        } else {
+            let outs = [channels, values, heads, heads];
+            let names = ["in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a"];
+            list.extend(names.into_iter().zip(outs).map(|(name, out)| linear(name, out)));
+        }
+        // A bare configuration stands for an artifact: MLX's axes.
+        let conv = if self.raw { [channels, 1, delta.taps] } else { [channels, delta.taps, 1] };
+        list.push(Expected::tensor(format!("{module}.conv1d.weight"), conv));
+        list.extend(["A_log", "dt_bias"].map(|name| Expected::tensor(format!("{module}.{name}"), [heads])));
+        list.push(Expected::tensor(format!("{module}.norm.weight"), [delta.value_dim]));
+        list.push(Expected::module(format!("{module}.out_proj"), [hidden, values]));
+    }
+
+    /// The embedding that a draft head may have of its own.
+    pub(crate) fn own_embedding(&self, checkpoint: &Checkpoint, config: &Config) -> Option<Expected> {
+        let own = format!("{}embed_tokens", self.head);
+        let there = config.mtp_layers > 0 && checkpoint.tensor(&format!("{own}.weight")).is_some();
+        there.then(|| Expected::module(own, [config.common.vocab, config.common.hidden]))
+    }
+
     /// Everything that a complete draft head consists of.
     pub(crate) fn expected_head(&self, checkpoint: &Checkpoint, config: &Config) -> Vec<Expected> {
         let (head, hidden) = (self.head, config.common.hidden);
@@ -69,7 +128,7 @@ impl Names {
         list.extend(["pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm"].map(|name| norm(format!("{head}{name}"))));
         for layer in 0..config.mtp_layers {
             let prefix = format!("{head}layers.{layer}.");
-            list.extend(["input_layernorm", "post_attention_layernorm"].map(|name| norm(format!("{prefix}{name}"))));
+            list.extend(LAYER_NORMS.map(|name| norm(format!("{prefix}{name}"))));
             attention(config, true).expected(checkpoint, &format!("{prefix}self_attn"), &mut list);
             let mlp = format!("{prefix}mlp");
             feed_forward(config, routed(checkpoint, config, &mlp)).expected(checkpoint, &mlp, &mut list);

@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use crate::artifact::expected::{self, Expected};
+use crate::artifact::expected::{self, Expected, Place};
 use crate::artifact::{ArtifactError, Checkpoint, HeadSource, LoadError, NormEncoding, NormRule};
 use crate::forge::Rules;
 use crate::model::MtpModel;
@@ -154,6 +154,16 @@ pub trait MtpArchitecture: Send + Sync + 'static {
     /// # Errors
     /// Names the file, the field or tensor, the value found and the one expected.
     fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError>;
+
+    /// Calls `each` with every tensor that [`MtpArchitecture::load`] reads of this checkpoint, as far as configuration and
+    /// headers tell; returns whether it did. What is missing or misshapen, and what there is no place for, is then known
+    /// before anything is loaded. An architecture that does not implement it returns `false`, and loading alone will tell.
+    ///
+    /// # Errors
+    /// The configuration cannot be read: the error that loading would end with.
+    fn expected(&self, _checkpoint: &Checkpoint, _each: &mut dyn FnMut(Place, Expected)) -> Result<bool, LoadError> {
+        Ok(false)
+    }
 
     /// What a report on the checkpoint wants to know; nothing where this is not implemented.
     ///

@@ -6,9 +6,10 @@ use super::Model;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Reads configuration and headers, and hashes the files where the contract states hashes; loads \
-nothing. Memory is an estimate.\n\nExit status: 0 whenever it can be said what the model is, whatever the verdict; 5 \
-file missing or damaged."
+    after_help = "Reads configuration, headers and text files, and hashes the files where the contract states hashes; \
+loads nothing. The verdict lists everything that `mtplx run` would stop at. Memory is an estimate.\n\nExit status: 0 \
+whenever it can be said what the model is, whatever the verdict (its `exit_code` is what other commands would end \
+with); 2 usage; 5 no such model, or files so damaged that nothing can be said of it."
 )]
 pub struct InspectArgs {
     /// The model's folder, or `builtin`.

@@ -14,7 +14,7 @@ mod table;
 mod texts;
 
 use mtplx_runtime::architecture::Precision;
-use mtplx_runtime::artifact::Verdict;
+use mtplx_runtime::artifact::{Subject, Verdict};
 use mtplx_runtime::mlx;
 use mtplx_runtime::quant::Traffic;
 use mtplx_runtime::speculative::{DepthPolicy, SessionOptions};
@@ -44,7 +44,7 @@ pub fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Report> {
     engine::choose_device(args.method.device.device)?;
     let figures = args.simulate_acceptance.as_deref();
     let wanted = Wanted::of(&args.method, figures, kind)?;
-    of_opened(&engine::open(&args.model)?, &args.method, &wanted, args.json)
+    of_opened(&engine::open(&args.model)?.without(Subject::Template), &args.method, &wanted, args.json)
 }
 
 /// What [`measure`] does, for a model that was opened on the device that was chosen.

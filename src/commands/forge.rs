@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use mtplx_runtime::artifact::Checkpoint;
-use mtplx_runtime::forge::{Control, HeadPolicy, Job, Outcome, POLICIES, Policy, Row, shapes};
+use mtplx_runtime::forge::{Control, ForgeError, HeadPolicy, Job, Outcome, POLICIES, Policy, Row, shapes};
 use mtplx_runtime::registry::Registry;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::run::on_interrupt;
 use crate::args::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
-use crate::engine;
+use crate::engine::{self, Opened};
 use crate::error::{Exit, Failure, stderr};
 use crate::terminal::Bytes;
 
@@ -56,8 +56,20 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
     let other = args.mtp_from.as_ref().map(engine::open).transpose()?;
     let claim = Registry::linked().resolve(&opened.checkpoint)?;
     let head = other.as_ref().map(|opened| &opened.checkpoint);
-    let job = Job::forge(claim.architecture, &opened.checkpoint, head, policy)?;
+    let job = Job::forge(claim.architecture, &opened.checkpoint, head, policy).map_err(|error| all(&opened, error))?;
+    // The artifact would have the faults of these files, too, and be hours of work that nothing runs.
+    opened.text_side(false)?;
     make(&job, claim.architecture.descriptor().id, out, &args.making)
+}
+
+/// An error that is one of the checkpoint's faults, with all the others.
+fn all(opened: &Opened, error: ForgeError) -> anyhow::Error {
+    let said = error.to_string();
+    let is_fault = opened.assessment.faults.iter().any(|fault| fault.what == said);
+    match opened.admit(true, true) {
+        Err(failure) if is_fault => failure.into(),
+        _ => error.into(),
+    }
 }
 
 fn synth(args: &SynthArgs) -> anyhow::Result<Exit> {

@@ -1,10 +1,16 @@
 //! `mtplx models`: what the cache holds that this binary could run.
 
+use std::collections::BTreeMap;
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use anyhow::Context as _;
-use mtplx_runtime::artifact::Checkpoint;
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_runtime::text::TextSide;
 use serde::Serialize;
 
 use crate::args::ModelsArgs;
@@ -32,17 +38,24 @@ struct Row {
     why: Option<String>,
 }
 
+/// Most tokenizers that are built at a time: each takes ten times its file's size.
+const MAX_THREADS: usize = 4;
 const INCOMPATIBLE: &str = "incompatible";
 
 /// Lists them.
 pub fn models(args: &ModelsArgs) -> anyhow::Result<Exit> {
     let cache = Cache::of_user()?;
-    let mut rows = Vec::new();
+    let mut models = Vec::new();
     for repository in cache.repositories()? {
+        let repository = Rc::new(repository);
         for snapshot in repository.snapshots()? {
-            rows.push(judge(&repository, &snapshot)?);
+            models.push((Rc::clone(&repository), snapshot));
         }
     }
+    let folders: Vec<&Path> = models.iter().map(|(_, snapshot)| snapshot.dir.as_path()).collect();
+    let opened = open(&folders);
+    let rows = models.iter().zip(opened).map(|((repository, snapshot), opened)| judge(repository, snapshot, opened));
+    let mut rows = rows.collect::<anyhow::Result<Vec<Row>>>()?;
     let all = rows.len();
     rows.retain(|row| args.all || row.verdict != INCOMPATIBLE);
     let mut out = io::stdout().lock();
@@ -62,13 +75,41 @@ pub fn models(args: &ModelsArgs) -> anyhow::Result<Exit> {
     Ok(Exit::Done)
 }
 
-/// By headers and configuration; weights are hashed only where evidence for them depends on it, and once.
-fn judge(repository: &Repository, snapshot: &Snapshot) -> anyhow::Result<Row> {
-    let (verdict, architecture, why) = match Checkpoint::open(&snapshot.dir) {
+/// A model that was opened, and what is wrong with its text side.
+type Opened = Result<(Checkpoint, TextSide), ArtifactError>;
+
+/// Opens each: a large tokenizer takes a second to build, so several are built at a time, and none is kept.
+fn open(folders: &[&Path]) -> Vec<Opened> {
+    let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
+    let one = |folder: &Path| {
+        let checkpoint = Checkpoint::look(folder)?;
+        let mut text = engine::read_text(&checkpoint);
+        (text.tokenizer, text.template) = (None, None);
+        Ok((checkpoint, text))
+    };
+    let (next, opened) = (AtomicUsize::new(0), Mutex::new(BTreeMap::new()));
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(folder) = folders.get(index) else { break };
+                    let result = one(folder);
+                    opened.lock().unwrap_or_else(PoisonError::into_inner).insert(index, result);
+                }
+            });
+        }
+    });
+    opened.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+}
+
+/// By headers, configuration and text files; weights are hashed only where evidence for them depends on it, and once.
+fn judge(repository: &Repository, snapshot: &Snapshot, opened: Opened) -> anyhow::Result<Row> {
+    let (verdict, architecture, why) = match opened {
         Err(error) if error.is_missing_or_damaged() => ("damaged", None, Some(error.to_string())),
         Err(error) => (INCOMPATIBLE, None, Some(error.to_string())),
-        Ok(checkpoint) => {
-            let assessment = engine::judge(&checkpoint, false);
+        Ok((checkpoint, text)) => {
+            let assessment = engine::assess(&checkpoint, &text, false);
             let name = assessment.verdict.name();
             let why = (name != "verified").then(|| assessment.verdict.to_string());
             (name, assessment.claim, why)

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 
+use mtplx_runtime::artifact::Subject;
 use serde::Serialize;
 
 use crate::args::TuneArgs;
@@ -34,7 +35,7 @@ pub fn tune(args: &TuneArgs) -> anyhow::Result<Exit> {
     };
     engine::choose_device(args.method.device.device)?;
     let wanted = Wanted::of(&args.method, None, Kind::Tune)?;
-    let opened = engine::open(model)?;
+    let opened = engine::open(model)?.without(Subject::Template);
     // What keeps the result from being kept is better noticed before the measurement.
     let mut tuned = Tuned::load()?;
     let key = Key::of(&opened.checkpoint)?;

@@ -5,18 +5,19 @@
 //! Vision tensors are counted and left out. Which tensors a model needs is the architecture's business.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::config::{Config, MAX_CONFIG};
+use super::config::{Config, MAX_CONFIG, Notes};
 use super::error::{ArtifactError, LoadError, shown};
 use super::floats::to_f32;
 use super::hashes::{FileStamp, sha256};
-use super::header::{self, TensorInfo};
-use super::index;
-use super::sidecar::{self, HeadSource, SIDECARS};
+use super::header::TensorInfo;
+use super::index::{self, Shards};
+use super::opening::Opening;
+use super::sidecar::{self, HeadSource};
 use super::source::{Bytes, Source};
 
 /// Largest text file beside the weights (tokenizers of large vocabularies take tens of megabytes).
@@ -33,6 +34,8 @@ pub struct Checkpoint {
     vision: BTreeMap<String, TensorInfo>,
     head_source: HeadSource,
     missing_head_file: Option<String>,
+    foreign_head_files: Vec<String>,
+    refusals: Vec<ArtifactError>,
 }
 
 impl Checkpoint {
@@ -41,7 +44,21 @@ impl Checkpoint {
     /// # Errors
     /// A file is missing, damaged, unsafe to read, or asks for code.
     pub fn open(dir: &Path) -> Result<Self, ArtifactError> {
+        Self::look(dir)?.unrefused()
+    }
+
+    /// Opens a folder to say what it is: what [`Checkpoint::open`] refuses, code from the repository and weights in formats
+    /// that are never read, is left out and listed by [`Checkpoint::refusals`].
+    ///
+    /// # Errors
+    /// A file is missing, damaged or unsafe to read.
+    pub fn look(dir: &Path) -> Result<Self, ArtifactError> {
         Self::assemble(Source::folder(dir)?)
+    }
+
+    /// Itself, if there is nothing to refuse.
+    fn unrefused(mut self) -> Result<Self, ArtifactError> {
+        if self.refusals.is_empty() { Ok(self) } else { Err(self.refusals.swap_remove(0)) }
     }
 
     /// Opens files that are compiled in.
@@ -49,7 +66,7 @@ impl Checkpoint {
     /// # Errors
     /// As [`Checkpoint::open`].
     pub fn embedded(label: &str, files: &[(&'static str, &'static [u8])]) -> Result<Self, ArtifactError> {
-        Self::assemble(Source::embedded(label, files))
+        Self::assemble(Source::embedded(label, files))?.unrefused()
     }
 
     /// A configuration without any weights, as if every tensor were missing: for what an architecture expects of it.
@@ -58,16 +75,33 @@ impl Checkpoint {
     /// Not a configuration, or one that asks for code.
     pub fn of_config(label: &str, config: &[u8]) -> Result<Self, ArtifactError> {
         let source = Source::embedded(label, &[]);
-        Ok(Self {
-            config_sha256: sha256(config),
-            config: Config::parse(&source.path("config.json"), config)?,
+        let parsed = Config::parse(&source.path("config.json"), config)?;
+        Ok(Self::imagined(source, parsed, sha256(config)))
+    }
+
+    /// The same for a configuration of this checkpoint's, changed, whose faults are noted.
+    ///
+    /// # Errors
+    /// Not a configuration.
+    pub(super) fn noting(&self, config: &[u8]) -> Result<(Self, Notes), ArtifactError> {
+        let source = Source::embedded(self.label(), &[]);
+        let (config, notes) = Config::read(&self.path("config.json"), config)?.noting();
+        Ok((Self::imagined(source, config, String::new()), notes))
+    }
+
+    fn imagined(source: Source, config: Config, config_sha256: String) -> Self {
+        Self {
+            config_sha256,
+            config,
             source,
             files: BTreeMap::new(),
             tensors: BTreeMap::new(),
             vision: BTreeMap::new(),
             head_source: HeadSource::None,
             missing_head_file: None,
-        })
+            foreign_head_files: Vec::new(),
+            refusals: Vec::new(),
+        }
     }
 
     fn assemble(source: Source) -> Result<Self, ArtifactError> {
@@ -75,23 +109,37 @@ impl Checkpoint {
             let hint = "give the folder that holds config.json and the weights";
             return Err(ArtifactError::missing(source.path("config.json"), hint));
         };
-        let config = Config::parse(&source.path("config.json"), &bytes)?;
+        let config = Config::read(&source.path("config.json"), &bytes)?;
         let announced = sidecar::announced(&config)?;
-        let shards = index::find(&source)?;
         let mut opening = Opening::new(&source);
+        opening.refusals = config.code_keys();
+        let shards = match index::find(&source) {
+            Err(error @ ArtifactError::Refused { .. }) => {
+                opening.refusals.push(error);
+                Shards { files: BTreeSet::new(), weight_map: None }
+            }
+            shards => shards?,
+        };
 
         let is_head_file = |file: &str| announced.as_deref() == Some(file) || sidecar::is_sidecar(file);
         for file in shards.files.iter().filter(|file| !is_head_file(file)) {
-            let opened = opening.open(file)?.ok_or_else(|| shards.missing(&source, file))?;
-            opening.add(opened)?;
+            match opening.open(file)? {
+                Some(opened) => opening.add(opened)?,
+                None if opening.is_refused(file) => {}
+                None => return Err(shards.missing(&source, file)),
+            }
         }
         let head_source = opening.add_head(announced.as_deref(), &config)?;
-        let mut missing_head_file = announced.clone().filter(|file| !opening.files.contains_key(file.as_str()));
+        let absent = |file: &String| {
+            let there = opening.files.contains_key(file.as_str()) || opening.foreign.contains(file);
+            !there && !opening.is_refused(file)
+        };
+        let mut missing_head_file = announced.clone().filter(absent);
         // Head files that the index names as well, and that the head was not taken from.
         for file in &shards.files {
             match opening.open(file)? {
                 Some(opened) => opening.add(opened)?,
-                None if opening.files.contains_key(file.as_str()) => {}
+                None if opening.files.contains_key(file.as_str()) || opening.is_refused(file) => {}
                 // Without its head's file the trunk still runs: the verdict is "incomplete", not "damaged".
                 None if shards.tensors_of(file).all(sidecar::is_mtp) => missing_head_file = Some(file.clone()),
                 None => return Err(shards.missing(&source, file)),
@@ -103,7 +151,7 @@ impl Checkpoint {
             let here = || opening.tensors.get(tensor).is_some_and(|info| &*info.file == file);
             // Vision tensors are not in the map; their shards were read all the same.
             let vision = || sidecar::is_vision(tensor) || sidecar::is_vision_file(file);
-            here() || vision() || replaced() || absent()
+            here() || vision() || replaced() || absent() || opening.is_refused(file)
         })?;
 
         for file in source.names()?.into_iter().filter(|file| sidecar::is_vision_file(file)) {
@@ -112,9 +160,19 @@ impl Checkpoint {
             }
         }
 
-        let Opening { files, tensors, vision, .. } = opening;
-        let config_sha256 = sha256(&bytes);
-        Ok(Self { source, config, config_sha256, files, tensors, vision, head_source, missing_head_file })
+        let Opening { files, tensors, vision, foreign, refusals, .. } = opening;
+        Ok(Self {
+            config_sha256: sha256(&bytes),
+            config,
+            tensors,
+            vision,
+            head_source,
+            missing_head_file,
+            foreign_head_files: foreign.into_iter().filter(|file| !files.contains_key(file.as_str())).collect(),
+            files,
+            refusals,
+            source,
+        })
     }
 
     /// The folder's path as the caller gave it, or the embedded label.
@@ -223,6 +281,27 @@ impl Checkpoint {
         self.missing_head_file.as_deref()
     }
 
+    /// Files that by announcement or name are the head's, are there, and hold none of its tensors.
+    pub fn foreign_head_files(&self) -> &[String] {
+        &self.foreign_head_files
+    }
+
+    /// What [`Checkpoint::open`] refuses; nothing of it was read.
+    pub fn refusals(&self) -> &[ArtifactError] {
+        &self.refusals
+    }
+
+    /// Whether weights are among what is refused.
+    pub(super) fn refused_weights(&self) -> bool {
+        self.refusals.iter().any(|error| matches!(error, ArtifactError::Refused { .. }))
+    }
+
+    /// Whether a tensor is in the draft head's own file.
+    pub(crate) fn in_sidecar(&self, name: &str) -> bool {
+        let HeadSource::File(sidecar) = &self.head_source else { return false };
+        self.tensor(name).is_some_and(|info| *info.file == **sidecar)
+    }
+
     /// How many tensors belong to vision parts; they are in no other list.
     pub fn vision_tensors(&self) -> usize {
         self.vision.len()
@@ -261,70 +340,5 @@ impl Checkpoint {
             .read(name, MAX_TEXT)?
             .map(|bytes| text(bytes).map_err(|error| ArtifactError::damaged(self.path(name), error.to_string())))
             .transpose()
-    }
-}
-
-/// A weight file with its header parsed.
-struct Opened {
-    file: Arc<str>,
-    bytes: Bytes,
-    tensors: Vec<(String, TensorInfo)>,
-}
-
-/// The maps that a checkpoint is put together in.
-struct Opening<'a> {
-    source: &'a Source,
-    files: BTreeMap<Arc<str>, Bytes>,
-    tensors: BTreeMap<String, TensorInfo>,
-    vision: BTreeMap<String, TensorInfo>,
-}
-
-impl<'a> Opening<'a> {
-    fn new(source: &'a Source) -> Self {
-        Self { source, files: BTreeMap::new(), tensors: BTreeMap::new(), vision: BTreeMap::new() }
-    }
-
-    /// Opens a weight file; `None` when it is not there or was opened before.
-    fn open(&self, file: &str) -> Result<Option<Opened>, ArtifactError> {
-        if self.files.contains_key(file) {
-            return Ok(None);
-        }
-        let Some(bytes) = self.source.map(file)? else { return Ok(None) };
-        let file: Arc<str> = file.into();
-        let tensors = header::parse(&self.source.path(&file), &file, &bytes)?;
-        Ok(Some(Opened { file, bytes, tensors }))
-    }
-
-    /// Adds a file's tensors.
-    fn add(&mut self, opened: Opened) -> Result<(), ArtifactError> {
-        let Opened { file, bytes, tensors } = opened;
-        for (name, info) in tensors {
-            if sidecar::is_vision(&name) || sidecar::is_vision_file(&file) {
-                self.vision.insert(name, info);
-                continue;
-            }
-            if let Some(other) = self.tensors.get(&name) {
-                let what = format!("tensor {}: also in {}", shown(&name), shown(&other.file));
-                return Err(ArtifactError::damaged(self.source.path(&file), what));
-            }
-            self.tensors.insert(name, info);
-        }
-        self.files.insert(file, bytes);
-        Ok(())
-    }
-
-    /// Finds the draft head and adds its file.
-    fn add_head(&mut self, announced: Option<&str>, config: &Config) -> Result<HeadSource, ArtifactError> {
-        for file in announced.into_iter().chain(SIDECARS) {
-            let Some(opened) = self.open(file)? else { continue };
-            if opened.tensors.iter().any(|(name, _)| sidecar::is_mtp(name)) {
-                self.tensors.retain(|name, _| !sidecar::is_mtp(name));
-                self.add(opened)?;
-                return Ok(HeadSource::File(file.to_owned()));
-            }
-        }
-        let layers = config.text().size("num_hidden_layers", usize::MAX).ok();
-        let in_shards = self.tensors.keys().any(|name| sidecar::is_head(name, layers));
-        Ok(if in_shards { HeadSource::Shards } else { HeadSource::None })
     }
 }

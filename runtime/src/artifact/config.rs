@@ -3,7 +3,7 @@
 //! Knows no family's keys. Every number has a bound, because sizes come from downloaded data and end up in allocations.
 
 use std::ops::RangeInclusive;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value};
 
@@ -17,6 +17,8 @@ const MAX_VALUES: usize = 1 << 20;
 const MAX_ITEMS: usize = 65_536;
 /// Largest absolute value of a number: what f32 holds with room to spare.
 const MAX_NUMBER: f64 = 1e30;
+/// Largest number that may be right where its bound is not known.
+const SENSIBLE: usize = 1 << 20;
 /// Keys whose presence means that the checkpoint wants to bring its own code.
 const CODE_KEYS: [&str; 4] = ["auto_map", "custom_pipelines", "model_file", "trust_remote_code"];
 
@@ -29,6 +31,24 @@ pub struct Config {
     fields: Arc<Map<String, Value>>,
     /// `text_config`, where this is the top level.
     text: Option<Arc<Map<String, Value>>>,
+    /// Where faults are noted instead of returned.
+    notes: Option<Notes>,
+}
+
+/// Faults of a configuration that is read to its end: a field that cannot be read is noted, and something harmless stands
+/// in for it.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Notes(Arc<Mutex<Vec<ArtifactError>>>);
+
+impl Notes {
+    fn list(&self) -> MutexGuard<'_, Vec<ArtifactError>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What was noted so far.
+    pub(super) fn take(&self) -> Vec<ArtifactError> {
+        std::mem::take(&mut self.list())
+    }
 }
 
 impl Config {
@@ -37,6 +57,15 @@ impl Config {
     /// # Errors
     /// Not a JSON object; no `model_type`; keys that ask for code from the repository.
     pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Self, ArtifactError> {
+        let config = Self::read(path, bytes)?;
+        config.code_keys().into_iter().next().map_or(Ok(config), Err)
+    }
+
+    /// The same, keys that ask for code let pass: for whoever asks [`Config::code_keys`].
+    ///
+    /// # Errors
+    /// Not a JSON object; no `model_type`.
+    pub(super) fn read(path: &str, bytes: &[u8]) -> Result<Self, ArtifactError> {
         // In memory a value takes up to a hundred times its place in the file.
         if bytes.iter().filter(|byte| b"[{,".contains(byte)).count() > MAX_VALUES {
             return Err(ArtifactError::damaged(path, format!("more than {MAX_VALUES} values")));
@@ -48,31 +77,37 @@ impl Config {
             Some(Value::Object(text)) => Some(Arc::new(text.clone())),
             Some(_) => None, // reported below, by name
         };
-        let config = Self { file: path.into(), prefix: String::new(), fields: Arc::new(fields), text };
+        let config = Self { file: path.into(), prefix: String::new(), fields: Arc::new(fields), text, notes: None };
         config.section("text_config")?;
         config.string("model_type")?;
-        config.refuse_code()?;
-        config.text().refuse_code()?;
         Ok(config)
     }
 
-    /// Refuses an object that asks for code from the repository.
-    fn refuse_code(&self) -> Result<(), ArtifactError> {
-        let asks = |value: &Value| match value {
-            Value::Null | Value::Bool(false) => false,
-            Value::Object(fields) => !fields.is_empty(),
-            Value::String(text) => !text.is_empty(),
-            _ => true,
+    /// The same, with faults noted instead of returned; for what can be told of a configuration that is at fault. What is
+    /// read of it stands for nothing.
+    pub(super) fn noting(mut self) -> (Self, Notes) {
+        let notes = self.notes.insert(Notes::default()).clone();
+        (self, notes)
+    }
+
+    /// Notes or returns the error of a field; `stand_in` takes the field's place.
+    fn fail<T>(&self, field: &str, what: &str, stand_in: T) -> Result<T, ArtifactError> {
+        let error = self.error(field, what);
+        let Some(notes) = &self.notes else { return Err(error) };
+        notes.list().push(error);
+        Ok(stand_in)
+    }
+
+    /// An error for each key that asks for code from the repository.
+    pub(super) fn code_keys(&self) -> Vec<ArtifactError> {
+        let hint =
+            "if a linked architecture implements this model (`mtplx archs`), remove the key from a copy of config.json";
+        let of = |level: &Self| -> Vec<ArtifactError> {
+            let asking = code_keys(&level.fields);
+            asking.map(|key| level.fault(key, CODE.to_owned(), ErrorKind::Incompatible, hint)).collect()
         };
-        match CODE_KEYS.iter().find(|key| self.fields.get(**key).is_some_and(asks)) {
-            None => Ok(()),
-            Some(key) => Err(self.fault(
-                key,
-                "asks for code from the repository, which is never run".to_owned(),
-                ErrorKind::Incompatible,
-                "if a linked architecture implements this model (`mtplx archs`), remove the key from a copy of config.json",
-            )),
-        }
+        let inner = self.text.as_ref().map(|_| of(&self.text()));
+        of(self).into_iter().chain(inner.into_iter().flatten()).collect()
     }
 
     /// The top level's `model_type`.
@@ -88,6 +123,7 @@ impl Config {
                 prefix: format!("{}text_config.", self.prefix),
                 fields: Arc::clone(text),
                 text: None,
+                notes: self.notes.clone(),
             },
             None => self.clone(),
         }
@@ -105,8 +141,9 @@ impl Config {
                 prefix: format!("{}{field}.", self.prefix),
                 fields: Arc::new(fields.clone()),
                 text: None,
+                notes: self.notes.clone(),
             })),
-            Some(_) => Err(self.error(field, "expected an object")),
+            Some(_) => self.fail(field, "expected an object", None),
         }
     }
 
@@ -130,7 +167,7 @@ impl Config {
     /// # Errors
     /// Absent, null, not an integer, or out of bounds.
     pub fn size(&self, field: &str, max: usize) -> Result<usize, ArtifactError> {
-        self.integer(field, 1..=max)?.ok_or_else(|| self.error(field, &between(1, max)))
+        self.integer(field, 1..=max)?.map_or_else(|| self.fail(field, &between(1, max), 1), Ok)
     }
 
     /// A positive integer within `1..=max`, or the default where the field is absent or null.
@@ -155,8 +192,18 @@ impl Config {
             None | Some(Value::Null) => Ok(None),
             Some(value) => match whole(value).filter(|value| range.contains(value)) {
                 Some(value) => Ok(Some(value)),
-                None => Err(self.error(field, &between(*range.start(), *range.end()))),
+                None => self.out_of_range(field, value, range).map(Some),
             },
+        }
+    }
+
+    fn out_of_range(&self, field: &str, value: &Value, range: RangeInclusive<usize>) -> Result<usize, ArtifactError> {
+        let (low, high) = (*range.start(), *range.end());
+        // A bound may follow from what stands in for another field: then a sensible number is not at fault.
+        let bound_may_be_off = self.notes.as_ref().is_some_and(|notes| !notes.list().is_empty());
+        match whole(value).filter(|&value| bound_may_be_off && value >= low && value <= SENSIBLE) {
+            Some(_) => Ok(high),
+            None => self.fail(field, &between(low, high), low),
         }
     }
 
@@ -177,7 +224,9 @@ impl Config {
         let id = |value: &Value| whole(value).filter(|&id| id < vocab).and_then(|id| u32::try_from(id).ok());
         let what = || format!("expected a token id below {vocab}, or an array of them");
         match self.fields.get(field) {
-            Some(value @ Value::Number(_)) => id(value).map(|id| vec![id]).ok_or_else(|| self.error(field, &what())),
+            Some(value @ Value::Number(_)) => {
+                id(value).map_or_else(|| self.fail(field, &what(), Vec::new()), |id| Ok(vec![id]))
+            }
             _ => self.items(field, what, id),
         }
     }
@@ -200,9 +249,10 @@ impl Config {
         match self.fields.get(field) {
             None | Some(Value::Null) => Ok(Vec::new()),
             Some(Value::Array(items)) if items.len() <= MAX_ITEMS => {
-                items.iter().map(read).collect::<Option<_>>().ok_or_else(|| self.error(field, &what()))
+                let read: Option<Vec<T>> = items.iter().map(read).collect();
+                read.map_or_else(|| self.fail(field, &what(), Vec::new()), Ok)
             }
-            Some(_) => Err(self.error(field, &what())),
+            Some(_) => self.fail(field, &what(), Vec::new()),
         }
     }
 
@@ -221,9 +271,13 @@ impl Config {
     pub fn number_in(&self, field: &str, default: f64, range: RangeInclusive<f64>) -> Result<f64, ArtifactError> {
         match self.fields.get(field) {
             None | Some(Value::Null) => Ok(default),
-            Some(value) => value.as_f64().filter(|value| range.contains(value)).ok_or_else(|| {
-                self.error(field, &format!("expected a number from {:?} to {:?}", range.start(), range.end()))
-            }),
+            Some(value) => match value.as_f64().filter(|value| range.contains(value)) {
+                Some(value) => Ok(value),
+                None => {
+                    let what = format!("expected a number from {:?} to {:?}", range.start(), range.end());
+                    self.fail(field, &what, default)
+                }
+            },
         }
     }
 
@@ -234,7 +288,7 @@ impl Config {
     pub fn flag_or(&self, field: &str, default: bool) -> Result<bool, ArtifactError> {
         match self.fields.get(field) {
             None | Some(Value::Null) => Ok(default),
-            Some(value) => value.as_bool().ok_or_else(|| self.error(field, "expected true or false")),
+            Some(value) => value.as_bool().map_or_else(|| self.fail(field, "expected true or false", default), Ok),
         }
     }
 
@@ -243,7 +297,8 @@ impl Config {
     /// # Errors
     /// Absent, null or something else.
     pub fn string(&self, field: &str) -> Result<&str, ArtifactError> {
-        self.fields.get(field).and_then(Value::as_str).ok_or_else(|| self.error(field, "expected a string"))
+        let text = self.fields.get(field).and_then(Value::as_str);
+        text.map_or_else(|| self.fail(field, "expected a string", ""), Ok)
     }
 
     /// A string; `None` where absent or null.
@@ -253,7 +308,8 @@ impl Config {
     pub fn string_opt(&self, field: &str) -> Result<Option<&str>, ArtifactError> {
         match self.fields.get(field) {
             None | Some(Value::Null) => Ok(None),
-            Some(_) => self.string(field).map(Some),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(_) => self.fail(field, "expected a string", None),
         }
     }
 
@@ -288,6 +344,21 @@ impl Config {
             hint: hint.into(),
         }
     }
+}
+
+/// What is wrong with a key that asks for code.
+pub(crate) const CODE: &str = "asks for code from the repository, which is never run";
+
+/// The keys of an object that ask for code from the repository.
+pub(crate) fn code_keys(fields: &Map<String, Value>) -> impl Iterator<Item = &'static str> {
+    let asks = |value: &Value| match value {
+        Value::Null | Value::Bool(false) => false,
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::String(text) => !text.is_empty(),
+        _ => true,
+    };
+    CODE_KEYS.into_iter().filter(move |key| fields.get(*key).is_some_and(asks))
 }
 
 /// A non-negative integer. `64.0` is not one: a writer that turns sizes into floats may have rounded them.

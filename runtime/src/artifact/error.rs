@@ -10,7 +10,8 @@ use serde_json::Value;
 use crate::quant::scheme::SchemeError;
 
 /// What an error means for the user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum ErrorKind {
     /// A file is not there.
     Missing,

@@ -1,7 +1,12 @@
 //! The tensors that an architecture expects, checked against a checkpoint's headers.
 
-use super::{Checkpoint, TensorInfo};
-use crate::quant::Scheme;
+use std::collections::BTreeSet;
+
+use safetensors::Dtype;
+
+use super::unread::{self, Unread, scope};
+use super::{Checkpoint, LoadError};
+use crate::quant::Quantization;
 
 /// One or more tensors that an architecture expects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +27,17 @@ pub enum Expected {
     },
 }
 
+/// What an expected tensor is a part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// The trunk, which needs it.
+    Trunk,
+    /// The draft head, which needs it: [`crate::architecture::MtpArchitecture::detect`] judges that.
+    Head,
+    /// Either, which does without it.
+    Optional,
+}
+
 impl Expected {
     /// A dense tensor.
     pub fn tensor(name: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
@@ -32,45 +48,167 @@ impl Expected {
     pub fn module(module: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
         Self::Module { module: module.into(), shape: shape.into() }
     }
+
+    /// The names that it may be stored under.
+    fn names(&self) -> Vec<String> {
+        match self {
+            Self::Tensor { name, .. } => vec![name.clone(), format!("{name}_scale_inv")],
+            // The last are scales of block-scaled fp8, which only the forge reads.
+            Self::Module { module, .. } => {
+                ["weight", "scales", "biases", "weight_scale_inv"].map(|part| format!("{module}.{part}")).to_vec()
+            }
+        }
+    }
 }
 
 /// What is missing, by name, and what does not fit, each with the shape found and the shape expected.
 pub fn check(checkpoint: &Checkpoint, expected: &[Expected]) -> (Vec<String>, Vec<String>) {
+    let quantization = stated(checkpoint);
     let (mut missing, mut misshapen) = (Vec::new(), Vec::new());
-    let mut compare = |name: &str, shape: &[usize]| match checkpoint.tensor(name) {
-        None => missing.push(name.to_owned()),
-        Some(info) if info.shape != shape => {
-            misshapen.push(format!("{name}: shape {:?}: expected {shape:?}", info.shape));
-        }
-        Some(_) => {}
-    };
-    let mut unpackable = Vec::new();
     for expected in expected {
-        match expected {
-            Expected::Tensor { name, shape } => compare(name, shape),
-            Expected::Module { module, shape } => {
-                let part = |suffix: &str| checkpoint.tensor(&format!("{module}.{suffix}"));
-                match (part("weight"), part("scales")) {
-                    (Some(weight), Some(scales)) => {
-                        if let Err(error) = fits(weight, scales, part("biases"), shape) {
-                            unpackable.push(format!("{module}: {error}"));
-                        }
-                    }
-                    _ => compare(&format!("{module}.weight"), shape),
-                }
-            }
+        match lack(checkpoint, &quantization, expected) {
+            Some(Lack::Missing(name)) => missing.push(name),
+            Some(Lack::Misshapen(what)) => misshapen.push(what),
+            None => {}
         }
     }
-    misshapen.extend(unpackable);
     (missing, misshapen)
 }
 
-fn fits(
-    weight: &TensorInfo,
-    scales: &TensorInfo,
-    biases: Option<&TensorInfo>,
-    shape: &[usize],
-) -> Result<(), crate::quant::SchemeError> {
-    Scheme::infer(weight, scales, biases.is_some(), shape.last().copied().unwrap_or(0))?
-        .check(weight, scales, biases, shape)
+/// What `config.json` states of packed modules; where that cannot be read, which is said elsewhere, the tensors tell.
+fn stated(checkpoint: &Checkpoint) -> Quantization {
+    Quantization::from_config(checkpoint.config()).unwrap_or_default()
+}
+
+/// Why something expected is not there.
+enum Lack {
+    /// The name of a tensor.
+    Missing(String),
+    /// What was found and what was expected.
+    Misshapen(String),
+}
+
+/// Compares as [`crate::nn::Weights`] does when it reads.
+fn lack(checkpoint: &Checkpoint, quantization: &Quantization, expected: &Expected) -> Option<Lack> {
+    let compare = |name: String, shape: &[usize]| match checkpoint.tensor(&name) {
+        None => Some(Lack::Missing(name)),
+        Some(info) if info.shape != shape => {
+            Some(Lack::Misshapen(format!("{name}: shape {:?}: expected {shape:?}", info.shape)))
+        }
+        Some(_) => None,
+    };
+    match expected {
+        Expected::Tensor { name, shape } => compare(name.clone(), shape),
+        Expected::Module { module, shape } => {
+            let weight = format!("{module}.weight");
+            let scales = format!("{module}.scales");
+            match (checkpoint.tensor(&weight), checkpoint.tensor(&scales)) {
+                (Some(_), Some(_)) => {
+                    let stated = !checkpoint.in_sidecar(&weight);
+                    quantization.resolve(checkpoint, module, shape, stated).err().map(|error| match error {
+                        LoadError::Quantized { error, .. } => Lack::Misshapen(format!("{module}: {error}")),
+                        other => Lack::Misshapen(other.to_string()),
+                    })
+                }
+                (Some(info), None) if info.dtype == Dtype::U32 => Some(Lack::Missing(scales)),
+                _ => compare(weight, shape),
+            }
+        }
+    }
+}
+
+/// A dense tensor of a type that no place of a model can use: name, type.
+fn unreadable(checkpoint: &Checkpoint, expected: &Expected) -> Option<String> {
+    let (name, module) = match expected {
+        Expected::Tensor { name, .. } => (name.clone(), false),
+        Expected::Module { module, .. } if checkpoint.tensor(&format!("{module}.scales")).is_some() => return None,
+        Expected::Module { module, .. } => (format!("{module}.weight"), true),
+    };
+    let info = checkpoint.tensor(&name)?;
+    let reads = match info.dtype {
+        Dtype::F32 | Dtype::F16 | Dtype::BF16 => true,
+        // Packed, and its scales are missing.
+        Dtype::U32 => module,
+        _ => false,
+    };
+    (!reads).then(|| format!("{}: {name}: type {}: expected F32, F16 or BF16", info.file, info.dtype))
+}
+
+/// Most names that a comparison keeps of each kind: enough to see what is wrong, whatever the configuration asks for.
+const MAX_NAMED: usize = 1000;
+
+/// Names, of which the first are kept.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    named: Vec<String>,
+    more: usize,
+}
+
+impl Names {
+    fn push(&mut self, name: String) {
+        if self.named.len() < MAX_NAMED { self.named.push(name) } else { self.more += 1 }
+    }
+
+    /// Each with `what` after it; a last line counts those that are not named.
+    pub(crate) fn lines(self, what: &str) -> impl Iterator<Item = String> {
+        let more = (self.more > 0).then(|| format!("{} more tensors{what}", self.more));
+        self.named.into_iter().map(move |name| format!("{name}{what}")).chain(more)
+    }
+}
+
+/// A checkpoint compared with everything that its architecture reads, one tensor after the other: however large the model
+/// that a configuration describes, this takes no more memory than the checkpoint's own names.
+pub(crate) struct Comparison<'a> {
+    checkpoint: &'a Checkpoint,
+    quantization: Quantization,
+    /// Of the trunk, tensors that are not there.
+    pub(crate) missing: Names,
+    /// Of the trunk, what does not fit.
+    pub(crate) misshapen: Names,
+    /// Tensors of types that are not read.
+    pub(crate) unreadable: Names,
+    unread: BTreeSet<&'a str>,
+    scopes: BTreeSet<String>,
+}
+
+impl<'a> Comparison<'a> {
+    /// With nothing expected yet.
+    pub(crate) fn new(checkpoint: &'a Checkpoint) -> Self {
+        Self {
+            checkpoint,
+            quantization: stated(checkpoint),
+            missing: Names::default(),
+            misshapen: Names::default(),
+            unreadable: Names::default(),
+            unread: checkpoint.tensors().map(|(name, _)| name).collect(),
+            scopes: BTreeSet::new(),
+        }
+    }
+
+    /// Compares with one more.
+    pub(crate) fn expect(&mut self, place: Place, expected: &Expected) {
+        for name in expected.names() {
+            if self.unread.remove(name.as_str())
+                && let Some(scope) = scope(&name)
+                && !self.scopes.contains(scope)
+            {
+                self.scopes.insert(scope.to_owned());
+            }
+        }
+        if let Some(what) = unreadable(self.checkpoint, expected) {
+            self.unreadable.push(what);
+        }
+        if place == Place::Trunk {
+            match lack(self.checkpoint, &self.quantization, expected) {
+                Some(Lack::Missing(name)) => self.missing.push(name),
+                Some(Lack::Misshapen(what)) => self.misshapen.push(what),
+                None => {}
+            }
+        }
+    }
+
+    /// What nothing was expected for, by what its being left out means.
+    pub(crate) fn unread(&self) -> Unread {
+        unread::classify(self.checkpoint, &self.unread, &self.scopes)
+    }
 }

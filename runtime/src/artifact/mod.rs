@@ -11,14 +11,17 @@ mod contract;
 mod error;
 pub mod expected;
 mod families;
+mod fault;
 mod floats;
 pub mod hashes;
 mod header;
 mod index;
 mod listing;
 mod norms;
+mod opening;
 mod sidecar;
 mod source;
+mod unread;
 mod verdict;
 
 #[cfg(test)]
@@ -26,6 +29,7 @@ mod tests;
 
 pub use checkpoint::Checkpoint;
 pub use config::Config;
+pub(crate) use config::{CODE, code_keys};
 pub use contract::{
     CONTRACT, ConcatOrder, Contract, DraftSampler, Finding, GenerationMode, HiddenVariant, MtpContract, Severity,
     SpeedEvidence,
@@ -33,6 +37,8 @@ pub use contract::{
 pub use error::{ArtifactError, ErrorKind, LoadError};
 pub(crate) use error::{shown, shown_value};
 pub use families::known_family;
+pub use fault::{Fault, Subject};
+pub(crate) use fault::{compare, refuse_endless};
 pub(crate) use floats::to_f32;
 pub use hashes::KnownHashes;
 pub use header::TensorInfo;

@@ -1,8 +1,9 @@
 //! What a checkpoint is worth: the verdict, with everything that led to it.
 //!
-//! Decides from configuration, headers, contract and the files' hashes; loads nothing and measures nothing. Evidence counts
-//! if the contract has no errors, its baseline passed, and its hashes are those of `config.json` and of every weight file.
-//! For an architecture of [`Tier::Recognized`] it must also have been measured on this machine: such a family ships none.
+//! Decides from configuration, headers, text files, contract and the files' hashes; loads nothing and measures nothing.
+//! Whatever keeps a checkpoint from running is found at once, and decides. Evidence counts if the contract has no errors, its
+//! baseline passed, and its hashes are those of `config.json` and of every weight file. For an architecture of
+//! [`Tier::Recognized`] it must also have been measured on this machine: such a family ships none.
 //!
 //! The files are hashed only where everything else is in order, unless a [`Witness`] asks for it.
 
@@ -10,13 +11,18 @@ use std::fmt;
 
 use super::checkpoint::Checkpoint;
 use super::contract::{CONTRACT, Contract, Finding, Severity};
-use super::error::{ArtifactError, shown};
+use super::error::{ArtifactError, ErrorKind, shown};
 use super::families::known_family;
+use super::fault::{self, Compared, Fault, Subject};
 use super::hashes::KnownHashes;
 use super::norms::norm_encoding;
 use crate::architecture::{Descriptor, Head, Tier};
 use crate::quant::{HeadQuantization, Quantization};
-use crate::registry::{Registry, ResolveError};
+use crate::registry::{Claim, Registry, ResolveError};
+use crate::text::TextSide;
+
+/// Most reasons that are said in one line.
+const IN_A_LINE: usize = 40;
 
 /// What runs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -39,10 +45,18 @@ pub enum Verdict {
     /// A trunk without a draft head.
     #[serde(rename = "no_mtp")]
     NoMtp,
+    /// Files are missing or not what they should be: it cannot run at all.
+    Damaged {
+        /// Everything that keeps it from running.
+        why: Vec<String>,
+        /// What to do next.
+        #[serde(skip)]
+        hint: String,
+    },
     /// Not for this program.
     Incompatible {
-        /// Why.
-        why: String,
+        /// Everything that keeps it from running, what this program is not for first.
+        why: Vec<String>,
         /// What to do next.
         #[serde(skip)]
         hint: String,
@@ -57,6 +71,7 @@ impl Verdict {
             Self::Unverified { .. } => "unverified",
             Self::Incomplete { .. } => "incomplete",
             Self::NoMtp => "no MTP",
+            Self::Damaged { .. } => "damaged",
             Self::Incompatible { .. } => "incompatible",
         }
     }
@@ -67,6 +82,7 @@ impl Verdict {
             Self::Verified => 0,
             Self::Unverified { .. } | Self::Incomplete { .. } | Self::NoMtp => 3,
             Self::Incompatible { .. } => 4,
+            Self::Damaged { .. } => 5,
         }
     }
 
@@ -83,7 +99,7 @@ impl Verdict {
             }
             Self::Incomplete { .. } => Some("--no-mtp runs the trunk alone"),
             Self::NoMtp => Some("--no-mtp runs it without drafting"),
-            Self::Incompatible { hint, .. } => Some(hint),
+            Self::Damaged { hint, .. } | Self::Incompatible { hint, .. } => Some(hint),
         }
     }
 }
@@ -95,7 +111,11 @@ impl fmt::Display for Verdict {
             Self::Verified => Ok(()),
             Self::NoMtp => f.write_str(": the trunk is supported and has no draft head"),
             Self::Unverified { why } => write!(f, ": {}", why.join("; ")),
-            Self::Incompatible { why, .. } => write!(f, ": {why}"),
+            Self::Damaged { why, .. } | Self::Incompatible { why, .. } => {
+                write!(f, ": {}", why[..why.len().min(IN_A_LINE)].join("; "))?;
+                let more = why.len().saturating_sub(IN_A_LINE);
+                if more > 0 { write!(f, "; and {more} more, which `mtplx inspect` lists") } else { Ok(()) }
+            }
             Self::Incomplete { missing, misshapen } => {
                 let lists = [("missing", missing), ("misshapen", misshapen)];
                 let lists = lists.iter().filter(|(_, names)| !names.is_empty());
@@ -115,8 +135,43 @@ pub struct Assessment {
     pub claim: Option<&'static str>,
     /// The contract, as far as it could be read.
     pub contract: Option<Contract>,
-    /// Everything there is to say about the contract.
+    /// Everything that keeps it from running, whatever it is of.
+    pub faults: Vec<Fault>,
+    /// Everything there is to say about the contract, and about tensors that are left out.
     pub findings: Vec<Finding>,
+    /// The verdict where there are no faults.
+    #[serde(skip)]
+    sound: Verdict,
+}
+
+impl Assessment {
+    /// The same for a use that does without `subject`: its faults count for nothing.
+    #[must_use]
+    pub fn without(mut self, subject: Subject) -> Self {
+        self.faults.retain(|fault| fault.subject != subject);
+        self.verdict = conclude(&self.faults, &self.sound);
+        self
+    }
+}
+
+/// The verdict that faults make of one where there were none.
+fn conclude(faults: &[Fault], sound: &Verdict) -> Verdict {
+    let of_kind = |kinds: &'static [ErrorKind]| faults.iter().filter(move |fault| kinds.contains(&fault.kind));
+    const INCOMPATIBLE: &[ErrorKind] = &[ErrorKind::Incompatible];
+    const DAMAGED: &[ErrorKind] = &[ErrorKind::Missing, ErrorKind::Damaged, ErrorKind::Incomplete];
+    let (other, broken) = (|| of_kind(INCOMPATIBLE), || of_kind(DAMAGED));
+    let Some(first) = other().chain(broken()).next() else { return sound.clone() };
+    let mut why: Vec<String> = other().chain(broken()).map(|fault| fault.what.clone()).collect();
+    if let Verdict::Incomplete { missing, misshapen } = sound {
+        why.extend(missing.iter().map(|name| format!("the draft head: missing {name}")));
+        why.extend(misshapen.iter().map(|what| format!("the draft head: misshapen {what}")));
+    }
+    let hint = first.hint.clone();
+    if first.kind == ErrorKind::Incompatible {
+        Verdict::Incompatible { why, hint }
+    } else {
+        Verdict::Damaged { why, hint }
+    }
 }
 
 /// What judging evidence takes beside the files.
@@ -130,6 +185,8 @@ pub struct Witness<'a> {
     pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
     /// Compares hashes even where the verdict is clear without them.
     pub thorough: bool,
+    /// The text side, where the caller has read it; it is read otherwise.
+    pub text: Option<&'a TextSide>,
 }
 
 /// [`assess_with`] nothing: every byte is hashed, and no evidence counts as this machine's.
@@ -140,27 +197,60 @@ pub fn assess(checkpoint: &Checkpoint, registry: &Registry) -> Assessment {
 /// Assesses a checkpoint against the architectures of `registry`.
 pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witness<'_>) -> Assessment {
     let (contract, mut findings) = Contract::read(checkpoint);
-    let (claim, verdict) = match registry.resolve(checkpoint) {
-        Err(error) => (
-            None,
-            Verdict::Incompatible { why: unclaimed(&error), hint: "`mtplx archs` lists what is linked".to_owned() },
-        ),
-        Ok(claim) => {
-            let descriptor = claim.architecture.descriptor();
-            if let Some(contract) = &contract {
-                compare(contract, descriptor.id, descriptor.max_depth, &mut findings);
-            }
-            let of_evidence = || {
-                doubts(checkpoint, descriptor, contract.as_ref(), &findings, witness)
-                    .map_or(Verdict::Verified, |why| Verdict::Unverified { why })
-            };
-            let verdict = obstacle(checkpoint, contract.as_ref())
-                .map(|(why, hint)| Verdict::Incompatible { why, hint })
-                .unwrap_or_else(|| of_head(checkpoint, claim.head, of_evidence));
-            (Some(descriptor.id), verdict)
+    let mut faults: Vec<Fault> = checkpoint.refusals().iter().map(Fault::from).collect();
+    let claim = match registry.resolve(checkpoint) {
+        Ok(claim) => Some(claim),
+        Err(error) => {
+            let hint = "`mtplx archs` lists what is linked";
+            faults.push(Fault::model(ErrorKind::Incompatible, unclaimed(&error), hint));
+            None
         }
     };
-    Assessment { verdict, claim, contract, findings }
+    faults.extend(contract.as_ref().and_then(newer_engine));
+    if let Some(claim) = &claim {
+        let descriptor = claim.architecture.descriptor();
+        if let Some(contract) = &contract {
+            compare(contract, descriptor.id, descriptor.max_depth, &mut findings);
+        }
+        faults.extend(misstated(checkpoint));
+        // Where weights were refused there is nothing to compare.
+        if !checkpoint.refused_weights() {
+            let Compared { faults: found, strange } = fault::compare(checkpoint, claim.architecture);
+            let said: Vec<String> = faults.iter().map(|fault| fault.what.clone()).collect();
+            faults.extend(found.into_iter().filter(|fault| !said.contains(&fault.what)));
+            findings
+                .extend(strange.into_iter().take(MAX_STRANGE).map(|(name, count)| left_out(name, count, descriptor)));
+        }
+    }
+    let runs = faults.is_empty();
+    match witness.text {
+        Some(text) => faults.extend_from_slice(text.faults()),
+        None => faults.extend_from_slice(TextSide::of(checkpoint).faults()),
+    }
+    let sound = match &claim {
+        // Nor is anything said of a head where weights were refused.
+        Some(_) if checkpoint.refused_weights() => Verdict::NoMtp,
+        Some(Claim { architecture, head }) => of_head(checkpoint, head, || {
+            // Evidence is not looked at where nothing could run.
+            let why =
+                runs.then(|| doubts(checkpoint, architecture.descriptor(), contract.as_ref(), &findings, witness));
+            why.unwrap_or(Some(Vec::new())).map_or(Verdict::Verified, |why| Verdict::Unverified { why })
+        }),
+        None => Verdict::NoMtp,
+    };
+    let verdict = conclude(&faults, &sound);
+    let claim = claim.map(|claim| claim.architecture.descriptor().id);
+    Assessment { verdict, claim, contract, faults, findings, sound }
+}
+
+/// Most places whose tensors are said to be left out.
+const MAX_STRANGE: usize = 20;
+
+/// What is said of tensors that nothing reads.
+fn left_out(name: String, count: usize, descriptor: &Descriptor) -> Finding {
+    let tensors = if count == 1 { "a tensor".to_owned() } else { format!("{count} tensors") };
+    let what = format!("{tensors} that {} does not read: left out", descriptor.id);
+    Finding { severity: Severity::Warning, file: "weights", field: name, what }
 }
 
 /// What a resolution error says, with the family's name where it is a known one.
@@ -195,33 +285,45 @@ fn compare(contract: &Contract, id: &str, max_depth: usize, findings: &mut Vec<F
     }
 }
 
-/// What keeps a claimed checkpoint from running at all, and what to do about it.
-fn obstacle(checkpoint: &Checkpoint, contract: Option<&Contract>) -> Option<(String, String)> {
-    if let Some(asked) = contract.and_then(|contract| contract.newer_engine(env!("CARGO_PKG_VERSION"))) {
-        let own = env!("CARGO_PKG_VERSION");
-        let why = format!("{CONTRACT}: min_engine_version: {}: this engine is {own}", shown(asked));
-        return Some((why, "install a newer mtplx".to_owned()));
-    }
-    let config = checkpoint.config();
-    // Only a stated encoding can be refused here: means are asked where none is stated.
-    let norms = || norm_encoding::<ArtifactError>(config, false, |_| Ok(0.0)).err();
-    let stated = Quantization::from_config(config).err().or_else(|| HeadQuantization::from_config(config).err());
-    let error = stated.or_else(norms)?;
-    Some((error.to_string(), error.hint().unwrap_or("correct config.json, or download it again").to_owned()))
+/// The fault of a contract that asks for a newer engine.
+fn newer_engine(contract: &Contract) -> Option<Fault> {
+    let own = env!("CARGO_PKG_VERSION");
+    let asked = contract.newer_engine(own)?;
+    let what = format!("{CONTRACT}: min_engine_version: {}: this engine is {own}", shown(asked));
+    Some(Fault::model(ErrorKind::Incompatible, what, "install a newer mtplx"))
 }
 
-/// The verdict on a checkpoint that a linked architecture claims.
-fn of_head(checkpoint: &Checkpoint, head: Head, of_evidence: impl FnOnce() -> Verdict) -> Verdict {
-    let absent_file = || checkpoint.missing_head_file().map(|file| checkpoint.path(file));
+/// What `config.json` states in a way that cannot be, or that this program has no code for, whatever the family.
+fn misstated(checkpoint: &Checkpoint) -> Vec<Fault> {
+    let config = checkpoint.config();
+    let errors = [
+        Quantization::from_config(config).err(),
+        HeadQuantization::from_config(config).err(),
+        // Only a stated encoding can be refused here: means are asked where none is stated.
+        norm_encoding::<ArtifactError>(config, false, |_| Ok(0.0)).err(),
+    ];
+    let mut faults: Vec<Fault> = errors.iter().flatten().map(Fault::from).collect();
+    faults.dedup_by(|a, b| a.what == b.what);
+    faults
+}
+
+/// The verdict on a checkpoint that a linked architecture claims and that has no faults.
+fn of_head(checkpoint: &Checkpoint, head: &Head, of_evidence: impl FnOnce() -> Verdict) -> Verdict {
+    let absent = checkpoint.missing_head_file().map(|file| checkpoint.path(file));
+    let foreign = checkpoint
+        .foreign_head_files()
+        .iter()
+        .map(|file| format!("mtp.* in {} (the file is there and has no such tensor)", checkpoint.path(file)));
     match head {
         Head::Complete => of_evidence(),
-        Head::Absent => match absent_file() {
-            Some(file) => Verdict::Incomplete { missing: vec![file], misshapen: Vec::new() },
-            None => Verdict::NoMtp,
+        Head::Absent => match absent.into_iter().chain(foreign).collect::<Vec<_>>() {
+            missing if missing.is_empty() => Verdict::NoMtp,
+            missing => Verdict::Incomplete { missing, misshapen: Vec::new() },
         },
-        Head::Incomplete { missing, misshapen } => {
-            Verdict::Incomplete { missing: absent_file().into_iter().chain(missing).collect(), misshapen }
-        }
+        Head::Incomplete { missing, misshapen } => Verdict::Incomplete {
+            missing: absent.into_iter().chain(foreign).chain(missing.iter().cloned()).collect(),
+            misshapen: misshapen.clone(),
+        },
     }
 }
 

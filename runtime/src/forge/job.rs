@@ -14,7 +14,8 @@ use super::synth::Synthetic;
 use super::work::hex;
 use super::{Coding, ForgeError, Part, Policy, affine, graft, tokenizer};
 use crate::architecture::MtpArchitecture;
-use crate::artifact::Checkpoint;
+use crate::artifact::expected::Comparison;
+use crate::artifact::{ArtifactError, Checkpoint, refuse_endless};
 
 /// A piece of work: what will be written, from what.
 pub struct Job<'a> {
@@ -25,8 +26,6 @@ pub struct Job<'a> {
     producer: Box<dyn Produce + 'a>,
 }
 
-/// Most experts of all layers together: what published models have, times ten.
-const MAX_EXPERTS: usize = 1 << 19;
 /// Most weights of a shape that is filled.
 const MAX_NUMBERS: u128 = 1 << 50;
 
@@ -44,13 +43,13 @@ impl<'a> Job<'a> {
         head: Option<&'a Checkpoint>,
         policy: Policy,
     ) -> Result<Self, ForgeError> {
+        refuse_outright(checkpoint)?;
         refuse_packed(checkpoint, &policy)?;
-        refuse_endless(checkpoint)?;
         let mut rules = architecture.forge_rules(checkpoint)?.grouped();
         let config: Map<String, Value> = match head {
             Some(other) => {
+                refuse_outright(other)?;
                 refuse_packed(other, &policy)?;
-                refuse_endless(other)?;
                 let config = graft::config(checkpoint, other)?;
                 rules = graft::rules(architecture, rules, &config, other)?;
                 config
@@ -59,11 +58,13 @@ impl<'a> Job<'a> {
         };
         let (missing, misshapen) = rules.check(checkpoint, Part::Trunk);
         if !(missing.is_empty() && misshapen.is_empty()) {
-            let what = format!("{}: the trunk is partial: {}", checkpoint.label(), list(&missing, &misshapen));
-            return Err(ForgeError::Load(crate::artifact::ArtifactError::damaged(checkpoint.label(), what).into()));
+            let what = format!("the trunk is partial: {}", list(&missing, &misshapen));
+            return Err(ForgeError::Artifact(ArtifactError::damaged(checkpoint.label(), what)));
         }
         let of_head = head.unwrap_or(checkpoint);
         check_head(architecture, &rules, of_head)?;
+        refuse_unread(architecture, checkpoint)?;
+        head.map_or(Ok(()), |head| refuse_unread(architecture, head))?;
 
         let plan = Plan::new(&rules, policy, checkpoint, of_head)?;
         let source = files::identity(checkpoint);
@@ -210,18 +211,32 @@ fn refuse_packed(checkpoint: &Checkpoint, policy: &Policy) -> Result<(), ForgeEr
     Ok(())
 }
 
-/// Refuses a configuration whose experts alone would make a list without end.
-fn refuse_endless(checkpoint: &Checkpoint) -> Result<(), ForgeError> {
-    let text = checkpoint.config().text();
-    let layers = text.count_or("num_hidden_layers", 0, usize::MAX)?;
-    for field in ["num_experts", "n_routed_experts", "num_local_experts"] {
-        let experts = text.count_or(field, 0, usize::MAX)?;
-        if experts.saturating_mul(layers) > MAX_EXPERTS {
-            let what = format!("in {layers} layers: expected at most {MAX_EXPERTS} in all");
-            return Err(text.error(field, &what).into());
-        }
+/// Refuses what no architecture is asked about: code, formats that are never read, lists without end.
+fn refuse_outright(checkpoint: &Checkpoint) -> Result<(), ForgeError> {
+    if let Some(refusal) = checkpoint.refusals().first() {
+        let hint = refusal.hint().unwrap_or("forge from the checkpoint as its makers published it");
+        return Err(ForgeError::unsupported(refusal.to_string(), hint));
     }
-    Ok(())
+    Ok(refuse_endless(checkpoint)?)
+}
+
+/// Refuses tensors that the architecture does not read and that the model is not the same without: an artifact would leave
+/// them out in silence.
+fn refuse_unread(architecture: &dyn MtpArchitecture, checkpoint: &Checkpoint) -> Result<(), ForgeError> {
+    let mut comparison = Comparison::new(checkpoint);
+    if !architecture.expected(checkpoint, &mut |place, expected| comparison.expect(place, &expected))? {
+        return Ok(());
+    }
+    let needed = comparison.unread().needed;
+    if needed.is_empty() {
+        return Ok(());
+    }
+    let id = architecture.descriptor().id;
+    let what = format!("{}: {id} has no place for {}", checkpoint.label(), some(&needed));
+    Err(ForgeError::unsupported(
+        what,
+        "without them another model would run: forge from a checkpoint of this architecture",
+    ))
 }
 
 /// Whether a checkpoint states block-scaled fp8.
@@ -245,17 +260,29 @@ fn check_head(
     if missing.is_empty() && misshapen.is_empty() {
         return Ok(());
     }
-    Err(head(format!("the MTP head is partial: {}", list(&missing, &misshapen))))
+    let foreign = checkpoint.foreign_head_files().iter();
+    let foreign: String =
+        foreign.map(|file| format!("; {} is there and holds no mtp.* tensor", checkpoint.path(file))).collect();
+    let lacks = list(&missing, &misshapen);
+    Err(head(match rules.expected(Part::Head).len() {
+        all if all == missing.len() => {
+            format!("config.json announces an MTP head, and nothing of it is there: {lacks}{foreign}")
+        }
+        _ => format!("the MTP head is partial: {lacks}{foreign}"),
+    }))
+}
+
+/// What is missing, and what does not fit.
+fn list(missing: &[String], misshapen: &[String]) -> String {
+    let of = |what: &str, names: &[String]| (!names.is_empty()).then(|| format!("{what} {}", some(names)));
+    [of("missing", missing), of("misshapen", misshapen)].into_iter().flatten().collect::<Vec<_>>().join("; ")
 }
 
 /// Names, or the first of many.
-fn list(missing: &[String], misshapen: &[String]) -> String {
-    let of = |what: &str, names: &[String]| {
-        let more = names.len().saturating_sub(NAMED);
-        let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-        (!names.is_empty()).then(|| format!("{what} {}{rest}", names[..names.len().min(NAMED)].join(", ")))
-    };
-    [of("missing", missing), of("misshapen", misshapen)].into_iter().flatten().collect::<Vec<_>>().join("; ")
+fn some(names: &[String]) -> String {
+    let more = names.len().saturating_sub(NAMED);
+    let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+    format!("{}{rest}", names[..names.len().min(NAMED)].join(", "))
 }
 
 /// Stored tensors, converted.

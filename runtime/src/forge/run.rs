@@ -17,7 +17,7 @@ use super::layout;
 use super::plan::Output;
 use super::work::{Work, free_space, parent};
 use crate::architecture::{Detection, Head, MtpArchitecture};
-use crate::artifact::Checkpoint;
+use crate::artifact::{Checkpoint, compare};
 
 /// Numbers in a piece, at least a row: 8 MB in f32.
 const PIECE: usize = 1 << 21;
@@ -118,13 +118,17 @@ fn room(needed: u64, out: &Path, control: &Control<'_>) -> Result<(), ForgeError
 /// The finished folder is what the architecture calls complete.
 fn check(architecture: &dyn MtpArchitecture, dir: &Path) -> Result<(), ForgeError> {
     let checkpoint = Checkpoint::open(dir)?;
-    match architecture.detect(&checkpoint) {
-        Detection::Claimed { head: Head::Complete } => Ok(()),
-        found => Err(ForgeError::unsupported(
-            format!("the architecture's rules do not make what its loader reads: {found:?}"),
-            "this is a mistake in the architecture's crate: report it",
-        )),
-    }
+    let found = match architecture.detect(&checkpoint) {
+        Detection::Claimed { head: Head::Complete } => match compare(&checkpoint, architecture).faults.first() {
+            None => return Ok(()),
+            Some(fault) => fault.what.clone(),
+        },
+        found => format!("{found:?}"),
+    };
+    Err(ForgeError::unsupported(
+        format!("the architecture's rules do not make what its loader reads: {found}"),
+        "this is a mistake in the architecture's crate: report it",
+    ))
 }
 
 /// Where an output of a file goes: each of its tensors' place and bytes a row.

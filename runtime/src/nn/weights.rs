@@ -8,7 +8,7 @@ use mlx_rs::{Array, Dtype, transforms};
 
 use super::{Embedding, RmsNorm};
 use crate::architecture::{LoadOptions, Precision};
-use crate::artifact::{Checkpoint, HeadSource, LoadError};
+use crate::artifact::{Checkpoint, LoadError, TensorInfo};
 use crate::mlx::{self, Device, QuantizedWeight};
 use crate::quant::{Linear, Quantization, Weight};
 
@@ -72,16 +72,14 @@ impl<'a> Weights<'a> {
             safetensors::Dtype::F16 => (Dtype::Float16, 2),
             safetensors::Dtype::U32 => (Dtype::Uint32, 4),
             safetensors::Dtype::U8 => (Dtype::Uint8, 1),
-            found => {
-                return Err(LoadError::WrongDtype {
-                    tensor: name.to_owned(),
-                    file: self.checkpoint.path(&info.file),
-                    found,
-                    expected: "F32, BF16, F16, or packed U32",
-                });
-            }
+            _ => return Err(self.wrong_type(name, info, "F32, BF16, F16, or packed U32")),
         };
         Ok(mlx::from_bytes(self.checkpoint.bytes(name)?, &shape, dtype, item_size)?)
+    }
+
+    fn wrong_type(&self, name: &str, info: &TensorInfo, expected: &'static str) -> LoadError {
+        let (tensor, file) = (name.to_owned(), self.checkpoint.path(&info.file));
+        LoadError::WrongDtype { tensor, file, found: info.dtype, expected }
     }
 
     fn keep(&self, array: Array) -> Result<Array> {
@@ -102,7 +100,10 @@ impl<'a> Weights<'a> {
     }
 
     fn floating(&self, name: &str, shape: &[usize], dtype: Dtype) -> Result<Array> {
-        self.checkpoint.require_shape(name, shape, "config.json")?;
+        let info = self.checkpoint.require_shape(name, shape, "config.json")?;
+        if matches!(info.dtype, safetensors::Dtype::U32 | safetensors::Dtype::U8) {
+            return Err(self.wrong_type(name, info, "F32, BF16 or F16"));
+        }
         self.keep(self.raw(name)?.as_dtype(dtype)?)
     }
 
@@ -154,8 +155,7 @@ impl<'a> Weights<'a> {
     /// Whether `quantization` in config.json speaks of this tensor: it describes the trunk's files, and a draft head in a
     /// file of its own may be packed otherwise.
     fn stated(&self, name: &str) -> bool {
-        let HeadSource::File(sidecar) = self.checkpoint.head_source() else { return true };
-        self.checkpoint.tensor(name).is_none_or(|info| *info.file != **sidecar)
+        !self.checkpoint.in_sidecar(name)
     }
 
     /// The linear `module`, `[out, in]`, with its bias where `bias` says that the family has one.

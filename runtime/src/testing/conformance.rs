@@ -10,7 +10,7 @@ use crate::architecture::MtpArchitecture;
 pub type Check = fn(&dyn MtpArchitecture, &Fixture);
 
 /// Every check of one fixture, by name.
-pub const CHECKS: [(&str, Check); 16] = [
+pub const CHECKS: [(&str, Check); 17] = [
     ("golden_tensors", checks::golden_tensors),
     ("golden_states", checks::golden_states),
     ("contracts_choose_the_hidden_states", checks::contracts_choose_the_hidden_states),
@@ -26,6 +26,7 @@ pub const CHECKS: [(&str, Check); 16] = [
     ("snapshots_resume", checks::snapshots_resume),
     ("names_each_missing_tensor", checks::names_each_missing_tensor),
     ("names_each_misshapen_tensor", checks::names_each_misshapen_tensor),
+    ("names_each_unread_tensor", checks::names_each_unread_tensor),
     ("forged_artifacts_are_the_same_model", checks::forged_artifacts_are_the_same_model),
 ];
 
@@ -167,6 +168,7 @@ macro_rules! conformance {
             snapshots_resume,
             names_each_missing_tensor,
             names_each_misshapen_tensor,
+            names_each_unread_tensor,
             forged_artifacts_are_the_same_model,
         ] }
     };

@@ -46,6 +46,33 @@ pub fn rewritten(
     dir
 }
 
+/// A copy of `checkpoint` with more tensors, each one f32 zero, in the trunk's file, or in the head's where they are named
+/// as its own.
+#[must_use]
+pub fn with_zeros(checkpoint: &Checkpoint, names: &[String]) -> TempDir {
+    let dir = rewritten(checkpoint, |_| {}, |_, tensor| Some(tensor));
+    let (head, trunk): (Vec<&String>, Vec<&String>) = match checkpoint.head_source() {
+        HeadSource::File(_) => names.iter().partition(|name| name.contains("mtp.")),
+        _ => (Vec::new(), names.iter().collect()),
+    };
+    let sidecar = match checkpoint.head_source() {
+        HeadSource::File(file) => file.as_str(),
+        _ => "mtp.safetensors",
+    };
+    for (file, names) in [("model.safetensors", trunk), (sidecar, head)] {
+        if names.is_empty() {
+            continue;
+        }
+        let path = dir.path().join(file);
+        let bytes = std::fs::read(&path).expect("a weight file");
+        let stored = safetensors::SafeTensors::deserialize(&bytes).expect("a weight file");
+        let zero = |name: &String| (name.clone(), TensorView::new(Dtype::F32, vec![1], &[0; 4]).expect("a number"));
+        let views = stored.iter().map(|(name, view)| (name.to_owned(), view)).chain(names.into_iter().map(zero));
+        safetensors::serialize_to_file(views, None, &path).expect("a weight file");
+    }
+    dir
+}
+
 fn write(
     checkpoint: &Checkpoint,
     path: &Path,

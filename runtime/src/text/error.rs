@@ -1,6 +1,6 @@
 //! What can go wrong between text and tokens: always the file, and the field or line in it.
 
-use crate::artifact::ArtifactError;
+use crate::artifact::{ArtifactError, ErrorKind};
 
 /// Why text could not become tokens, or tokens text.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +60,27 @@ pub enum TextError {
         /// The tokenizer's words.
         what: String,
     },
+}
+
+impl TextError {
+    /// What the error means for the user.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::File(error) => error.kind(),
+            Self::Missing { .. } => ErrorKind::Missing,
+            _ => ErrorKind::Damaged,
+        }
+    }
+
+    /// What to do next.
+    pub fn hint(&self) -> &str {
+        match self {
+            Self::File(error) => error.hint().unwrap_or("check the file, and the disk that it is on"),
+            Self::Missing { .. } => "a model's folder needs its tokenizer; download the file from where the model came",
+            Self::Template { .. } => "`--raw` goes without the chat template",
+            _ => "download the file again; if it stays the same, the published file is broken",
+        }
+    }
 }
 
 /// A JSON value as part of a message: never longer than a line.

@@ -35,7 +35,7 @@ const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
 
 /// A compiled chat template, or a few of them by purpose.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ChatTemplate(Arc<Compiled>);
 
 #[derive(Debug)]
@@ -82,6 +82,11 @@ impl ChatTemplate {
     /// # Errors
     /// The template does not compile, or the field holds something else.
     pub fn find(files: &TextFiles<'_>, tokenizer: &Tokenizer) -> Result<Option<Self>, TextError> {
+        Self::with_tokens(files, Some(tokenizer))
+    }
+
+    /// The same where there may be no tokenizer to ask for its special tokens.
+    pub(super) fn with_tokens(files: &TextFiles<'_>, tokenizer: Option<&Tokenizer>) -> Result<Option<Self>, TextError> {
         let (file, templates) = match files.chat_template.as_deref() {
             Some(source) => (CHAT_TEMPLATE, vec![(DEFAULT.to_owned(), source.to_owned())]),
             None => (TOKENIZER_CONFIG, named(&files.tokenizer_config()?)?),
@@ -97,8 +102,8 @@ impl ChatTemplate {
         Ok(Some(Self(Arc::new(Compiled {
             environment,
             file,
-            bos_token: tokenizer.bos_token().map(str::to_owned),
-            eos_token: tokenizer.eos_token().map(str::to_owned),
+            bos_token: tokenizer.and_then(Tokenizer::bos_token).map(str::to_owned),
+            eos_token: tokenizer.and_then(Tokenizer::eos_token).map(str::to_owned),
         }))))
     }
 

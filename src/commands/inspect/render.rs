@@ -62,7 +62,7 @@ fn verdict(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
     writeln!(out, "verdict       {}", document.verdict.name())?;
     let reasons: Vec<String> = match document.verdict {
         Verdict::Unverified { why } => why.clone(),
-        Verdict::Incompatible { why, .. } => vec![why.clone()],
+        Verdict::Damaged { why, .. } | Verdict::Incompatible { why, .. } => why.clone(),
         Verdict::Incomplete { missing, misshapen } => {
             let of = |what: &'static str, names: &[String]| -> Vec<String> {
                 names.iter().map(|name| format!("{what} {name}")).collect()

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mtplx_runtime::architecture::Precision;
+use mtplx_runtime::artifact::Subject;
 use mtplx_runtime::text::Ending;
 
 use self::document::Document;
@@ -29,12 +30,16 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     // Everything that can be refused is refused before the weights are read.
     engine::choose_device(args.model.device.device)?;
     let input = prompt::read(args)?;
-    let opened = engine::open(&args.model.model)?;
+    let mut opened = engine::open(&args.model.model)?;
+    let with_template = !args.raw && args.prompt_ids.is_none();
+    if !with_template {
+        opened = opened.without(Subject::Template);
+    }
     let trunk_only = args.drafting.no_mtp;
     opened.admit(trunk_only, args.model.allow_unverified)?;
     let mut warnings: Vec<String> = opened.warnings().collect();
     let descriptor = opened.descriptor()?;
-    let text = opened.text_side(!args.raw && args.prompt_ids.is_none())?;
+    let text = opened.text_side(with_template)?;
     let model_says = ModelSays {
         contract: opened.assessment.contract.as_ref(),
         generation_config: text.generation_config.as_ref(),

@@ -13,11 +13,11 @@ use crate::testing::evidence::{exactness_baseline, verified_on};
 
 /// A complete artifact of two weight files.
 fn artifact(model_type: &str) -> Folder {
-    Folder::empty().config(json!({"model_type": model_type})).tensors("model.safetensors", &["x"], 1).tensors(
-        "mtp.safetensors",
-        &["mtp.x", "mtp.y"],
-        2,
-    )
+    Folder::empty()
+        .tokenizer()
+        .config(json!({"model_type": model_type}))
+        .tensors("model.safetensors", &["x"], 1)
+        .tensors("mtp.safetensors", &["mtp.x", "mtp.y"], 2)
 }
 
 fn hashes(folder: &Folder) -> Value {
@@ -59,13 +59,16 @@ fn evidence_that_covers_the_files() {
     assert_eq!(verdict(&folder, None), "verified");
     // A further file may be stated, if it is that file.
     let with_tokenizer = |hash: String| {
-        let folder = artifact(VERIFIED).file("tokenizer.json", "{}");
+        let folder = artifact(VERIFIED).file("generation_config.json", "{}");
         let mut all = hashes(&folder);
-        all["tokenizer.json"] = json!(hash);
+        all["generation_config.json"] = json!(hash);
         covered(folder, "verified-mtp", json!({"sha256": all}))
     };
     assert_eq!(verdict(&with_tokenizer(sha256(b"{}")), None), "verified");
-    assert!(verdict(&with_tokenizer(sha256(b"[]")), None).contains("sha256.tokenizer.json: the file is not the one"));
+    assert!(
+        verdict(&with_tokenizer(sha256(b"[]")), None)
+            .contains("sha256.generation_config.json: the file is not the one")
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Folders on disk, written by the tests, and what is said of them.
 
+mod compared;
 mod config;
 mod contract;
 mod folder;
@@ -26,9 +27,14 @@ impl Folder {
         Self(TempDir::new().unwrap())
     }
 
-    /// With a minimal `config.json`.
+    /// With a minimal `config.json` and the smallest tokenizer.
     fn new() -> Self {
-        Self::empty().config(json!({"model_type": "toy"}))
+        Self::empty().config(json!({"model_type": "toy"})).tokenizer()
+    }
+
+    fn tokenizer(self) -> Self {
+        let empty = json!({"version": "1.0", "model": {"type": "BPE", "vocab": {}, "merges": []}});
+        self.file("tokenizer.json", empty.to_string())
     }
 
     fn config(self, config: Value) -> Self {

@@ -2,6 +2,7 @@
 
 use super::{DecoderPlan, MixerPlan};
 use crate::architecture::{CacheSize, Descriptor, Detection, Facts, Head, LoadOptions, MtpArchitecture};
+use crate::artifact::expected::{Expected, Place};
 use crate::artifact::{ArtifactError, Checkpoint, LoadError};
 use crate::forge::Rules;
 use crate::model::MtpModel;
@@ -52,6 +53,11 @@ impl<A: PlannedArchitecture> MtpArchitecture for A {
 
     fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
         A::plan(checkpoint)?.load(checkpoint, options, A::DESCRIPTOR.max_depth)
+    }
+
+    fn expected(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(Place, Expected)) -> Result<bool, LoadError> {
+        A::plan(checkpoint)?.each_expected(checkpoint, each);
+        Ok(true)
     }
 
     fn facts(&self, checkpoint: &Checkpoint) -> Result<Facts, LoadError> {

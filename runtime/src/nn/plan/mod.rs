@@ -18,7 +18,7 @@ pub use next_n::{HeadNames, HeadPlan};
 use super::block::NORMS;
 use super::{Block, Decoder, Mixer, Weights};
 use crate::architecture::LoadOptions;
-use crate::artifact::expected::Expected;
+use crate::artifact::expected::{Expected, Place};
 use crate::artifact::{Checkpoint, LoadError};
 use crate::model::{ModelInfo, MtpModel};
 
@@ -98,16 +98,32 @@ where
 
     /// Every tensor of the trunk.
     pub fn expected_trunk(&self, checkpoint: &Checkpoint) -> Vec<Expected> {
+        let mut list = Vec::new();
+        self.each_of_trunk(checkpoint, &mut |expected| list.push(expected));
+        list
+    }
+
+    /// The same one by one: a layer's list at a time is all that is held.
+    fn each_of_trunk(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(Expected)) {
         let config::Common { hidden, vocab, tied, .. } = self.common;
-        let mut list = vec![
-            Expected::module("model.embed_tokens", [vocab, hidden]),
-            Expected::tensor("model.norm.weight", [hidden]),
-        ];
-        list.extend((!tied).then(|| Expected::module("lm_head", [vocab, hidden])));
+        each(Expected::module("model.embed_tokens", [vocab, hidden]));
+        each(Expected::tensor("model.norm.weight", [hidden]));
+        if !tied {
+            each(Expected::module("lm_head", [vocab, hidden]));
+        }
+        let mut list = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
             layer.expected(checkpoint, &format!("model.layers.{index}."), &mut list);
+            list.drain(..).for_each(&mut *each);
         }
-        list
+    }
+
+    /// Everything that is read of trunk and draft head, one by one.
+    pub fn each_expected(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(Place, Expected)) {
+        self.each_of_trunk(checkpoint, &mut |expected| each(Place::Trunk, expected));
+        self.head.expected(checkpoint).into_iter().for_each(|expected| each(Place::Head, expected));
+        let optional = self.head.optional(checkpoint, &self.common);
+        optional.into_iter().for_each(|expected| each(Place::Optional, expected));
     }
 
     /// Every tensor of trunk and draft head.

@@ -127,6 +127,14 @@ where
         list
     }
 
+    /// What a layer may have of its own, `[vocab, hidden]` each.
+    pub(super) fn optional(&self, checkpoint: &Checkpoint, common: &Common) -> Vec<Expected> {
+        let shape = [common.vocab, common.hidden];
+        let modules = |place: Place| [self.names.embedding, place.head].map(|part| format!("{}{part}", place.own));
+        let places = self.places(checkpoint).into_iter();
+        places.flat_map(modules).map(|module| Expected::module(module, shape)).collect()
+    }
+
     /// The layers' own embeddings and heads, where they are not the trunk's, `[vocab, hidden]` each.
     pub(super) fn own(&self, checkpoint: &Checkpoint, common: &Common) -> Result<Vec<Expected>, LoadError> {
         let places = self.places(checkpoint);

@@ -3,9 +3,9 @@
 use serde_json::json;
 
 use crate::architecture::{Detection, Head, LoadOptions, MtpArchitecture, Precision};
-use crate::artifact::{Checkpoint, is_head_tensor};
+use crate::artifact::{Checkpoint, compare, is_head_tensor};
 use crate::testing::fixture::Fixture;
-use crate::testing::mutate::{Tensor, rewritten};
+use crate::testing::mutate::{Tensor, rewritten, with_zeros};
 use crate::testing::{Fill, TinyCheckpoint};
 
 /// Model types of families with and without draft heads, and some that only look like one.
@@ -82,7 +82,8 @@ impl Change {
     }
 }
 
-/// Each tensor that is missing is named: one of the head by detection and by loading, one of the trunk by loading.
+/// Each tensor that is missing is named: one of the head by detection and by loading, one of the trunk by loading and, if
+/// the architecture lists what it reads, before that.
 pub fn names_each_missing_tensor(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     names_each(architecture, fixture, Change::Missing);
 }
@@ -95,6 +96,33 @@ pub fn names_each_misshapen_tensor(architecture: &dyn MtpArchitecture, fixture: 
 /// Copies of the trunk's embedding and head, which some families publish with each MTP layer: no one needs them.
 fn is_copy(tensor: &str) -> bool {
     [".embed_tokens.", ".shared_head.head.", ".shared_head_head."].iter().any(|part| tensor.contains(part))
+}
+
+/// Whether the architecture lists what it reads.
+fn lists(architecture: &dyn MtpArchitecture, checkpoint: &Checkpoint) -> bool {
+    architecture.expected(checkpoint, &mut |_, _| {}).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Everything in the fixture is read, and a bias that is put beside any of its weights is noticed. An architecture that
+/// does not list what it reads is let off.
+pub fn names_each_unread_tensor(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
+    let original = fixture.checkpoint();
+    if !lists(architecture, &original) {
+        return;
+    }
+    let compared = compare(&original, architecture);
+    assert!(compared.faults.is_empty() && compared.strange.is_empty(), "{}: {compared:?}", fixture.name);
+
+    let bias = |name: &str| name.strip_suffix(".weight").map(|module| format!("{module}.bias"));
+    let absent = |bias: &String| original.tensor(bias).is_none();
+    let added: Vec<String> = original.tensors().filter_map(|(name, _)| bias(name)).filter(absent).collect();
+    let dir = with_zeros(&original, &added);
+    let faults = compare(&Checkpoint::open(dir.path()).expect("a checkpoint"), architecture).faults;
+    for bias in &added {
+        let named = faults.iter().filter(|fault| fault.what.contains(&format!("{bias}:"))).count();
+        assert_eq!(named, 1, "{}: {bias}: {faults:?}", fixture.name);
+    }
+    assert_eq!(faults.len(), added.len(), "{}: {faults:?}", fixture.name);
 }
 
 fn names_each(architecture: &dyn MtpArchitecture, fixture: &Fixture, change: Change) {
@@ -125,6 +153,10 @@ fn names_each(architecture: &dyn MtpArchitecture, fixture: &Fixture, change: Cha
                 missing.iter().chain(&misshapen).all(|named| named.contains(module)),
                 "{what}: {missing:?} {misshapen:?}"
             );
+        }
+        if !head && lists(architecture, &original) {
+            let faults = compare(&checkpoint, architecture).faults;
+            assert!(faults.len() == 1 && faults[0].what.contains(module), "{what}: {faults:?}");
         }
         match architecture.load(&checkpoint, &options) {
             Ok(_) => panic!("{what}: it loads"),

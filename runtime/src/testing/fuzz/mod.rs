@@ -83,7 +83,7 @@ pub fn config(bytes: &[u8], registry: &Registry) {
             dir
         });
         fs::write(dir.path().join("config.json"), bytes).expect("a file");
-        if let Ok(checkpoint) = Checkpoint::open(dir.path()) {
+        if let Ok(checkpoint) = Checkpoint::look(dir.path()) {
             let assessment = assess(&checkpoint, registry);
             // One byte is no head.
             assert!(!matches!(assessment.verdict, Verdict::Verified | Verdict::Unverified { .. }));

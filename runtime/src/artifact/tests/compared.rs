@@ -1,0 +1,321 @@
+//! What comparing a checkpoint with its architecture shows, everything at once.
+
+use serde_json::{Value, json};
+
+use super::{Folder, safetensors};
+use crate::architecture::{Descriptor, Detection, Facts, Head, LoadOptions, MtpArchitecture, Tier};
+use crate::artifact::expected::{Expected, Place};
+use crate::artifact::{ArtifactError, Assessment, Checkpoint, ErrorKind, LoadError, Subject, Verdict, assess};
+use crate::model::MtpModel;
+use crate::registry::Registry;
+
+/// Two layers of a matrix and a norm, and a head of one tensor.
+struct Layers;
+
+static DESCRIPTOR: Descriptor = Descriptor {
+    id: "layers-mtp",
+    name: "Layers",
+    model_types: &["toy"],
+    tier: Tier::Recognized,
+    max_depth: 1,
+    crate_name: "layers",
+    crate_version: "0.0.0",
+};
+
+/// Reads the configuration.
+fn width(checkpoint: &Checkpoint) -> Result<usize, ArtifactError> {
+    let config = checkpoint.config();
+    for field in ["act", "act2"] {
+        if config.string_opt(field)?.is_some_and(|act| act != "silu") {
+            return Err(config.unsupported(field, "expected silu"));
+        }
+    }
+    let width = config.size("hidden_size", 64)?;
+    if !width.is_multiple_of(config.size_or("heads", 1, 64)?) {
+        return Err(config.error("heads", &format!("expected a divisor of hidden_size {width}")));
+    }
+    if config.has("parted") && !width.is_multiple_of(config.size("parts", 64)?) {
+        return Err(config.error("parts", &format!("expected a divisor of hidden_size {width}")));
+    }
+    config.size_or("top", 1, width)?;
+    config.number_in("eps", 0.0, 0.0..=1.0)?;
+    Ok(width)
+}
+
+impl MtpArchitecture for Layers {
+    fn descriptor(&self) -> &'static Descriptor {
+        &DESCRIPTOR
+    }
+
+    fn detect(&self, checkpoint: &Checkpoint) -> Detection {
+        let head = [Expected::tensor("mtp.fc.weight", [2])];
+        Detection::Claimed { head: Head::judge(checkpoint, &head) }
+    }
+
+    fn load(&self, checkpoint: &Checkpoint, _: &LoadOptions) -> Result<MtpModel, LoadError> {
+        checkpoint.require("nothing is loaded here").and_then(|_| unreachable!())
+    }
+
+    fn facts(&self, checkpoint: &Checkpoint) -> Result<Facts, LoadError> {
+        width(checkpoint)?;
+        Ok(Facts::default())
+    }
+
+    fn expected(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(Place, Expected)) -> Result<bool, LoadError> {
+        let width = width(checkpoint)?;
+        for layer in 0..2 {
+            each(Place::Trunk, Expected::module(format!("model.layers.{layer}.up"), [2, width]));
+            each(Place::Trunk, Expected::tensor(format!("model.layers.{layer}.norm.weight"), [width]));
+        }
+        each(Place::Head, Expected::tensor("mtp.fc.weight", [2]));
+        each(Place::Optional, Expected::module("mtp.embed_tokens", [2, width]));
+        Ok(true)
+    }
+}
+
+/// Every tensor of a sound one: name, type, shape.
+const SOUND: [(&str, &str, &[usize]); 5] = [
+    ("model.layers.0.norm.weight", "F32", &[2]),
+    ("model.layers.0.up.weight", "F32", &[2, 2]),
+    ("model.layers.1.norm.weight", "BF16", &[2]),
+    ("model.layers.1.up.weight", "F16", &[2, 2]),
+    ("mtp.fc.weight", "F32", &[2]),
+];
+
+fn folder(tensors: &[(&str, &str, &[usize])]) -> Folder {
+    let width = |dtype: &str| match dtype {
+        "F32" | "U32" => 4,
+        "I64" => 8,
+        _ => 2,
+    };
+    let bytes = |dtype: &str, shape: &[usize]| vec![0; width(dtype) * shape.iter().product::<usize>()];
+    let list: Vec<_> =
+        tensors.iter().map(|(name, dtype, shape)| (*name, *dtype, shape.to_vec(), bytes(dtype, shape))).collect();
+    let folder = Folder::new().config(json!({"model_type": "toy", "hidden_size": 2, "num_hidden_layers": 2}));
+    folder.file("model.safetensors", safetensors(&list))
+}
+
+/// Sound, and these as well.
+fn and(more: &[(&str, &str, &[usize])]) -> Folder {
+    folder(&[&SOUND[..], more].concat())
+}
+
+fn assessed(folder: &Folder) -> Assessment {
+    assess(&Checkpoint::look(folder.path()).unwrap(), &Registry::new([&Layers as _]))
+}
+
+/// Faults and findings.
+fn said(folder: &Folder) -> Vec<String> {
+    let assessment = assessed(folder);
+    let faults = assessment.faults.iter().map(|fault| fault.what.clone());
+    let findings = assessment.findings.iter().map(ToString::to_string);
+    faults.chain(findings).map(|what| what.replace(folder.path().to_str().unwrap(), "DIR")).collect()
+}
+
+const NOTHING: [&str; 0] = [];
+
+#[test]
+fn sound() {
+    assert_eq!(said(&folder(&SOUND)), NOTHING);
+    assert_eq!(assessed(&folder(&SOUND)).verdict.name(), "unverified");
+}
+
+/// Missing, misshapen, packed without scales, of a type that is not read: each is named, and so is what the head lacks.
+#[test]
+fn everything_of_the_trunk_is_named() {
+    let folder = folder(&[
+        ("model.layers.0.norm.weight", "F32", &[1, 2]),
+        ("model.layers.0.up.weight", "U32", &[2, 2]),
+        ("model.layers.1.up.weight", "I64", &[2, 2]),
+    ]);
+    let faults = [
+        "model.layers.0.up.scales: tensor not found",
+        "model.layers.1.norm.weight: tensor not found",
+        "model.layers.0.norm.weight: shape [1, 2]: expected [2]",
+        "model.safetensors: model.layers.1.up.weight: type I64: expected F32, F16 or BF16",
+    ];
+    assert_eq!(said(&folder), faults);
+    let Verdict::Incompatible { why, .. } = assessed(&folder).verdict else {
+        panic!("{:?}", assessed(&folder).verdict)
+    };
+    assert_eq!(why, [faults[3], faults[0], faults[1], faults[2], "the draft head: missing mtp.fc.weight"]);
+}
+
+/// Bits that are stated and not those of the tensors: loading would refuse them.
+#[test]
+fn packing_is_what_is_stated() {
+    let packed: [(&str, &str, &[usize]); 3] = [
+        ("model.layers.0.up.weight", "U32", &[2, 8]),
+        ("model.layers.0.up.scales", "F16", &[2, 1]),
+        ("model.layers.0.up.biases", "F16", &[2, 1]),
+    ];
+    let rest: [(&str, &str, &[usize]); 4] = [
+        ("model.layers.0.norm.weight", "F32", &[64]),
+        ("model.layers.1.norm.weight", "F32", &[64]),
+        ("model.layers.1.up.weight", "F32", &[2, 64]),
+        ("mtp.fc.weight", "F32", &[2]),
+    ];
+    let stated = |bits: usize| {
+        let quantization = json!({"group_size": 64, "bits": bits});
+        let config = json!({"model_type": "toy", "hidden_size": 64, "quantization": quantization});
+        folder(&[&packed[..], &rest].concat()).config(config)
+    };
+    assert_eq!(said(&stated(4)), NOTHING);
+    assert_eq!(
+        said(&stated(8)),
+        ["model.layers.0.up: weight of shape [2, 8]: expected [2, 16] for affine 8-bit group 64 of [2, 64]"]
+    );
+}
+
+/// What is left out and changes the model, what may be meant so, and what is never worth a word.
+#[test]
+fn what_nothing_reads() {
+    let without = "layers-mtp has no place for it, and without it another model would run";
+    let needed = |name: &str| vec![format!("model.safetensors: {name}: {without}")];
+    for name in [
+        "model.layers.0.up.bias",
+        "model.layers.1.gate.weight",
+        "model.layers.0.sinks",
+        "mtp.fc.bias",
+        // More layers than num_hidden_layers says.
+        "model.layers.2.up.weight",
+    ] {
+        assert_eq!(said(&and(&[(name, "F32", &[2])])), needed(name));
+        assert_eq!(assessed(&and(&[(name, "F32", &[2])])).verdict.exit_code(), 4, "{name}");
+    }
+    let strange: [(&str, &str, &[usize]); 3] =
+        [("model.ngrams.0.a", "F32", &[1]), ("model.ngrams.0.b", "F32", &[1]), ("model.scale", "F32", &[1])];
+    assert_eq!(
+        said(&and(&strange)),
+        [
+            "weights: model.ngrams.0.*: 2 tensors that layers-mtp does not read: left out",
+            "weights: model.scale: a tensor that layers-mtp does not read: left out"
+        ]
+    );
+    assert_eq!(assessed(&and(&strange)).verdict.name(), "unverified");
+    for quiet in [
+        "model.layers.0.self_attn.rotary_emb.inv_freq",
+        "rotary_emb.inv_freq",
+        "model.visual.blocks.0.attn.qkv.bias",
+        "vision_model.encoder.layers.0.w",
+        "audio_tower.conv.weight",
+        // Tied, and stored all the same.
+        "lm_head.weight",
+        // Heads that are not announced.
+        "mtp.layers.3.up.weight",
+        "model.mtp_layers.0.input_proj.weight",
+        "model.layers.2.eh_proj.weight",
+        "model.layers.2.shared_head.norm.weight",
+    ] {
+        assert_eq!(said(&and(&[(quiet, "F32", &[2])])), NOTHING, "{quiet}");
+    }
+    // A head's layer is told from a trunk's by parts of its own, and then all of it is quiet.
+    let head: [(&str, &str, &[usize]); 2] =
+        [("model.layers.2.eh_proj.weight", "F32", &[2]), ("model.layers.2.up.weight", "F32", &[2])];
+    assert_eq!(said(&and(&head)), NOTHING);
+    assert_eq!(said(&and(&[("mtp.embed_tokens.weight", "F32", &[2, 2])])), NOTHING);
+}
+
+#[test]
+fn bounds_and_lists_without_end() {
+    let of = |config: Value| said(&folder(&SOUND).config(config));
+    assert_eq!(
+        of(json!({"model_type": "toy", "hidden_size": -3})),
+        ["DIR/config.json: hidden_size: -3: expected an integer from 1 to 64"]
+    );
+    // However many, and of each kind: out of bounds, of another type, at odds with another, not supported, missing.
+    assert_eq!(
+        of(json!({"model_type": "toy", "hidden_size": 0, "heads": 3, "act": "tanh", "eps": "x", "act2": "tanh"})),
+        [
+            "DIR/config.json: act: \"tanh\": expected silu",
+            "DIR/config.json: act2: \"tanh\": expected silu",
+            "DIR/config.json: hidden_size: 0: expected an integer from 1 to 64",
+            "DIR/config.json: eps: \"x\": expected a number from 0.0 to 1.0",
+        ]
+    );
+    // What follows from a fault is none.
+    assert_eq!(
+        of(json!({"model_type": "toy", "hidden_size": "2", "heads": 2, "top": 2, "parted": 1, "parts": 2})),
+        ["DIR/config.json: hidden_size: \"2\": expected an integer from 1 to 64"]
+    );
+    assert_eq!(
+        of(json!({"model_type": "toy", "hidden_size": 2, "heads": 3, "top": 3})),
+        [
+            "DIR/config.json: heads: 3: expected a divisor of hidden_size 2",
+            "DIR/config.json: top: 3: expected an integer from 1 to 2"
+        ]
+    );
+    assert_eq!(
+        of(json!({"model_type": "toy", "hidden_size": 2, "num_hidden_layers": 1000, "num_experts": 65536})),
+        ["DIR/config.json: num_experts: 65536: in 1000 layers: expected at most 524288 in all"]
+    );
+}
+
+/// Text files, each with its own fault; a use that needs none of them is not kept from anything.
+#[test]
+fn text_files() {
+    let folder = folder(&SOUND)
+        .file("tokenizer.json", "{}")
+        .file("tokenizer_config.json", r#"{"auto_map": {"AutoTokenizer": ["tokenization_x.X", null]}}"#)
+        .file("generation_config.json", "[]")
+        .file("chat_template.jinja", "{% if %}");
+    let assessment = assessed(&folder);
+    let kinds: Vec<_> = assessment.faults.iter().map(|fault| (fault.subject, fault.kind)).collect();
+    let (text, damaged) = (Subject::Text, ErrorKind::Damaged);
+    let all = [(text, ErrorKind::Incompatible), (text, damaged), (text, damaged), (Subject::Template, damaged)];
+    assert_eq!(kinds, all, "{:?}", assessment.faults);
+    assert_eq!((assessment.verdict.name(), assessment.verdict.exit_code()), ("incompatible", 4));
+    let raw = assessment.clone().without(Subject::Template);
+    assert_eq!((raw.faults.len(), raw.verdict.name()), (3, "incompatible"));
+    let none = raw.without(Subject::Text);
+    assert_eq!((none.faults.len(), none.verdict.name()), (0, "unverified"));
+
+    let folder = folder_of_template("{% if %}");
+    assert_eq!(assessed(&folder).verdict.name(), "damaged");
+    assert_eq!(assessed(&folder).without(Subject::Template).verdict.name(), "unverified");
+}
+
+fn folder_of_template(template: &str) -> Folder {
+    folder(&SOUND).file("chat_template.jinja", template)
+}
+
+/// Code and pickle are verdicts, with everything else that is wrong; `open` still refuses them.
+#[test]
+fn refusals() {
+    let folder = folder(&SOUND)
+        .config(json!({"model_type": "toy", "auto_map": {"AutoModel": "x.X"}, "custom_pipelines": ["p"]}))
+        .file("tokenizer.json", "{}");
+    let faults = said(&folder);
+    let code = "asks for code from the repository, which is never run";
+    assert_eq!(faults[0], format!("DIR/config.json: auto_map: {{\"AutoModel\":\"x.X\"}}: {code}"));
+    assert_eq!(faults[1], format!("DIR/config.json: custom_pipelines: [\"p\"]: {code}"));
+    assert_eq!(faults[2], "DIR/config.json: hidden_size: missing: expected an integer from 1 to 64");
+    assert!(faults[3].starts_with("tokenizer.json: ") && faults.len() == 4, "{faults:?}");
+    assert_eq!(assessed(&folder).verdict.exit_code(), 4);
+    assert!(folder.fault().starts_with("4: DIR/config.json: auto_map: "));
+
+    // By name, and by its first bytes: nothing is compared with weights that were not read.
+    for (file, bytes) in [("pytorch_model.bin", &b"x"[..]), ("model.safetensors", &[0x80, 4, 0, 0, 0, 0, 0, 0, 0])] {
+        let config = json!({"model_type": "toy", "hidden_size": 2});
+        let folder = Folder::new().config(config).file(file, bytes);
+        assert_eq!(said(&folder).len(), 1, "{:?}", said(&folder));
+        assert!(said(&folder)[0].starts_with(&format!("DIR/{file}: ")) && said(&folder)[0].contains("pickle"));
+        assert_eq!(assessed(&folder).verdict.exit_code(), 4);
+        assert!(folder.fault().starts_with(&format!("4: DIR/{file}: ")));
+    }
+}
+
+/// A file that is there is not called missing.
+#[test]
+fn a_sidecar_without_a_head() {
+    let folder = folder(&SOUND[..4]).file("mtp.safetensors", safetensors(&[("x", "F32", vec![1], vec![0; 4])]));
+    let config = json!({"model_type": "toy", "hidden_size": 2, "num_hidden_layers": 2,
+        "mlx_lm_extra_tensors": {"mtp_file": "mtp.safetensors"}});
+    let folder = folder.config(config);
+    let says = assessed(&folder).verdict.to_string().replace(folder.path().to_str().unwrap(), "DIR");
+    assert_eq!(
+        says,
+        "incomplete: the draft head is announced but missing mtp.* in DIR/mtp.safetensors (the file is there and has no \
+         such tensor), mtp.fc.weight"
+    );
+}
