@@ -177,6 +177,92 @@ fn the_head_can_be_left_unpacked() {
     assert_eq!(tensors(again.out(), "mtp.safetensors").len(), 29);
 }
 
+/// What the format has in bf16 is in bf16, whatever the source's type; decays, and what decides between experts, stay.
+#[test]
+fn what_is_not_packed_is_bf16_for_an_f32_source() {
+    let deepseek = copy("deepseek_v3_bf16");
+    let mut widened = tensors(deepseek.path(), "model.safetensors");
+    for (dtype, _, bytes) in widened.values_mut().filter(|(dtype, ..)| *dtype == Dtype::BF16) {
+        *dtype = Dtype::F32;
+        *bytes = bytes.chunks(2).flat_map(|two| [0, 0, two[0], two[1]]).collect();
+    }
+    write(deepseek.path(), "model.safetensors", &widened);
+    let deepseek = deepseek.path().display().to_string();
+    for (source, kept) in
+        [(model("trained_qwen3_5"), &[".A_log"][..]), (deepseek, &[".mlp.gate.weight", ".e_score_correction_bias"])]
+    {
+        for policy in ["gdn8-speed4", "bf16"] {
+            let bench = Bench::new();
+            bench.forge(&source, &["--policy", policy]);
+            let mut all = tensors(bench.out(), "model.safetensors");
+            all.extend(tensors(bench.out(), "mtp.safetensors"));
+            let wide = all.iter().filter(|(_, (dtype, ..))| !matches!(dtype, Dtype::BF16 | Dtype::U32));
+            for (name, (dtype, ..)) in wide.clone() {
+                let stays = *dtype == Dtype::F32 && kept.iter().any(|kept| name.ends_with(kept));
+                assert!(stays, "{source}, {policy}: {name}: {dtype}");
+            }
+            assert!(wide.count() > 0, "{source}");
+            let config: Value =
+                serde_json::from_slice(&fs::read(Path::new(&bench.out()).join("config.json")).unwrap()).unwrap();
+            assert!(["dtype", "torch_dtype"].iter().any(|field| config[*field] == "bfloat16"), "{source}");
+        }
+    }
+}
+
+/// `*` stands for anything, but layer 0 of the trunk is not layer 0 of the draft head.
+#[test]
+fn patterns_speak_of_the_trunk_or_of_the_head() {
+    let bench = Bench::new();
+    let policy = |patterns: &str| {
+        bench.policy(&format!("name = \"mine\"\nkeep = true\n[[rule]]\nmodules = [{patterns}]\nbits = 8\n"))
+    };
+    let packed = |patterns: &str| {
+        let args = ["forge", &model("trained_qwen3_5"), &bench.out(), "--policy", &policy(patterns), "--dry-run"];
+        let ran = run(&[&args[..], &["--json"]].concat());
+        let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+        let rows = document["groups"].as_array().unwrap().iter().filter(|row| row["bits"] == 8);
+        let groups: Vec<String> = rows.map(|row| row["group"].as_str().unwrap().to_owned()).collect();
+        (groups.join(" "), document["unmatched"].clone(), ran.stderr)
+    };
+    assert_eq!(packed("\"*.layers.0.*\"").0, "linear_attn mlp");
+    assert_eq!(packed("\"mtp.layers.0.*\"").0, "mtp_layer");
+    let (groups, unmatched, stderr) = packed("\"*.layer.0.*\", \"*lm_head\", \"*.embed_tokens\"");
+    assert_eq!((groups.as_str(), unmatched), ("embedding", json!(["*.layer.0.*", "*lm_head"])));
+    assert!(
+        stderr.contains("warning: policy mine: modules: \"*.layer.0.*\" fits no module of this model\n"),
+        "{stderr}"
+    );
+}
+
+/// A head's file that is named and not there is said, even where there is another.
+#[test]
+fn a_head_that_is_not_where_it_is_said_to_be() {
+    let (build, bench) = (copy("trained_qwen3_5/mlx_q4g32"), Bench::new());
+    edit(&build.path().join("config.json"), |config| {
+        config["mlx_lm_extra_tensors"]["mtp_file"] = json!("gone.safetensors")
+    });
+    let source = build.path().to_str().unwrap();
+    let finding = "config.json: mlx_lm_extra_tensors.mtp_file: \"gone.safetensors\": not there: the head is the one in mtp.safetensors";
+    let document = run_json(&["inspect", source, "--json"]);
+    let findings: Vec<String> = document["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| format!("{}: {}: {}", f["file"], f["field"], f["what"]).replace("\\\"", "'").replace('"', ""))
+        .collect();
+    assert_eq!(findings, [finding.replace('"', "'")], "{document:#}");
+    let ran = run(&["forge", source, &bench.out(), "--policy", "as-is"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.starts_with(&format!("warning: {source}: {finding}\n")), "{}", ran.stderr);
+    let run_it = ["run", "x", "--model", source, "--allow-unverified", "-n", "1"];
+    assert!(run(&run_it).stderr.contains(finding));
+    // Without another, it is what is missing.
+    fs::remove_file(build.path().join("mtp.safetensors")).unwrap();
+    let verdict = run_json(&["inspect", source, "--json"])["verdict"].clone();
+    assert_eq!(verdict["name"], "incomplete");
+    assert!(verdict["missing"][0].as_str().unwrap().ends_with("/gone.safetensors"), "{verdict}");
+}
+
 #[test]
 fn a_dry_run_writes_nothing() {
     let bench = Bench::new();
@@ -259,7 +345,7 @@ fn a_missing_head_is_named_and_can_be_grafted() {
     for name in ["mtp.fc.weight", "mtp.layers.0.self_attn.q_norm.weight", "mtp.norm.weight"] {
         assert!(error.contains(name), "{error}");
     }
-    assert!(hint.contains("--mtp-from"), "{hint}");
+    assert!(error.contains("no MTP head: missing ") && hint.contains("--mtp-from"), "{error} {hint}");
     assert!(bench.entries().is_empty());
 
     let policy = bench.policy(Q4G32);
@@ -362,6 +448,7 @@ fn an_interrupted_forge_leaves_nothing_that_loads_and_goes_on() {
         assert!(matches!(error, ForgeError::Interrupted), "{error}");
         assert!(!out.exists());
         let work = dir.path().join(".out.forging");
+        assert_eq!(work.exists(), limit == trunk, "a first file that is not finished leaves nothing at all");
         assert!(Checkpoint::open(&work).is_err(), "what is left does not load");
     }
     // A crash may leave anything in the file that it was at.
@@ -401,9 +488,38 @@ fn a_full_disk_is_refused_before_anything_is_written() {
     let control = Control { free_space: &|_| Ok(job.plan().bytes()), ..Control::new(&never, &quiet) };
     let error = job.run(&out, &control).unwrap_err();
     assert!(matches!(error, ForgeError::DiskFull { .. }), "{error}");
-    assert!(error.to_string().contains("0.00 GB free, 0.07 GB needed"), "{error}");
-    let left = contents(&dir.path().join(".out.forging"));
-    assert!(!left.keys().any(|name| name.ends_with(".safetensors")), "{:?}", left.keys());
+    assert!(error.to_string().ends_with(": 784.9 kB free, 67.9 MB needed"), "{error}");
+    let deep = dir.path().join("folders/that/were/not/there/out");
+    job.run(&deep, &control).unwrap_err();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "not even a folder is left");
+}
+
+/// What is finished is kept for the next run, whatever ended this one; what is not is in the way of a disk that is full.
+#[test]
+fn a_disk_that_fills_up_keeps_what_is_finished() {
+    let checkpoint = Checkpoint::open(&fixture("trained_qwen3_5")).unwrap();
+    let job = job(&checkpoint);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let trunk = job.plan().bytes() - head_bytes(&job);
+    let cancel = AtomicBool::new(false);
+    let in_the_second = |done: u64, _| cancel.store(done > trunk, Ordering::Relaxed);
+    job.run(&out, &Control::new(&cancel, &in_the_second)).unwrap_err();
+    let left = || contents(&dir.path().join(".out.forging")).into_keys().collect::<Vec<_>>();
+    let finished = [".mtplx-forge.json", ".mtplx-forge.lock", "model.safetensors"];
+    assert_eq!(left(), finished);
+    let (never, quiet) = (AtomicBool::new(false), |_, _| {});
+    let full = Control { free_space: &|_| Ok(0), ..Control::new(&never, &quiet) };
+    assert!(matches!(job.run(&out, &full).unwrap_err(), ForgeError::DiskFull { .. }));
+    assert_eq!(left(), finished);
+    assert_eq!(job.run(&out, &Control::new(&never, &quiet)).unwrap().resumed, trunk);
+}
+
+/// Bytes of the head's file.
+fn head_bytes(job: &Job<'_>) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    job.run(&dir.path().join("out"), &Control::new(&AtomicBool::new(false), &|_, _| {})).unwrap();
+    fs::metadata(dir.path().join("out/mtp.safetensors")).unwrap().len()
 }
 
 #[test]

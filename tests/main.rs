@@ -13,6 +13,8 @@ mod help;
 mod hub;
 mod inspect;
 mod parity;
+#[cfg(unix)]
+mod paths;
 mod prompts;
 mod tune;
 mod verify;

@@ -18,6 +18,7 @@ mod index;
 mod listing;
 mod norms;
 mod sidecar;
+mod size;
 mod source;
 mod verdict;
 
@@ -30,7 +31,7 @@ pub use contract::{
     CONTRACT, ConcatOrder, Contract, DraftSampler, Finding, GenerationMode, HiddenVariant, MtpContract, Severity,
     SpeedEvidence,
 };
-pub use error::{ArtifactError, ErrorKind, LoadError};
+pub use error::{ArtifactError, ErrorKind, LoadError, io_hint};
 pub use families::known_family;
 pub(crate) use floats::to_f32;
 pub use hashes::KnownHashes;
@@ -43,5 +44,6 @@ pub use listing::weight_files;
 pub use norms::{NormEncoding, NormRule, norm_encoding};
 pub use sidecar::HeadSource;
 pub(crate) use sidecar::is_head as is_head_tensor;
+pub use size::size_shown;
 pub use source::check_name;
 pub use verdict::{Assessment, Verdict, Witness, assess, assess_with};

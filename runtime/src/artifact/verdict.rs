@@ -14,6 +14,7 @@ use super::error::{ArtifactError, shown};
 use super::families::known_family;
 use super::hashes::KnownHashes;
 use super::norms::norm_encoding;
+use super::sidecar::{self, HeadSource};
 use crate::architecture::{Descriptor, Head, Tier};
 use crate::quant::{HeadQuantization, Quantization};
 use crate::registry::{Registry, ResolveError};
@@ -111,7 +112,7 @@ pub struct Assessment {
     pub claim: Option<&'static str>,
     /// The contract, as far as it could be read.
     pub contract: Option<Contract>,
-    /// Everything there is to say about the contract.
+    /// Everything there is to say about the contract, and about what config.json names beside the weights.
     pub findings: Vec<Finding>,
 }
 
@@ -156,7 +157,28 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
             (Some(descriptor.id), verdict)
         }
     };
+    // An incomplete one names the file itself.
+    if matches!(verdict, Verdict::Verified | Verdict::Unverified { .. }) {
+        findings.extend(absent_head_file(checkpoint));
+    }
     Assessment { verdict, claim, contract, findings }
+}
+
+/// A head's file that is named and not there, where a head was found all the same.
+fn absent_head_file(checkpoint: &Checkpoint) -> Option<Finding> {
+    let (file, field) = match checkpoint.missing_head_file()? {
+        file if sidecar::announced(checkpoint.config()).is_ok_and(|named| named.as_deref() == Some(file)) => {
+            ("config.json", "mlx_lm_extra_tensors.mtp_file")
+        }
+        _ => ("model.safetensors.index.json", "weight_map"),
+    };
+    let found = match checkpoint.head_source() {
+        HeadSource::File(file) => file,
+        _ => "the shards",
+    };
+    let what =
+        format!("\"{}\": not there: the head is the one in {}", shown(checkpoint.missing_head_file()?), shown(found));
+    Some(Finding { severity: Severity::Warning, file, field: field.to_owned(), what })
 }
 
 /// What a resolution error says, with the family's name where it is a known one.

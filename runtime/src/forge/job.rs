@@ -245,7 +245,9 @@ fn check_head(
     if missing.is_empty() && misshapen.is_empty() {
         return Ok(());
     }
-    Err(head(format!("the MTP head is partial: {}", list(&missing, &misshapen))))
+    let whole = missing.len() == rules.expected(Part::Head).len();
+    let what = if whole { "no MTP head" } else { "the MTP head is partial" };
+    Err(head(format!("{what}: {}", list(&missing, &misshapen))))
 }
 
 /// Names, or the first of many.

@@ -39,6 +39,8 @@ pub(super) struct Work {
     out: PathBuf,
     dir: PathBuf,
     journal: Journal,
+    /// Folders that were made for it, the lowest last.
+    made: Vec<PathBuf>,
     _lock: File,
 }
 
@@ -60,6 +62,9 @@ impl Work {
             return Err(occupied("not a folder's name", "give a new folder", out));
         };
         let parent = parent(out);
+        let mut made: Vec<PathBuf> = parent.ancestors().take_while(|dir| !dir.exists()).map(Path::to_owned).collect();
+        made.retain(|dir| !dir.as_os_str().is_empty());
+        made.reverse();
         fs::create_dir_all(&parent).map_err(ForgeError::io(&parent))?;
         let mut hidden = OsString::from(".");
         hidden.push(name);
@@ -84,7 +89,7 @@ impl Work {
             }
             patience -= 1;
         }
-        let mut work = Self { out: out.to_owned(), dir, journal: Journal::default(), _lock: file };
+        let mut work = Self { out: out.to_owned(), dir, journal: Journal::default(), made, _lock: file };
         work.journal = work.read_journal().filter(|journal| journal.plan == plan).unwrap_or_default();
         if work.journal.plan != plan {
             work.clear()?;
@@ -150,6 +155,18 @@ impl Work {
         let (path, new) = (self.path(JOURNAL), self.path(".mtplx-forge.json.new"));
         let text = serde_json::to_vec_pretty(&self.journal).unwrap_or_default();
         write_synced(&new, &text).and_then(|()| fs::rename(&new, &path)).map_err(ForgeError::io(&path))
+    }
+
+    /// Ends the work without an artifact. What is finished stays for the next run; with nothing finished, nothing stays.
+    pub(super) fn abandon(self) {
+        if !self.journal.done.is_empty() {
+            return;
+        }
+        // What cannot be removed is in nobody's way: it does not load, and the next run takes it over.
+        let _ = fs::remove_dir_all(&self.dir);
+        for dir in self.made.iter().rev() {
+            let _ = fs::remove_dir(dir);
+        }
     }
 
     /// Makes the work folder the artifact.
