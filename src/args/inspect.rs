@@ -11,7 +11,7 @@ nothing. Memory is an estimate.\n\nExit status: 0 whenever it can be said what t
 file missing or damaged."
 )]
 pub struct InspectArgs {
-    /// The model's folder, or `builtin`.
+    /// The model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin`.
     pub model: Model,
 
     /// List every tensor.
