@@ -7,6 +7,8 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+use mtplx_runtime::artifact::io_hint;
+
 use super::id::{RepoId, is_commit};
 use crate::error::{Exit, Failure};
 
@@ -191,7 +193,13 @@ pub(super) fn is_folder(path: &Path) -> bool {
 }
 
 pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::File, format!("{}: {error}", path.display()))
+    Failure::new(Exit::File, format!("{}: {error}", path.display())).hint(io_hint(error))
+}
+
+/// What could not be written: nothing is damaged, and the next try may go better.
+pub(super) fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("{}: {error}", path.display()))
+        .hint(format!("{}; HF_HUB_CACHE names another place for the cache", io_hint(error)))
 }
 
 /// The names of the folders in one, sorted; none where there is no such folder.

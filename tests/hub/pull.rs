@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -98,6 +100,45 @@ fn a_model_is_pulled_listed_run_and_removed() {
     assert_eq!(names(&user.cache().join(".locks")), [""; 0]);
 }
 
+/// What `mtplx verify` measured here is not the hub's to take back.
+#[test]
+fn a_contract_that_was_written_here_stays() {
+    let files =
+        || small().into_iter().chain([("mtplx_runtime.json".to_owned(), b"{\"of\": \"hub\"}".to_vec())]).collect();
+    let hub = Hub::new(Repository::of(files()));
+    let user = User::of(&hub);
+    let pull = || {
+        let ran = user.succeeds(&["pull", "o/n", "--json"]);
+        let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+        (document["kept"].clone(), ran.stderr)
+    };
+    let contract = user.snapshot().join("mtplx_runtime.json");
+    let link = || fs::read_link(&contract).ok();
+    assert_eq!(pull().0, json!([]));
+    let hubs = link().expect("a link to the hub's");
+
+    // As `verify` writes it: a file of its own in the link's place.
+    for own in ["{\"of\": \"mtplx\"}", "{\"of\": \"her\"}"] {
+        fs::remove_file(&contract).unwrap();
+        fs::write(&contract, own).unwrap();
+        let (kept, stderr) = pull();
+        assert_eq!(kept, json!(["mtplx_runtime.json"]));
+        assert!(stderr.contains("mtplx_runtime.json: written on this machine"), "{stderr}");
+        assert_eq!((fs::read_to_string(&contract).unwrap().as_str(), link()), (own, None));
+    }
+    // A copy of the hub's, as there are where links cannot be made, says nothing of its own; nor does what is gone.
+    fs::write(&contract, "{\"of\": \"hub\"}").unwrap();
+    assert_eq!((pull().0, link()), (json!([]), Some(hubs.clone())));
+    fs::remove_file(&contract).unwrap();
+    assert_eq!((pull().0, link()), (json!([]), Some(hubs)));
+    // Nothing else is spared.
+    let config = user.snapshot().join("config.json");
+    fs::remove_file(&config).unwrap();
+    fs::write(&config, "{}").unwrap();
+    pull();
+    assert!(fs::read_link(&config).is_ok());
+}
+
 #[test]
 fn shards_are_those_that_the_index_names() {
     let index = json!({"weight_map": {"x": "a-1.safetensors", "y": "sub/a-2.safetensors"}}).to_string();
@@ -187,6 +228,22 @@ fn what_an_earlier_run_left_is_not_believed() {
         assert_eq!(fs::read(user.snapshot().join("model.safetensors")).unwrap(), small()["model.safetensors"]);
         assert_eq!(fs::read(user.snapshot().join("tokenizer.json")).unwrap(), b"{}");
         assert!(hub.requests().iter().filter(|r| is_weights(r)).count() <= 2);
+    }
+}
+
+#[test]
+fn a_content_that_changed_in_the_cache_is_fetched_again() {
+    let (hub, user) = hub_with(|_, _| None);
+    user.succeeds(&["pull", "o/n"]);
+    for name in ["model.safetensors", "tokenizer.json"] {
+        let place = user.snapshot().join(name);
+        let mut bytes = fs::read(&place).unwrap();
+        bytes[0] ^= 1;
+        fs::write(&place, bytes).unwrap();
+        let asked = hub.files_asked().len();
+        let stderr = user.succeeds(&["pull", "o/n"]).stderr;
+        assert!(stderr.contains(&format!("{name}: damaged in the cache, so once more\n")), "{stderr}");
+        assert_eq!((hub.files_asked().len() - asked, fs::read(&place).unwrap()), (1, small()[name].clone()));
     }
 }
 
@@ -319,6 +376,24 @@ fn redirects_lead_somewhere_or_are_refused() {
         let (_hub, user) = hub_with(move |_, _| Some(Reply::status(302).header("Location", location)));
         assert_eq!(user.fails(&["pull", "o/n"], 1).0, what);
     }
+}
+
+/// A hub that takes a request and never answers.
+#[test]
+fn an_interrupt_does_not_wait_for_the_hub() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut user = User::offline();
+    user.endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let mut command = user.command(&["pull", "o/n"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (_held, _) = listener.accept().unwrap();
+    let started = Instant::now();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(130), &b""[..]), "{stderr}");
+    assert_eq!(stderr, "error: o/n: interrupted\n hint: `mtplx pull o/n` goes on where this stopped\n");
 }
 
 #[test]
