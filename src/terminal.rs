@@ -2,9 +2,12 @@
 
 use std::borrow::Cow;
 use std::io::{self, IsTerminal as _, Write};
-use std::time::Duration;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{HumanDuration, ProgressBar, ProgressStyle};
+
+use crate::disk;
 
 /// Something that takes a while: a spinner, or a bar once the amount is known. Vanishes when dropped.
 pub struct Progress(ProgressBar);
@@ -94,30 +97,67 @@ impl Drop for Transfer {
     }
 }
 
-/// Bytes that are written, with rate and time to go. Vanishes when dropped.
-pub struct Bytes(ProgressBar);
+/// Bytes that are written, with rate and time to go: a bar that vanishes when dropped, or where standard error is no
+/// terminal a line now and then.
+pub struct Bytes {
+    bar: ProgressBar,
+    lines: Option<Mutex<Lines>>,
+}
+
+/// How often there is a line.
+const EVERY: Duration = Duration::from_secs(15);
+
+/// Lines instead of a bar.
+struct Lines {
+    /// When the first bytes were reported, and how many there were by then.
+    first: Option<(Instant, u64)>,
+    next: Instant,
+}
 
 impl Bytes {
-    /// Nothing yet; nothing ever if `quiet` or where standard error is no terminal.
+    /// Nothing yet; nothing ever if `quiet`.
     pub fn start(quiet: bool) -> Self {
-        let template = "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        let template = "{wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} ETA {eta}";
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
-        Self(bar)
+        let lines = (!quiet && !io::stderr().is_terminal())
+            .then(|| Mutex::new(Lines { first: None, next: Instant::now() + EVERY }));
+        Self { bar, lines }
     }
 
     /// Reports so many of so many.
     pub fn update(&self, done: u64, all: u64) {
-        self.0.set_length(all);
-        self.0.set_position(done);
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+        if let Some(Ok(mut lines)) = self.lines.as_ref().map(Mutex::lock)
+            && let Some(line) = lines.line(Instant::now(), done, all)
+        {
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+}
+
+impl Lines {
+    /// The line that is due, if one is.
+    fn line(&mut self, now: Instant, done: u64, all: u64) -> Option<String> {
+        let (since, before) = *self.first.get_or_insert((now, done));
+        if now < self.next {
+            return None;
+        }
+        self.next = now + EVERY;
+        let seconds = now.duration_since(since).as_secs_f64();
+        let rate = done.saturating_sub(before) as f64 / seconds.max(1e-9);
+        let left = HumanDuration(Duration::from_secs_f64(all.saturating_sub(done) as f64 / rate.max(1.0)));
+        let (done, all, rate) = (disk::shown(done), disk::shown(all), disk::shown(rate as u64));
+        Some(format!("{done} of {all}, {rate}/s, {left} to go"))
     }
 }
 
 impl Drop for Bytes {
     fn drop(&mut self) {
-        self.0.finish_and_clear();
+        self.bar.finish_and_clear();
     }
 }
 
@@ -167,6 +207,19 @@ fn visible(text: &str) -> Cow<'_, str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lines_come_now_and_then() {
+        let start = Instant::now();
+        let mut lines = Lines { first: None, next: start + EVERY };
+        let mut at = |seconds, done| lines.line(start + Duration::from_secs(seconds), done, 10_000_000_000);
+        // What an earlier run left counts as done, and not as done fast.
+        assert_eq!(at(0, 4_000_000_000), None);
+        assert_eq!(at(14, 4_500_000_000), None);
+        assert_eq!(at(20, 5_000_000_000).unwrap(), "5.0 GB of 10.0 GB, 50.0 MB/s, 2 minutes to go");
+        assert_eq!(at(21, 5_100_000_000), None);
+        assert_eq!(at(40, 10_000_000_000).unwrap(), "10.0 GB of 10.0 GB, 150.0 MB/s, 0 seconds to go");
+    }
 
     #[test]
     fn control_characters_are_shown() {

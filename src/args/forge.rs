@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 
-use super::{Model, positive};
+use super::{Model, not_empty, positive};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
@@ -49,7 +49,7 @@ pub enum ForgeCommand {
 pub struct SynthArgs {
     /// A shape by its name (qwen3.6-27b, qwen3.5-4b, qwen3-next-80b, deepseek-v3, glm-4.5-air, mimo-7b, minimax-m2), or
     /// a config.json.
-    #[arg(long, value_name = "NAME|FILE")]
+    #[arg(long, value_name = "NAME|FILE", value_parser = not_empty)]
     pub like: String,
 
     /// Where the artifact goes: a folder that does not exist yet.
@@ -70,7 +70,7 @@ pub struct SynthArgs {
 #[derive(Debug, Args)]
 pub struct MakingArgs {
     /// How many bits for what: a built-in policy, or a TOML file.
-    #[arg(long, value_name = "NAME|FILE", default_value = "gdn8-speed4")]
+    #[arg(long, value_name = "NAME|FILE", default_value = "gdn8-speed4", value_parser = not_empty)]
     pub policy: String,
 
     /// Bits of the MTP head's layers, whatever the policy says.

@@ -52,7 +52,8 @@ impl Checkpoint {
         Self::assemble(Source::embedded(label, files))
     }
 
-    /// A configuration without any weights, as if every tensor were missing: for what an architecture expects of it.
+    /// A configuration without any weights, as if every tensor were missing: for what an architecture expects of it. `label`
+    /// names it in errors.
     ///
     /// # Errors
     /// Not a configuration, or one that asks for code.
@@ -60,7 +61,7 @@ impl Checkpoint {
         let source = Source::embedded(label, &[]);
         Ok(Self {
             config_sha256: sha256(config),
-            config: Config::parse(&source.path("config.json"), config)?,
+            config: Config::parse(label, config)?,
             source,
             files: BTreeMap::new(),
             tensors: BTreeMap::new(),
