@@ -402,6 +402,12 @@ fn what_it_refuses() {
     let (error, _) = fails(&["forge", &model("mimo_bf16"), &out], 2);
     assert!(error.contains(".out.forging: "), "{error}");
     assert_eq!(fs::read_to_string(hidden.join("diary.txt")).unwrap(), "x");
+    // A link there, which would lead the work elsewhere.
+    fs::remove_dir_all(&hidden).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), &hidden).unwrap();
+    let (error, _) = fails(&["forge", &model("mimo_bf16"), &out], 2);
+    assert!(error.contains(".out.forging: ") && contents(elsewhere.path()).is_empty(), "{error}");
 }
 
 #[test]

@@ -24,7 +24,7 @@ fn refusals_of_the_operating_system_have_a_hint() {
         (error, hint.as_str()),
         (format!("{}: File exists (os error 17)", path("file")), "check the path: something else is there")
     );
-    let (error, hint) = fails(&["forge", &source, &path(&"n".repeat(250))], 1);
+    let (error, hint) = fails(&["forge", &source, &path(&format!("new/folders/{}", "n".repeat(250)))], 1);
     assert!(error.contains("File name too long") && hint == "give a shorter name", "{error} {hint}");
     if cfg!(target_os = "linux") {
         let (error, hint) = fails(&["forge", &source, "/proc/out"], 1);

@@ -71,7 +71,7 @@ fn is_own(place: &Path, blob: &Path) -> io::Result<bool> {
 
 /// Notes which commit a branch or tag means.
 pub(super) fn name(repository: &Repository, revision: &str, commit: &str) -> Result<(), Failure> {
-    if is_commit(revision) {
+    if is_commit(revision) || repository.commit_of(revision).as_deref() == Some(commit) {
         return Ok(());
     }
     let refs = made(repository.dir.join("refs"))?;
