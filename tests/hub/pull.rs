@@ -502,8 +502,8 @@ fn two_at_once_fetch_everything_once() {
     let children: Vec<_> = (0..2)
         .map(|_| {
             user.command(&["pull", "o/n"])
-                .stdout(std::process::Stdio::piped())
-                .stderr(std::process::Stdio::null())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
                 .spawn()
                 .unwrap()
         })
