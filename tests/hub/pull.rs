@@ -500,13 +500,7 @@ fn two_at_once_fetch_everything_once() {
     let hub = Hub::new(Repository::of(model()));
     let user = User::of(&hub);
     let children: Vec<_> = (0..2)
-        .map(|_| {
-            user.command(&["pull", "o/n"])
-                .stdout(Stdio::piped())
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap()
-        })
+        .map(|_| user.command(&["pull", "o/n"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
         .collect();
     for child in children {
         assert_eq!(
@@ -534,6 +528,11 @@ fn tokens() {
     {
         fs::write(&file, text).unwrap();
         assert_eq!(user.fails(&["pull", "o/n", "--token-file", path], 2).0, what);
+    }
+    fs::write(&file, "h".repeat(5000)).unwrap();
+    for endless in [path, "/dev/zero"] {
+        let (error, _) = user.fails(&["pull", "o/n", "--token-file", endless], 2);
+        assert!(error.ends_with(": no token"), "{error}");
     }
     assert!(user.fails(&["pull", "o/n", "--token-file", "gone"], 5).0.starts_with("gone: "));
     // Where the Hugging Face tools keep one.
