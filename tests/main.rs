@@ -15,6 +15,7 @@ mod inspect;
 mod parity;
 #[cfg(unix)]
 mod paths;
+mod policies;
 mod prompts;
 mod tune;
 mod verify;

@@ -29,7 +29,7 @@ pub fn pull(args: &PullArgs) -> anyhow::Result<Exit> {
         Event::Planned(bytes) => transfer.expect(bytes),
         Event::Got(bytes) => transfer.advance(bytes),
         Event::Lost(bytes) => transfer.retreat(bytes),
-        Event::Damaged { name } => transfer.say(&format!("{name}: damaged in the cache, so once more")),
+        Event::Damaged { name } => transfer.say(&format!("{name}: damaged in the cache, downloading it again")),
         Event::Finished { name, size, fetched } => {
             let already = if fetched { "" } else { ", here already" };
             transfer.say(&format!("{name} ({}{already})", disk::shown(size)));

@@ -245,7 +245,7 @@ fn a_content_that_changed_in_the_cache_is_fetched_again() {
         fs::write(&place, bytes).unwrap();
         let asked = hub.files_asked().len();
         let stderr = user.succeeds(&["pull", "o/n"]).stderr;
-        assert!(stderr.contains(&format!("{name}: damaged in the cache, so once more\n")), "{stderr}");
+        assert!(stderr.contains(&format!("{name}: damaged in the cache, downloading it again\n")), "{stderr}");
         assert_eq!((hub.files_asked().len() - asked, fs::read(&place).unwrap()), (1, small()[name].clone()));
     }
 }
