@@ -195,7 +195,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Messages may quote files: no line ends, no control sequences.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

@@ -167,6 +167,15 @@ fn the_small_files_say_what_was_done_and_not_where() {
     assert_eq!(tensors(bench.out(), "mtp.safetensors").len(), 29);
 }
 
+/// Copies of the embeddings and of the output head, as DeepSeek publishes them with its MTP layer.
+#[test]
+fn what_is_left_out_is_named() {
+    let ran = run(&["forge", &model("deepseek_v3_bf16"), &Bench::new().out(), "--dry-run"]);
+    let last = ran.stdout.lines().last().unwrap();
+    let names = "model.layers.3.embed_tokens.weight, model.layers.3.shared_head.head.weight";
+    assert_eq!(last, format!("left out, because no part of the model reads it: {names}"));
+}
+
 #[test]
 fn the_head_can_be_left_unpacked() {
     let bench = Bench::new();

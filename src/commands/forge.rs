@@ -17,11 +17,14 @@ use super::run::on_interrupt;
 use crate::args::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
 use crate::disk;
 use crate::engine;
-use crate::error::{Exit, Failure, stderr, warn};
+use crate::error::{Exit, Failure, one_line, stderr, warn};
 use crate::terminal::Bytes;
 
 /// Largest policy or configuration file in bytes.
 const MAX_TEXT: u64 = 16 << 20;
+
+/// Most tensors that are named.
+const NAMED: usize = 8;
 
 /// The whole result, as `--json` prints it.
 #[derive(Serialize)]
@@ -186,10 +189,12 @@ fn table(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
         )?;
     }
     writeln!(out, "{:<35}{:>14}{:>14}", "total", disk::shown(*bytes_before), disk::shown(*bytes_after))?;
-    match left_out.len() {
-        0 => Ok(()),
-        count => writeln!(out, "left out: {count} tensors that no part of the model reads"),
+    if left_out.is_empty() {
+        return Ok(());
     }
+    let (first, more) = left_out.split_at(left_out.len().min(NAMED));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    writeln!(out, "left out, because no part of the model reads it: {}{more}", one_line(&first.join(", ")))
 }
 
 fn summary(out: &mut impl Write, outcome: &Outcome, time: Duration, path: &Path) -> io::Result<()> {
