@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
-use mtplx_runtime::artifact::{ArtifactError, LoadError};
+use mtplx_runtime::artifact::{ArtifactError, LoadError, io_hint};
 use mtplx_runtime::forge::ForgeError;
 use mtplx_runtime::parity::{ParityError, ReferenceError};
 use mtplx_runtime::registry::ResolveError;
@@ -86,8 +86,14 @@ pub fn report(error: &anyhow::Error) -> Exit {
         return Exit::Done;
     }
     let (exit, hint) = judge(error);
-    let _ = write_report(&mut stderr(), &one_line(&format!("{error:#}")), hint.as_deref());
+    let _ = write_report(&mut stderr(), &one_line(&said(error)), hint.as_deref());
     exit
+}
+
+/// What an error says. Every file's names it: an I/O error with nothing before it is standard output's.
+fn said(error: &anyhow::Error) -> String {
+    let place = if error.is::<io::Error>() { "standard output: " } else { "" };
+    format!("{place}{error:#}")
 }
 
 /// Says something on standard error that does not end the program.
@@ -139,6 +145,9 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
         if let Some(error) = cause.downcast_ref::<ReferenceError>() {
             return reference(error);
         }
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return (Exit::Failed, Some(io_hint(error).to_owned()));
+        }
     }
     (Exit::Failed, None)
 }
@@ -178,7 +187,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 }
 
 /// Messages may quote files: no line ends, no control sequences.
-fn one_line(text: &str) -> String {
+pub fn one_line(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 

@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::disk;
+
 use self::stages::Pace;
 pub use self::stages::Stages;
 
@@ -110,13 +112,13 @@ pub struct Bytes {
 impl Bytes {
     /// Nothing yet; nothing ever if `quiet`.
     pub fn start(quiet: bool) -> Self {
-        let template = "{wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        let template = "{wide_bar} {decimal_bytes}/{decimal_total_bytes} {decimal_bytes_per_sec} ETA {eta}";
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
         let lines = !quiet && !io::stderr().is_terminal();
-        Self { bar, lines: lines.then(|| Mutex::new(Pace::new(Instant::now()))) }
+        Self { bar, lines: lines.then(|| Mutex::new(Pace::resumed(Instant::now()))) }
     }
 
     /// Reports so many of so many.
@@ -125,10 +127,10 @@ impl Bytes {
         self.bar.set_position(done);
         let Some(lines) = &self.lines else { return };
         if let Ok(mut lines) = lines.lock()
-            && let Some(pace) = lines.at(Instant::now(), done, all)
+            && let Some((pace, rate)) = lines.at(Instant::now(), done, all)
         {
-            let gigabytes = |bytes: u64| bytes as f64 / 1e9;
-            let _ = writeln!(io::stderr(), "written: {:.2} of {:.2} GB, {pace}", gigabytes(done), gigabytes(all));
+            let (done, all, rate) = (disk::shown(done), disk::shown(all), disk::shown(rate as u64));
+            let _ = writeln!(io::stderr(), "{done} of {all}, {rate}/s, {pace}");
         }
     }
 }

@@ -19,24 +19,24 @@ use crate::command::{copy, fails, fixture, json as run_json, model, run};
 const Q4G32: &str = "name = \"q4g32\"\nbits = 4\ngroup_size = 32\n";
 
 /// A folder to forge into, with a policy file in it.
-struct Bench(TempDir);
+pub struct Bench(TempDir);
 
 impl Bench {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
-    fn policy(&self, text: &str) -> String {
+    pub fn policy(&self, text: &str) -> String {
         let path = self.0.path().join("policy.toml");
         fs::write(&path, text).unwrap();
         path.display().to_string()
     }
 
-    fn out(&self) -> String {
+    pub fn out(&self) -> String {
         self.0.path().join("out").display().to_string()
     }
 
-    fn forge(&self, source: &str, args: &[&str]) -> Value {
+    pub fn forge(&self, source: &str, args: &[&str]) -> Value {
         run_json(&[&["forge", source, &self.out(), "--json"], args].concat())
     }
 
@@ -49,15 +49,15 @@ impl Bench {
     }
 }
 
-type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
+pub type Tensors = BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)>;
 
-fn tensors(dir: impl AsRef<Path>, file: &str) -> Tensors {
+pub fn tensors(dir: impl AsRef<Path>, file: &str) -> Tensors {
     let bytes = fs::read(dir.as_ref().join(file)).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     tensors.iter().map(|(n, v)| (n.to_owned(), (v.dtype(), v.shape().to_vec(), v.data().to_vec()))).collect()
 }
 
-fn write(dir: &Path, file: &str, tensors: &Tensors) {
+pub fn write(dir: &Path, file: &str, tensors: &Tensors) {
     let views = tensors
         .iter()
         .map(|(name, (dtype, shape, bytes))| (name.as_str(), TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
@@ -167,6 +167,15 @@ fn the_small_files_say_what_was_done_and_not_where() {
     assert_eq!(tensors(bench.out(), "mtp.safetensors").len(), 29);
 }
 
+/// Copies of the embeddings and of the output head, as DeepSeek publishes them with its MTP layer.
+#[test]
+fn what_is_left_out_is_named() {
+    let ran = run(&["forge", &model("deepseek_v3_bf16"), &Bench::new().out(), "--dry-run"]);
+    let last = ran.stdout.lines().last().unwrap();
+    let names = "model.layers.3.embed_tokens.weight, model.layers.3.shared_head.head.weight";
+    assert_eq!(last, format!("left out, because no part of the model reads it: {names}"));
+}
+
 #[test]
 fn the_head_can_be_left_unpacked() {
     let bench = Bench::new();
@@ -175,6 +184,35 @@ fn the_head_can_be_left_unpacked() {
     let again = Bench::new();
     again.forge(&model("trained_qwen3_5"), &["--policy", "bf16", "--head", "int4"]);
     assert_eq!(tensors(again.out(), "mtp.safetensors").len(), 29);
+}
+
+/// A head's file that is named and not there is said, even where there is another.
+#[test]
+fn a_head_that_is_not_where_it_is_said_to_be() {
+    let (build, bench) = (copy("trained_qwen3_5/mlx_q4g32"), Bench::new());
+    edit(&build.path().join("config.json"), |config| {
+        config["mlx_lm_extra_tensors"]["mtp_file"] = json!("gone.safetensors")
+    });
+    let source = build.path().to_str().unwrap();
+    let finding = "config.json: mlx_lm_extra_tensors.mtp_file: \"gone.safetensors\": not there: the head is the one in mtp.safetensors";
+    let document = run_json(&["inspect", source, "--json"]);
+    let findings: Vec<String> = document["findings"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|f| format!("{}: {}: {}", f["file"], f["field"], f["what"]).replace("\\\"", "'").replace('"', ""))
+        .collect();
+    assert_eq!(findings, [finding.replace('"', "'")], "{document:#}");
+    let ran = run(&["forge", source, &bench.out(), "--policy", "as-is"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.starts_with(&format!("warning: {source}: {finding}\n")), "{}", ran.stderr);
+    let run_it = ["run", "x", "--model", source, "--allow-unverified", "-n", "1"];
+    assert!(run(&run_it).stderr.contains(finding));
+    // Without another, it is what is missing.
+    fs::remove_file(build.path().join("mtp.safetensors")).unwrap();
+    let verdict = run_json(&["inspect", source, "--json"])["verdict"].clone();
+    assert_eq!(verdict["name"], "incomplete");
+    assert!(verdict["missing"][0].as_str().unwrap().ends_with("/gone.safetensors"), "{verdict}");
 }
 
 #[test]
@@ -351,7 +389,7 @@ fn what_it_refuses() {
     let fields = json!({"model_type": "glm4_moe", "num_hidden_layers": 1000, "n_routed_experts": 65536});
     fs::write(&endless, fields.to_string()).unwrap();
     let (error, _) = fails(&["forge", "synth", "--like", endless.to_str().unwrap(), &out], 5);
-    assert!(error.contains("n_routed_experts: 65536: in 1000 layers: expected at most"), "{error}");
+    assert!(error.starts_with("endless.json: n_routed_experts: 65536: in 1000 layers: expected at most"), "{error}");
     // Somebody else's folder where the work would go.
     let hidden = bench.0.path().join(".out.forging");
     fs::create_dir(&hidden).unwrap();
@@ -359,6 +397,12 @@ fn what_it_refuses() {
     let (error, _) = fails(&["forge", &model("mimo_bf16"), &out], 2);
     assert!(error.contains(".out.forging: "), "{error}");
     assert_eq!(fs::read_to_string(hidden.join("diary.txt")).unwrap(), "x");
+    // A link there, which would lead the work elsewhere.
+    fs::remove_dir_all(&hidden).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(elsewhere.path(), &hidden).unwrap();
+    let (error, _) = fails(&["forge", &model("mimo_bf16"), &out], 2);
+    assert!(error.contains(".out.forging: ") && contents(elsewhere.path()).is_empty(), "{error}");
 }
 
 #[test]
@@ -405,6 +449,7 @@ fn an_interrupted_forge_leaves_nothing_that_loads_and_goes_on() {
         assert!(matches!(error, ForgeError::Interrupted), "{error}");
         assert!(!out.exists());
         let work = dir.path().join(".out.forging");
+        assert_eq!(work.exists(), limit == trunk, "a first file that is not finished leaves nothing at all");
         assert!(Checkpoint::open(&work).is_err(), "what is left does not load");
     }
     // A crash may leave anything in the file that it was at.
@@ -444,9 +489,38 @@ fn a_full_disk_is_refused_before_anything_is_written() {
     let control = Control { free_space: &|_| Ok(job.plan().bytes()), ..Control::new(&never, &quiet) };
     let error = job.run(&out, &control).unwrap_err();
     assert!(matches!(error, ForgeError::DiskFull { .. }), "{error}");
-    assert!(error.to_string().contains("0.00 GB free, 0.07 GB needed"), "{error}");
-    let left = contents(&dir.path().join(".out.forging"));
-    assert!(!left.keys().any(|name| name.ends_with(".safetensors")), "{:?}", left.keys());
+    assert!(error.to_string().ends_with(": 784.9 kB free, 67.9 MB needed"), "{error}");
+    let deep = dir.path().join("folders/that/were/not/there/out");
+    job.run(&deep, &control).unwrap_err();
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "not even a folder is left");
+}
+
+/// What is finished is kept for the next run, whatever ended this one; what is not is in the way of a disk that is full.
+#[test]
+fn a_disk_that_fills_up_keeps_what_is_finished() {
+    let checkpoint = Checkpoint::open(&fixture("trained_qwen3_5")).unwrap();
+    let job = job(&checkpoint);
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    let trunk = job.plan().bytes() - head_bytes(&job);
+    let cancel = AtomicBool::new(false);
+    let in_the_second = |done: u64, _| cancel.store(done > trunk, Ordering::Relaxed);
+    job.run(&out, &Control::new(&cancel, &in_the_second)).unwrap_err();
+    let left = || contents(&dir.path().join(".out.forging")).into_keys().collect::<Vec<_>>();
+    let finished = [".mtplx-forge.json", ".mtplx-forge.lock", "model.safetensors"];
+    assert_eq!(left(), finished);
+    let (never, quiet) = (AtomicBool::new(false), |_, _| {});
+    let full = Control { free_space: &|_| Ok(0), ..Control::new(&never, &quiet) };
+    assert!(matches!(job.run(&out, &full).unwrap_err(), ForgeError::DiskFull { .. }));
+    assert_eq!(left(), finished);
+    assert_eq!(job.run(&out, &Control::new(&never, &quiet)).unwrap().resumed, trunk);
+}
+
+/// Bytes of the head's file.
+fn head_bytes(job: &Job<'_>) -> u64 {
+    let dir = tempfile::tempdir().unwrap();
+    job.run(&dir.path().join("out"), &Control::new(&AtomicBool::new(false), &|_, _| {})).unwrap();
+    fs::metadata(dir.path().join("out/mtp.safetensors")).unwrap().len()
 }
 
 #[test]
@@ -548,6 +622,7 @@ fn a_packed_build_gets_its_head_back() {
     let again = Bench::new();
     edit(&Path::new(&bench.out()).join("mtplx_runtime.json"), |contract| {
         contract["mtp_contract"]["concat_order"] = json!("embedding_hidden");
+        contract["recommended_prompt_mode"] = json!("raw");
     });
     again.forge(&bench.out(), &["--policy", "as-is"]);
     for file in ["model.safetensors", "mtp.safetensors"] {
@@ -556,6 +631,7 @@ fn a_packed_build_gets_its_head_back() {
     let contract = fs::read_to_string(Path::new(&again.out()).join("mtplx_runtime.json")).unwrap();
     let contract: Value = serde_json::from_str(&contract).unwrap();
     assert_eq!(contract["mtp_contract"]["concat_order"], "embedding_hidden");
+    assert_eq!(contract["recommended_prompt_mode"], "raw");
 }
 
 /// Names, shapes and types of vendored artifacts that mlx-lm converted: from their configurations alone come the same.

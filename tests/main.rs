@@ -13,6 +13,9 @@ mod help;
 mod hub;
 mod inspect;
 mod parity;
+#[cfg(unix)]
+mod paths;
+mod policies;
 mod prompts;
 mod tune;
 mod verify;

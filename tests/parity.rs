@@ -86,6 +86,9 @@ fn references_that_are_none() {
     let model = model("trained_qwen3_5/mlx_q4g32");
     let (error, _) = fails(&["parity", &model, "no/such/file"], 5);
     assert!(error.starts_with("no/such/file: "), "{error}");
+    for endless in ["/dev/zero", "/"] {
+        assert_eq!(fails(&["parity", &model, endless], 5).0, format!("{endless}: not a regular file"));
+    }
     let (error, hint) = fails(&["parity", &model, &format!("{model}/model.safetensors")], 5);
     assert!(error.ends_with("input_ids: tensor not found"), "{error}");
     assert!(hint.contains("mtplx parity --help"));

@@ -9,8 +9,9 @@ use crate::hub::RepoId;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Downloads what a checkpoint needs: configuration, weights in safetensors, tokenizer, chat template, \
-contract, vision parts; never pickle or code. An interrupted download goes on where it stopped; every file's hash is \
-compared with the hub's. Prints the folder.\n\nEnvironment: HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, \
+contract, vision parts; never pickle or code. An interrupted download goes on where it stopped; every file \
+is compared with the hub's hash, those that are here already too; a contract that `mtplx verify` wrote here is kept. Prints the \
+folder.\n\nEnvironment: HF_HUB_CACHE, HF_HOME, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE, \
 as the Hugging Face tools use them.\n\nExit status: 0 done, 1 no connection, no room, or refused, 2 wrong usage, 4 nothing in \
 it that could run here, 5 no such repository or a damaged file, 130 interrupted."
 )]

@@ -12,7 +12,7 @@ whenever it can be said what the model is, whatever the verdict (its `exit_code`
 with); 2 usage; 5 no such model, or files so damaged that nothing can be said of it."
 )]
 pub struct InspectArgs {
-    /// The model's folder, or `builtin`.
+    /// The model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin`.
     pub model: Model,
 
     /// List every tensor.

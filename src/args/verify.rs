@@ -23,7 +23,7 @@ Exit status: 0 passed, 1 a gate failed, 3 no complete MTP head or a faulty contr
 missing or damaged, 130 interrupted."
 )]
 pub struct VerifyArgs {
-    /// The model's folder, or `builtin`.
+    /// The model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin`.
     pub model: Model,
 
     /// Prompts to measure with.

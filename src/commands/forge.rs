@@ -2,11 +2,12 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::iter;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use mtplx_runtime::artifact::Checkpoint;
+use mtplx_runtime::artifact::{CONTRACT, Checkpoint};
 use mtplx_runtime::forge::{Control, ForgeError, HeadPolicy, Job, Outcome, POLICIES, Policy, Row, shapes};
 use mtplx_runtime::registry::Registry;
 use serde::Serialize;
@@ -14,12 +15,16 @@ use serde_json::{Map, Value};
 
 use super::run::on_interrupt;
 use crate::args::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
+use crate::disk;
 use crate::engine::{self, Opened};
-use crate::error::{Exit, Failure, stderr};
+use crate::error::{Exit, Failure, one_line, stderr, warn};
 use crate::terminal::Bytes;
 
 /// Largest policy or configuration file in bytes.
 const MAX_TEXT: u64 = 16 << 20;
+
+/// Most tensors that are named.
+const NAMED: usize = 8;
 
 /// The whole result, as `--json` prints it.
 #[derive(Serialize)]
@@ -30,6 +35,7 @@ struct Document<'a> {
     dry_run: bool,
     groups: &'a [Row],
     left_out: &'a [String],
+    unmatched: &'a [String],
     bytes_before: u64,
     bytes_after: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,6 +60,11 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
     let policy = policy(&args.making)?;
     let opened = engine::open(model)?;
     let other = args.mtp_from.as_ref().map(engine::open).transpose()?;
+    for opened in iter::once(&opened).chain(&other) {
+        // What the contract says is of the artifact that was, not of the one that will be.
+        let of_files = opened.assessment.findings.iter().filter(|finding| finding.file != CONTRACT);
+        of_files.for_each(|finding| warn(&format!("{}: {finding}", opened.checkpoint.label())));
+    }
     let claim = Registry::linked().resolve(&opened.checkpoint)?;
     let head = other.as_ref().map(|opened| &opened.checkpoint);
     let job = Job::forge(claim.architecture, &opened.checkpoint, head, policy).map_err(|error| all(&opened, error))?;
@@ -144,11 +155,15 @@ fn make(job: &Job<'_>, architecture: &'static str, out: &Path, args: &MakingArgs
         out: out.display().to_string(),
         dry_run: args.dry_run,
         left_out: &plan.left_out,
+        unmatched: &plan.unmatched,
         bytes_before: groups.iter().map(|row| row.before).sum(),
         bytes_after: plan.bytes(),
         groups: &groups,
         written: None,
     };
+    for pattern in &plan.unmatched {
+        warn(&format!("policy {}: modules: \"{pattern}\" fits no module of this model", plan.policy()));
+    }
     if !args.dry_run {
         let interrupt = on_interrupt()?;
         let bar = Bytes::start(args.json);
@@ -176,25 +191,30 @@ fn table(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
     let Document { architecture, policy, groups, left_out, bytes_before, bytes_after, .. } = document;
     writeln!(out, "{architecture}, policy {policy}")?;
     writeln!(out, "{:<14}{:>8}{:>6}{:>7}{:>14}{:>14}", "group", "modules", "bits", "group", "before", "after")?;
-    let megabytes = |bytes: u64| format!("{:.1} MB", bytes as f64 / 1e6);
     for Row { group, bits, group_size, count, before, after } in *groups {
         let size = group_size.map_or_else(|| "-".to_owned(), |size| size.to_string());
-        writeln!(out, "{group:<14}{count:>8}{bits:>6}{size:>7}{:>14}{:>14}", megabytes(*before), megabytes(*after))?;
+        writeln!(
+            out,
+            "{group:<14}{count:>8}{bits:>6}{size:>7}{:>14}{:>14}",
+            disk::shown(*before),
+            disk::shown(*after)
+        )?;
     }
-    writeln!(out, "{:<35}{:>14}{:>14}", "total", megabytes(*bytes_before), megabytes(*bytes_after))?;
-    match left_out.len() {
-        0 => Ok(()),
-        count => writeln!(out, "left out: {count} tensors that no part of the model reads"),
+    writeln!(out, "{:<35}{:>14}{:>14}", "total", disk::shown(*bytes_before), disk::shown(*bytes_after))?;
+    if left_out.is_empty() {
+        return Ok(());
     }
+    let (first, more) = left_out.split_at(left_out.len().min(NAMED));
+    let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+    writeln!(out, "left out, because no part of the model reads it: {}{more}", one_line(&first.join(", ")))
 }
 
 fn summary(out: &mut impl Write, outcome: &Outcome, time: Duration, path: &Path) -> io::Result<()> {
-    let gigabytes = |bytes: u64| bytes as f64 / 1e9;
     let seconds = time.as_secs_f64();
-    let rate = gigabytes(outcome.bytes - outcome.resumed) / seconds.max(1e-9);
-    write!(out, "{:.2} GB in {seconds:.1} s ({rate:.2} GB/s)", gigabytes(outcome.bytes))?;
+    let rate = disk::shown(((outcome.bytes - outcome.resumed) as f64 / seconds.max(1e-9)) as u64);
+    write!(out, "{} in {seconds:.1} s ({rate}/s)", disk::shown(outcome.bytes))?;
     if outcome.resumed > 0 {
-        write!(out, ", {:.2} GB of it from an earlier run", gigabytes(outcome.resumed))?;
+        write!(out, ", {} of it from an earlier run", disk::shown(outcome.resumed))?;
     }
     writeln!(out, ": {}", path.display())
 }

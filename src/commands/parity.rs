@@ -35,9 +35,13 @@ pub fn parity(args: &ParityArgs) -> anyhow::Result<Exit> {
     }
     engine::choose_device(args.device.device)?;
     let shown = args.reference.display();
-    let bytes = fs::read(&args.reference).map_err(|error| {
-        Failure::new(Exit::File, format!("{shown}: {error}")).hint("REFERENCE is a safetensors file")
-    })?;
+    let fault =
+        |what: String| Failure::new(Exit::File, format!("{shown}: {what}")).hint("REFERENCE is a safetensors file");
+    // A device or a pipe might never end.
+    if fs::metadata(&args.reference).is_ok_and(|metadata| !metadata.is_file()) {
+        return Err(fault("not a regular file".to_owned()).into());
+    }
+    let bytes = fs::read(&args.reference).map_err(|error| fault(error.to_string()))?;
     let reference = Reference::parse(&bytes).with_context(|| shown.to_string())?;
 
     // Ids go in and numbers come out: no text is involved.

@@ -1,11 +1,14 @@
 //! The cache's folders: which repositories and snapshots there are, and which snapshot a revision means.
 //!
 //! Reads only. Other programs write here as well, and what they wrote is data: names and hashes are checked before they
-//! become paths, and a folder that is a link is not entered.
+//! become paths, and a folder that is a link is not entered. But for a repository's own: people move large models to another
+//! disk, and leave a link.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
+
+use mtplx_runtime::artifact::io_hint;
 
 use super::id::{RepoId, is_commit};
 use crate::error::{Exit, Failure};
@@ -74,7 +77,7 @@ impl Cache {
     /// # Errors
     /// The folder is there and cannot be read.
     pub fn repositories(&self) -> Result<Vec<Repository>, Failure> {
-        let names = folders(&self.root).map_err(|error| unreadable(&self.root, &error))?;
+        let names = folders(&self.root, Path::is_dir).map_err(|error| unreadable(&self.root, &error))?;
         Ok(names.iter().filter_map(|name| RepoId::of_folder(name)).map(|id| self.repository(&id)).collect())
     }
 }
@@ -86,8 +89,7 @@ impl Repository {
     /// A folder is there and cannot be read.
     pub fn snapshots(&self) -> Result<Vec<Snapshot>, Failure> {
         let dir = self.dir.join("snapshots");
-        let names =
-            if is_folder(&self.dir) { folders(&dir).map_err(|error| unreadable(&dir, &error))? } else { vec![] };
+        let names = folders(&dir, is_folder).map_err(|error| unreadable(&dir, &error))?;
         Ok(names
             .into_iter()
             .filter(|name| is_commit(name))
@@ -191,11 +193,17 @@ pub(super) fn is_folder(path: &Path) -> bool {
 }
 
 pub(super) fn unreadable(path: &Path, error: &io::Error) -> Failure {
-    Failure::new(Exit::File, format!("{}: {error}", path.display()))
+    Failure::new(Exit::File, format!("{}: {error}", path.display())).hint(io_hint(error))
 }
 
-/// The names of the folders in one, sorted; none where there is no such folder.
-fn folders(dir: &Path) -> io::Result<Vec<String>> {
+/// What could not be written: nothing is damaged, and the next try may go better.
+pub(super) fn unwritable(path: &Path, error: &io::Error) -> Failure {
+    Failure::new(Exit::Failed, format!("{}: {error}", path.display()))
+        .hint(format!("{}; HF_HUB_CACHE names another place for the cache", io_hint(error)))
+}
+
+/// The names in a folder of what `counts` as one, sorted; none where there is no such folder.
+fn folders(dir: &Path, counts: impl Fn(&Path) -> bool) -> io::Result<Vec<String>> {
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -206,7 +214,7 @@ fn folders(dir: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in entries {
         let entry = entry?;
-        if entry.file_type()?.is_dir() {
+        if counts(&entry.path()) {
             names.extend(entry.file_name().into_string());
         }
     }

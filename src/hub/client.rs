@@ -3,9 +3,11 @@
 //! Two kinds of request: a revision's list of files, and a file's bytes from some place on. Redirects are followed here
 //! rather than by the HTTP library, because the token may go to the hub alone: its files lie with other hosts.
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
-use std::{env, fs, thread};
+use std::{env, thread};
 
 use ureq::http::{Response, Uri};
 use ureq::{Agent, Body};
@@ -22,6 +24,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(250);
 /// Longest wait, whatever the server asks for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 const MAX_REDIRECTS: usize = 5;
+/// Longest token.
+const MAX_TOKEN: usize = 4096;
 /// Largest list of files: thousands of shards take a few megabytes.
 const MAX_LISTING: u64 = 32 << 20;
 
@@ -291,13 +295,15 @@ fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
         let text = text.trim();
         match text {
             "" => Ok(None),
-            _ if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Some(text.to_owned())),
+            _ if text.len() <= MAX_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic()) => {
+                Ok(Some(text.to_owned()))
+            }
             _ => Err(Failure::usage(format!("{place}: no token"), "a token is one word, such as hf_...")),
         }
     };
     if let Some(file) = file {
         let place = file.display().to_string();
-        let text = fs::read_to_string(file).map_err(|error| {
+        let text = bounded(file).map_err(|error| {
             Failure::new(Exit::File, format!("{place}: {error}")).hint("--token-file names a file with a token in it")
         })?;
         return match usable(&place, &text)? {
@@ -312,10 +318,17 @@ fn token(file: Option<&Path>) -> Result<Option<String>, Failure> {
         return Ok(None);
     }
     let kept = text_of("HF_TOKEN_PATH").map(Into::into).or_else(|| Some(home()?.join("token")));
-    match kept.and_then(|path| Some((fs::read_to_string(&path).ok()?, path))) {
+    match kept.and_then(|path| Some((bounded(&path).ok()?, path))) {
         Some((text, path)) => usable(&path.display().to_string(), &text),
         None => Ok(None),
     }
+}
+
+/// A file's text, as far as a token's could go: any file may be named, and a pipe too.
+fn bounded(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    File::open(path)?.take(MAX_TOKEN as u64 + 64).read_to_string(&mut text)?;
+    Ok(text)
 }
 
 fn text_of(variable: &str) -> Option<String> {

@@ -5,6 +5,7 @@
 //! on where it stopped. One process at a time writes a content, by the lock files that the Python tools use too.
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -18,10 +19,11 @@ use mtplx_runtime::forge::free_space;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-use super::cache::{Cache, MAIN, Repository, is_folder, unreadable};
+use super::cache::{Cache, MAIN, unreadable, unwritable};
 use super::client::{Halted, Hub, Patience, Trouble, header};
-use super::id::{RepoId, is_commit};
+use super::id::RepoId;
 use super::listing::{Hash, Listing, Remote};
+use super::snapshot::{Placed, made, name, place};
 use crate::disk;
 use crate::error::{Exit, Failure};
 
@@ -40,6 +42,8 @@ pub enum Event<'a> {
     Got(u64),
     /// Bytes that have to be fetched once more.
     Lost(u64),
+    /// A content was in the cache, and is not what it was: it is fetched again.
+    Damaged { name: &'a str },
     /// A file is whole; whether it had to be fetched.
     Finished { name: &'a str, size: u64, fetched: bool },
 }
@@ -54,6 +58,8 @@ pub struct Pull {
     pub bytes: u64,
     /// Whether a tokenizer is among them.
     pub has_tokenizer: bool,
+    /// Files that are not the hub's, because this machine's own were there: a contract that `mtplx verify` wrote.
+    pub kept: Vec<String>,
 }
 
 /// What every file's download needs.
@@ -67,7 +73,7 @@ struct Job<'a> {
     user: &'a AtomicBool,
 }
 
-/// Downloads what a checkpoint needs of a revision, as far as the cache does not have it.
+/// Downloads what a checkpoint needs of a revision, as far as the cache does not have it; what it has is checked.
 ///
 /// # Errors
 /// No such repository, or not for this user; nothing in it that could run here; no room; a file that is not what the hub's
@@ -111,13 +117,17 @@ pub fn pull(
     // `config.json` is small and so linked last: without it nothing takes the folder for a checkpoint.
     let last = |file: &&&Remote| file.name == "config.json";
     let files = || weights.iter().chain(&small);
+    let mut kept = Vec::new();
     for file in files().filter(|file| !last(file)).chain(files().filter(last)) {
-        link(&dir, file).map_err(|error| unreadable(&dir.join(&file.name), &error))?;
+        match place(&dir, &job.blobs, file).map_err(|error| unwritable(&dir.join(&file.name), &error))? {
+            Placed::Linked => {}
+            Placed::Kept => kept.push(file.name.clone()),
+        }
     }
     name(&repository, id.revision.as_deref().unwrap_or(MAIN), &listing.commit)?;
     let bytes = files().map(|file| (file.hash.hex(), file.size)).collect::<BTreeSet<_>>();
     let has_tokenizer = listing.get("tokenizer.json").is_some();
-    Ok(Pull { dir, bytes: bytes.iter().map(|(_, size)| size).sum(), commit: listing.commit, has_tokenizer })
+    Ok(Pull { dir, bytes: bytes.iter().map(|(_, size)| size).sum(), commit: listing.commit, has_tokenizer, kept })
 }
 
 impl Job<'_> {
@@ -175,26 +185,56 @@ impl Job<'_> {
     /// Brings one content into the cache.
     fn fetch(&self, file: &Remote, halted: Halted<'_>) -> Result<(), Failure> {
         let blob = self.blobs.join(file.hash.hex());
-        let there = || fs::symlink_metadata(&blob).is_ok_and(|m| m.is_file() && m.len() == file.size);
         let finished = |fetched| (self.report)(Event::Finished { name: &file.name, size: file.size, fetched });
-        if !there() {
+        if !self.is_here(file, &blob, halted)? {
             let _lock = self.lock(file, halted)?;
             // Somebody else may have fetched it while this waited.
-            if !there() {
+            if !self.is_here(file, &blob, halted)? {
+                if is_content(&blob, file) {
+                    (self.report)(Event::Damaged { name: &file.name });
+                }
                 self.fetch_locked(file, &blob, halted)?;
                 finished(true);
                 return Ok(());
             }
         }
-        (self.report)(Event::Got(file.size));
         finished(false);
         Ok(())
+    }
+
+    /// Whether a content is in the cache, and is still what its name says: disks forget, and other programs write here.
+    fn is_here(&self, file: &Remote, blob: &Path, halted: Halted<'_>) -> Result<bool, Failure> {
+        if !is_content(blob, file) {
+            return Ok(false);
+        }
+        let failed = |error: io::Error| unreadable(blob, &error);
+        let (mut content, mut hasher) = (File::open(blob).map_err(failed)?, Hasher::new(file));
+        let mut buffer = vec![0; BUFFER];
+        let mut have = 0;
+        loop {
+            if halted() {
+                return Err(interrupted(self.id));
+            }
+            match content.read(&mut buffer).map_err(failed)? {
+                0 => break,
+                count => {
+                    hasher.update(&buffer[..count]);
+                    have += count as u64;
+                    (self.report)(Event::Got(count as u64));
+                }
+            }
+        }
+        let right = hasher.hex() == file.hash.hex();
+        if !right {
+            (self.report)(Event::Lost(have));
+        }
+        Ok(right)
     }
 
     /// The lock on a content; freed when dropped.
     fn lock(&self, file: &Remote, halted: Halted<'_>) -> Result<File, Failure> {
         let path = self.locks.join(format!("{}.lock", file.hash.hex()));
-        let failed = |error: &io::Error| unreadable(&path, error);
+        let failed = |error: &io::Error| unwritable(&path, error);
         let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| failed(&e))?;
         loop {
             match lock.try_lock() {
@@ -213,7 +253,7 @@ impl Job<'_> {
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::StorageFull => Failure::new(Exit::Failed, format!("{}: {error}", path.display()))
                 .hint("make room and run the same command again: it goes on where it stopped"),
-            _ => unreadable(&path, &error),
+            _ => unwritable(&path, &error),
         };
         let mut partial = Partial::open(&path, file).map_err(failed)?;
         (self.report)(Event::Got(partial.have));
@@ -400,56 +440,17 @@ impl<'a> Partial<'a> {
     }
 }
 
+/// Whether something is there that could be the content, by its size.
+fn is_content(blob: &Path, file: &Remote) -> bool {
+    fs::symlink_metadata(blob).is_ok_and(|metadata| metadata.is_file() && metadata.len() == file.size)
+}
+
 fn incomplete(blob: &Path) -> PathBuf {
     blob.with_extension("incomplete")
 }
 
-fn interrupted(id: &RepoId) -> Failure {
+/// The user's wish, as an ending.
+pub fn interrupted(id: impl Display) -> Failure {
     Failure::new(Exit::Interrupted, format!("{id}: interrupted"))
         .hint(format!("`mtplx pull {id}` goes on where this stopped"))
-}
-
-/// A folder, made where it is not there; never a link to one.
-fn made(dir: PathBuf) -> Result<PathBuf, Failure> {
-    fs::create_dir_all(&dir).map_err(|error| unreadable(&dir, &error))?;
-    match is_folder(&dir) {
-        true => Ok(dir),
-        false => Err(Failure::new(Exit::File, format!("{}: a link, where the cache has a folder", dir.display()))
-            .hint("remove the link, or name another cache with HF_HUB_CACHE")),
-    }
-}
-
-/// Puts a file's name into the snapshot: a relative link to its content.
-fn link(snapshot: &Path, file: &Remote) -> io::Result<()> {
-    let place = snapshot.join(&file.name);
-    let parent = place.parent().unwrap_or(snapshot);
-    fs::create_dir_all(parent)?;
-    if !fs::canonicalize(parent)?.starts_with(fs::canonicalize(snapshot)?) {
-        return Err(io::Error::other("a link out of the snapshot is in the way: remove it"));
-    }
-    let up = "../".repeat(file.name.matches('/').count() + 2);
-    let target = PathBuf::from(format!("{up}blobs/{}", file.hash.hex()));
-    if fs::read_link(&place).is_ok_and(|present| present == target) {
-        return Ok(());
-    }
-    let fresh = parent.join(format!(".{}.{}", file.hash.hex(), std::process::id()));
-    let _ = fs::remove_file(&fresh);
-    #[cfg(unix)]
-    std::os::unix::fs::symlink(&target, &fresh)?;
-    #[cfg(not(unix))]
-    fs::hard_link(parent.join(&target), &fresh)?;
-    fs::rename(&fresh, &place)
-}
-
-/// Notes which commit a branch or tag means.
-fn name(repository: &Repository, revision: &str, commit: &str) -> Result<(), Failure> {
-    if is_commit(revision) {
-        return Ok(());
-    }
-    let refs = made(repository.dir.join("refs"))?;
-    let place = refs.join(revision);
-    let failed = |error: &io::Error| unreadable(&place, error);
-    let fresh = refs.join(format!(".{commit}.{}", std::process::id()));
-    fs::create_dir_all(place.parent().unwrap_or(&refs)).map_err(|error| failed(&error))?;
-    fs::write(&fresh, commit).and_then(|()| fs::rename(&fresh, &place)).map_err(|error| failed(&error))
 }

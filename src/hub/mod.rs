@@ -14,10 +14,11 @@ mod id;
 mod listing;
 mod locate;
 mod remove;
+mod snapshot;
 
 pub use cache::{Cache, Repository, Snapshot};
 pub use client::Hub;
-pub use download::{Event, pull};
+pub use download::{Event, interrupted, pull};
 pub use id::RepoId;
 pub use locate::folder_of;
 pub use remove::{Removal, remove};

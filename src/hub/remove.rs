@@ -8,7 +8,7 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::cache::{Cache, Repository, Snapshot, is_folder, unreadable};
+use super::cache::{Cache, Repository, Snapshot, is_folder, unreadable, unwritable};
 use super::id::RepoId;
 use crate::error::{Exit, Failure};
 
@@ -72,7 +72,7 @@ pub fn remove(removal: &Removal) -> Result<u64, Failure> {
     let Removal { repository, locks, snapshots, names, contents, whole, bytes } = removal;
     let _held = hold(locks, &repository.id)?;
     let gone = |path: &Path, result: io::Result<()>| match result {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreadable(path, &error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unwritable(path, &error)),
         _ => Ok(()),
     };
     for name in names {

@@ -47,7 +47,7 @@ impl Stages {
         match &part.bar {
             Some(bar) => bar.update(done, all),
             None => {
-                if let Some(pace) = part.pace.at(Instant::now(), done as u64, all as u64) {
+                if let Some((pace, _)) = part.pace.at(Instant::now(), done as u64, all as u64) {
                     line(&format!("{}: {done}/{all}, {pace}", part.name));
                 }
             }
@@ -71,27 +71,36 @@ fn line(text: &str) {
 pub struct Pace {
     started: Instant,
     last: Instant,
+    /// What was done when it started, once that is known.
+    before: Option<u64>,
 }
 
 impl Pace {
     /// Nothing done yet.
     pub fn new(now: Instant) -> Self {
-        Self { started: now, last: now }
+        Self { started: now, last: now, before: Some(0) }
     }
 
-    /// The time so far and how much is to go at this pace; `None` while no line is due.
-    pub fn at(&mut self, now: Instant, done: u64, all: u64) -> Option<String> {
+    /// As much done as the first report says: by an earlier run, perhaps.
+    pub fn resumed(now: Instant) -> Self {
+        Self { before: None, ..Self::new(now) }
+    }
+
+    /// The time so far and how much is to go at this pace, and how much is done a second; `None` while no line is due.
+    pub fn at(&mut self, now: Instant, done: u64, all: u64) -> Option<(String, f64)> {
+        let done_here = done.saturating_sub(*self.before.get_or_insert(done));
         if now.duration_since(self.last) < BETWEEN {
             return None;
         }
         self.last = now;
         let spent = now.duration_since(self.started);
+        let rate = done_here as f64 / spent.as_secs_f64();
         let mut text = spoken(spent);
-        if done > 0 && done <= all {
-            let rest = spent.as_secs_f64() * (all - done) as f64 / done as f64;
+        if done_here > 0 && done <= all {
+            let rest = (all - done) as f64 / rate;
             text += &format!(", about {} to go", spoken(Duration::from_secs_f64(rest.min(1e9))));
         }
-        Some(text)
+        Some((text, rate))
     }
 }
 
@@ -113,7 +122,7 @@ mod tests {
     fn lines_come_at_intervals_and_say_how_long() {
         let start = Instant::now();
         let mut pace = Pace::new(start);
-        let mut at = |seconds: u64, done, all| pace.at(start + Duration::from_secs(seconds), done, all);
+        let mut at = |seconds: u64, done, all| Some(pace.at(start + Duration::from_secs(seconds), done, all)?.0);
         assert_eq!(at(14, 3, 10), None);
         assert_eq!(at(20, 4, 10).unwrap(), "20 s, about 30 s to go");
         assert_eq!(at(34, 5, 10), None);
@@ -121,5 +130,14 @@ mod tests {
         // Nothing to judge a pace by.
         assert_eq!(at(7260, 0, 10).unwrap(), "2 h 1 min");
         assert_eq!(at(7300, 1, 0).unwrap(), "2 h 1 min");
+    }
+
+    #[test]
+    fn what_an_earlier_run_left_was_not_done_fast() {
+        let start = Instant::now();
+        let mut pace = Pace::resumed(start);
+        assert_eq!(pace.at(start, 400, 1000), None);
+        let (text, rate) = pace.at(start + Duration::from_secs(20), 500, 1000).unwrap();
+        assert_eq!((text.as_str(), rate), ("20 s, about 1 min 40 s to go", 5.0));
     }
 }

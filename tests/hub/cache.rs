@@ -177,3 +177,24 @@ fn a_download_under_way_is_not_removed() {
     drop(lock);
     user.succeeds(&["remove", "-y", "o/n"]);
 }
+
+/// A repository that was moved to another disk, with a link left behind: it runs, is listed, takes downloads, and is not
+/// deleted through the link.
+#[test]
+fn a_repository_may_be_a_link() {
+    let hub = Hub::new(Repository::of(model()));
+    let user = User::of(&hub);
+    user.succeeds(&["pull", "o/n"]);
+    let disk = user.home.path().join("disk/models--o--n");
+    fs::create_dir(disk.parent().unwrap()).unwrap();
+    fs::rename(user.repository(), &disk).unwrap();
+    symlink(&disk, user.repository()).unwrap();
+
+    assert!(user.succeeds(&["models"]).stdout.starts_with("o/n  0123456789ab (main)  809.1 kB  unverified"));
+    user.succeeds(&["run", "x", "--raw", "--model", "o/n", "--allow-unverified", "-n", "1"]);
+    assert!(user.succeeds(&["pull", "o/n"]).stderr.contains("model.safetensors (630.0 kB, here already)"));
+    let (error, hint) = user.fails(&["remove", "o/n", "--yes"], 5);
+    assert_eq!(error, "HOME/hub/models--o--n: a link, which is not followed");
+    assert_eq!(hint, "remove the link, and what it leads to, by hand");
+    assert!(disk.join("snapshots").join(COMMIT).join("config.json").exists());
+}

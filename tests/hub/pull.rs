@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -61,10 +64,12 @@ fn a_model_is_pulled_listed_run_and_removed() {
         assert_eq!(told, !request.path.starts_with("/lfs/"), "{request:?}");
     }
 
-    // Again: only the list is asked for.
+    // Again: only the list is asked for, and nothing is written.
     let asked = hub.files_asked().len();
+    let name = || fs::metadata(user.repository().join("refs/main")).unwrap().ino();
+    let before = name();
     assert!(user.succeeds(&["pull", "o/n"]).stderr.contains("model.safetensors (630.0 kB, here already)"));
-    assert_eq!(hub.files_asked().len(), asked);
+    assert_eq!((hub.files_asked().len(), name()), (asked, before));
 
     let models: Value = serde_json::from_str(&user.succeeds(&["models", "--json"]).stdout).unwrap();
     let bytes: usize = kept.iter().map(|name| model()[*name].len()).sum();
@@ -96,6 +101,45 @@ fn a_model_is_pulled_listed_run_and_removed() {
     assert_eq!(ran.stdout, "removed o/n at 0123456789ab, freed 809.2 kB\n");
     assert_eq!(names(&user.cache()), [".locks"]);
     assert_eq!(names(&user.cache().join(".locks")), [""; 0]);
+}
+
+/// What `mtplx verify` measured here is not the hub's to take back.
+#[test]
+fn a_contract_that_was_written_here_stays() {
+    let files =
+        || small().into_iter().chain([("mtplx_runtime.json".to_owned(), b"{\"of\": \"hub\"}".to_vec())]).collect();
+    let hub = Hub::new(Repository::of(files()));
+    let user = User::of(&hub);
+    let pull = || {
+        let ran = user.succeeds(&["pull", "o/n", "--json"]);
+        let document: Value = serde_json::from_str(&ran.stdout).unwrap();
+        (document["kept"].clone(), ran.stderr)
+    };
+    let contract = user.snapshot().join("mtplx_runtime.json");
+    let link = || fs::read_link(&contract).ok();
+    assert_eq!(pull().0, json!([]));
+    let hubs = link().expect("a link to the hub's");
+
+    // As `verify` writes it: a file of its own in the link's place.
+    for own in ["{\"of\": \"mtplx\"}", "{\"of\": \"her\"}"] {
+        fs::remove_file(&contract).unwrap();
+        fs::write(&contract, own).unwrap();
+        let (kept, stderr) = pull();
+        assert_eq!(kept, json!(["mtplx_runtime.json"]));
+        assert!(stderr.contains("mtplx_runtime.json: written on this machine"), "{stderr}");
+        assert_eq!((fs::read_to_string(&contract).unwrap().as_str(), link()), (own, None));
+    }
+    // A copy of the hub's, as there are where links cannot be made, says nothing of its own; nor does what is gone.
+    fs::write(&contract, "{\"of\": \"hub\"}").unwrap();
+    assert_eq!((pull().0, link()), (json!([]), Some(hubs.clone())));
+    fs::remove_file(&contract).unwrap();
+    assert_eq!((pull().0, link()), (json!([]), Some(hubs)));
+    // Nothing else is spared.
+    let config = user.snapshot().join("config.json");
+    fs::remove_file(&config).unwrap();
+    fs::write(&config, "{}").unwrap();
+    pull();
+    assert!(fs::read_link(&config).is_ok());
 }
 
 #[test]
@@ -187,6 +231,22 @@ fn what_an_earlier_run_left_is_not_believed() {
         assert_eq!(fs::read(user.snapshot().join("model.safetensors")).unwrap(), small()["model.safetensors"]);
         assert_eq!(fs::read(user.snapshot().join("tokenizer.json")).unwrap(), b"{}");
         assert!(hub.requests().iter().filter(|r| is_weights(r)).count() <= 2);
+    }
+}
+
+#[test]
+fn a_content_that_changed_in_the_cache_is_fetched_again() {
+    let (hub, user) = hub_with(|_, _| None);
+    user.succeeds(&["pull", "o/n"]);
+    for name in ["model.safetensors", "tokenizer.json"] {
+        let place = user.snapshot().join(name);
+        let mut bytes = fs::read(&place).unwrap();
+        bytes[0] ^= 1;
+        fs::write(&place, bytes).unwrap();
+        let asked = hub.files_asked().len();
+        let stderr = user.succeeds(&["pull", "o/n"]).stderr;
+        assert!(stderr.contains(&format!("{name}: damaged in the cache, downloading it again\n")), "{stderr}");
+        assert_eq!((hub.files_asked().len() - asked, fs::read(&place).unwrap()), (1, small()[name].clone()));
     }
 }
 
@@ -321,6 +381,24 @@ fn redirects_lead_somewhere_or_are_refused() {
     }
 }
 
+/// A hub that takes a request and never answers.
+#[test]
+fn an_interrupt_does_not_wait_for_the_hub() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut user = User::offline();
+    user.endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let mut command = user.command(&["pull", "o/n"]);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (_held, _) = listener.accept().unwrap();
+    let started = Instant::now();
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let output = child.wait_with_output().unwrap();
+    assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(130), &b""[..]), "{stderr}");
+    assert_eq!(stderr, "error: o/n: interrupted\n hint: `mtplx pull o/n` goes on where this stopped\n");
+}
+
 #[test]
 fn offline_is_offline() {
     let (hub, user) = hub_with(|_, _| None);
@@ -422,13 +500,7 @@ fn two_at_once_fetch_everything_once() {
     let hub = Hub::new(Repository::of(model()));
     let user = User::of(&hub);
     let children: Vec<_> = (0..2)
-        .map(|_| {
-            user.command(&["pull", "o/n"])
-                .stdout(std::process::Stdio::piped())
-                .stderr(std::process::Stdio::null())
-                .spawn()
-                .unwrap()
-        })
+        .map(|_| user.command(&["pull", "o/n"]).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap())
         .collect();
     for child in children {
         assert_eq!(
@@ -456,6 +528,11 @@ fn tokens() {
     {
         fs::write(&file, text).unwrap();
         assert_eq!(user.fails(&["pull", "o/n", "--token-file", path], 2).0, what);
+    }
+    fs::write(&file, "h".repeat(5000)).unwrap();
+    for endless in [path, "/dev/zero"] {
+        let (error, _) = user.fails(&["pull", "o/n", "--token-file", endless], 2);
+        assert!(error.ends_with(": no token"), "{error}");
     }
     assert!(user.fails(&["pull", "o/n", "--token-file", "gone"], 5).0.starts_with("gone: "));
     // Where the Hugging Face tools keep one.

@@ -69,13 +69,14 @@ impl Checkpoint {
         Self::assemble(Source::embedded(label, files))?.unrefused()
     }
 
-    /// A configuration without any weights, as if every tensor were missing: for what an architecture expects of it.
+    /// A configuration without any weights, as if every tensor were missing: for what an architecture expects of it. `label`
+    /// names it in errors.
     ///
     /// # Errors
     /// Not a configuration, or one that asks for code.
     pub fn of_config(label: &str, config: &[u8]) -> Result<Self, ArtifactError> {
         let source = Source::embedded(label, &[]);
-        let parsed = Config::parse(&source.path("config.json"), config)?;
+        let parsed = Config::parse(label, config)?;
         Ok(Self::imagined(source, parsed, sha256(config)))
     }
 

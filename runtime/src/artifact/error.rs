@@ -147,11 +147,28 @@ impl ArtifactError {
             | Self::Damaged { hint, .. }
             | Self::Field { hint, .. }
             | Self::Refused { hint, .. } => Some(hint),
-            Self::Io { error, .. } if error.kind() == io::ErrorKind::PermissionDenied => {
-                Some("make the file readable for this user")
-            }
-            Self::Io { .. } => None,
+            Self::Io { error, .. } => Some(io_hint(error)),
         }
+    }
+}
+
+/// What to do about a refusal of the operating system.
+pub fn io_hint(error: &io::Error) -> &'static str {
+    use io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::NotFound => "check the path: it, or a folder above it, is not there or takes no new files",
+        Kind::AlreadyExists => "check the path: something else is there",
+        Kind::PermissionDenied => "check who may use the file and the folders above it",
+        Kind::NotADirectory => "check the path: a part of it is a file, not a folder",
+        Kind::IsADirectory => "check the path: it is a folder, not a file",
+        Kind::ReadOnlyFilesystem => "give a folder on a disk that may be written",
+        Kind::StorageFull | Kind::QuotaExceeded => "make room, or give a folder on another disk",
+        Kind::InvalidData => "expected text in UTF-8",
+        Kind::InvalidFilename => "give a shorter name",
+        _ if error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error()) => {
+            "check the path: its links lead in a circle"
+        }
+        _ => "check the path and the disk that it is on",
     }
 }
 

@@ -20,6 +20,7 @@ mod listing;
 mod norms;
 mod opening;
 mod sidecar;
+mod size;
 mod source;
 mod unread;
 mod verdict;
@@ -34,7 +35,7 @@ pub use contract::{
     CONTRACT, ConcatOrder, Contract, DraftSampler, Finding, GenerationMode, HiddenVariant, MtpContract, Severity,
     SpeedEvidence,
 };
-pub use error::{ArtifactError, ErrorKind, LoadError};
+pub use error::{ArtifactError, ErrorKind, LoadError, io_hint};
 pub(crate) use error::{shown, shown_value};
 pub use families::known_family;
 pub use fault::{Fault, Subject};
@@ -50,5 +51,6 @@ pub use listing::weight_files;
 pub use norms::{NormEncoding, NormRule, norm_encoding};
 pub use sidecar::HeadSource;
 pub(crate) use sidecar::is_head as is_head_tensor;
+pub use size::size_shown;
 pub use source::check_name;
 pub use verdict::{Assessment, Verdict, Witness, assess, assess_with};

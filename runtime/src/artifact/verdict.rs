@@ -16,6 +16,7 @@ use super::families::known_family;
 use super::fault::{self, Compared, Fault, Subject};
 use super::hashes::KnownHashes;
 use super::norms::norm_encoding;
+use super::sidecar::{self, HeadSource};
 use crate::architecture::{Descriptor, Head, Tier};
 use crate::quant::{HeadQuantization, Quantization};
 use crate::registry::{Claim, Registry, ResolveError};
@@ -137,7 +138,8 @@ pub struct Assessment {
     pub contract: Option<Contract>,
     /// Everything that keeps it from running, whatever it is of.
     pub faults: Vec<Fault>,
-    /// Everything there is to say about the contract, and about tensors that are left out.
+    /// Everything there is to say about the contract, about tensors that are left out, and about what config.json names beside
+    /// the weights.
     pub findings: Vec<Finding>,
     /// The verdict where there are no faults.
     #[serde(skip)]
@@ -239,6 +241,10 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
         None => Verdict::NoMtp,
     };
     let verdict = conclude(&faults, &sound);
+    // An incomplete one names the file itself.
+    if matches!(verdict, Verdict::Verified | Verdict::Unverified { .. }) {
+        findings.extend(absent_head_file(checkpoint));
+    }
     let claim = claim.map(|claim| claim.architecture.descriptor().id);
     Assessment { verdict, claim, contract, faults, findings, sound }
 }
@@ -251,6 +257,23 @@ fn left_out(name: String, count: usize, descriptor: &Descriptor) -> Finding {
     let tensors = if count == 1 { "a tensor".to_owned() } else { format!("{count} tensors") };
     let what = format!("{tensors} that {} does not read: left out", descriptor.id);
     Finding { severity: Severity::Warning, file: "weights", field: name, what }
+}
+
+/// A head's file that is named and not there, where a head was found all the same.
+fn absent_head_file(checkpoint: &Checkpoint) -> Option<Finding> {
+    let (file, field) = match checkpoint.missing_head_file()? {
+        file if sidecar::announced(checkpoint.config()).is_ok_and(|named| named.as_deref() == Some(file)) => {
+            ("config.json", "mlx_lm_extra_tensors.mtp_file")
+        }
+        _ => ("model.safetensors.index.json", "weight_map"),
+    };
+    let found = match checkpoint.head_source() {
+        HeadSource::File(file) => file,
+        _ => "the shards",
+    };
+    let what =
+        format!("\"{}\": not there: the head is the one in {}", shown(checkpoint.missing_head_file()?), shown(found));
+    Some(Finding { severity: Severity::Warning, file, field: field.to_owned(), what })
 }
 
 /// What a resolution error says, with the family's name where it is a known one.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::artifact::{ArtifactError, LoadError};
+use crate::artifact::{ArtifactError, LoadError, io_hint, size_shown};
 
 /// Why an artifact was not made. Nothing that loads is left behind, whatever it was.
 #[derive(Debug, thiserror::Error)]
@@ -54,14 +54,14 @@ pub enum ForgeError {
         ours: Box<str>,
     },
     /// Too little room for the artifact.
-    #[error("{dir}: {free} free, {needed} needed")]
+    #[error("{dir}: {} free, {} needed", size_shown(*free), size_shown(*needed))]
     DiskFull {
         /// The folder that the artifact would be in.
         dir: Box<str>,
-        /// Bytes free, for people.
-        free: Box<str>,
-        /// Bytes needed, for people.
-        needed: Box<str>,
+        /// Bytes free.
+        free: u64,
+        /// Bytes needed.
+        needed: u64,
     },
     /// Something is where the artifact should go.
     #[error("{path}: {what}")]
@@ -124,8 +124,8 @@ impl ForgeError {
             Self::Head { .. } => Some("use a checkpoint that still has its head, or take one with --mtp-from"),
             Self::Graft { .. } => Some("take the head of a checkpoint of the same model"),
             Self::DiskFull { .. } => Some("make room, or give a folder on another disk"),
-            Self::Io { .. } => None,
-            Self::Interrupted => Some("the same command goes on where this one stopped"),
+            Self::Io { error, .. } => Some(io_hint(error)),
+            Self::Interrupted => Some("the same command goes on after the last file that was finished"),
         }
     }
 }

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 use super::work::hex;
 use super::{ForgeError, Part, Plan};
 use crate::architecture::Descriptor;
-use crate::artifact::{CONTRACT, Checkpoint, MtpContract};
+use crate::artifact::{CONTRACT, Checkpoint, Contract, MtpContract};
 
 /// Files with their contents.
 pub(super) type Documents = Vec<(String, Vec<u8>)>;
@@ -31,6 +31,8 @@ const COPIED: [&str; 16] = [
     "LICENSE.txt",
     "NOTICE",
 ];
+/// The contract's word on whether a prompt is a message or text to go on with.
+const PROMPT_MODE: &str = "recommended_prompt_mode";
 /// Largest of them.
 const MAX_COPIED: usize = 128 << 20;
 
@@ -88,12 +90,12 @@ fn restate(fields: &mut Map<String, Value>, name: &str) {
     }
 }
 
-/// The contract of an artifact that nobody measured yet. `head` is where the draft head came from: the conventions that its
-/// own contract states are the head's, and stay with it.
+/// The contract of an artifact that nobody measured yet. `trunk` and `head` are where these came from: the conventions that
+/// the head's own contract states stay with the head, and whether the model is to be chatted with stays with the trunk.
 pub(super) fn contract(
     descriptor: &Descriptor,
     plan: &Plan,
-    head: Option<&Checkpoint>,
+    [trunk, head]: [Option<&Checkpoint>; 2],
     provenance: Value,
 ) -> (String, Vec<u8>) {
     let stated = head.and_then(|head| serde_json::to_value(MtpContract::stated(head)).ok());
@@ -117,7 +119,7 @@ pub(super) fn contract(
             }
         }
     }
-    let contract = json!({
+    let mut contract = json!({
         "mtplx_version": env!("CARGO_PKG_VERSION"),
         "contract_version": 1,
         "arch_id": descriptor.id,
@@ -129,6 +131,12 @@ pub(super) fn contract(
         "verified_on": {},
         "forge_provenance": provenance,
     });
+    let stated = trunk.and_then(|trunk| Contract::fields(trunk).ok()?);
+    if let Some(mode) = stated.and_then(|stated| stated.get(PROMPT_MODE)?.as_str().map(str::to_owned))
+        && matches!(&*mode, "raw" | "chat")
+    {
+        contract[PROMPT_MODE] = json!(mode);
+    }
     (CONTRACT.to_owned(), pretty(&contract))
 }
 

@@ -81,7 +81,7 @@ impl<'a> Job<'a> {
             provenance["vision_tensors"] = json!(checkpoint.vision_tensors());
         }
         let mut documents = files::copied(checkpoint)?;
-        documents.extend(finish(architecture, config, &plan, Some(of_head), provenance));
+        documents.extend(finish(architecture, config, &plan, [Some(checkpoint), Some(of_head)], provenance));
         let fingerprint = fingerprint(&plan, &documents, &[Some(checkpoint), head]);
         let producer = Box::new(Converter(Reader::new(checkpoint, head)?));
         Ok(Self { architecture, plan, documents, fingerprint, producer })
@@ -115,7 +115,7 @@ impl<'a> Job<'a> {
         });
         let vocab = imagined.config().text().size("vocab_size", 1 << 24)?;
         let mut documents = tokenizer::files(vocab);
-        documents.extend(finish(architecture, config, &plan, None, provenance));
+        documents.extend(finish(architecture, config, &plan, [None; 2], provenance));
         let fingerprint = fingerprint(&plan, &documents, &[]);
         Ok(Self { architecture, plan, documents, fingerprint, producer: Box::new(Synthetic::new(seed)) })
     }
@@ -150,17 +150,17 @@ impl<'a> Job<'a> {
     }
 }
 
-/// Configuration, index and contract.
+/// Configuration, index and contract. `sources`: of the trunk and of the head.
 fn finish(
     architecture: &dyn MtpArchitecture,
     config: Map<String, Value>,
     plan: &Plan,
-    head: Option<&Checkpoint>,
+    sources: [Option<&Checkpoint>; 2],
     provenance: Value,
 ) -> Documents {
     vec![
         ("model.safetensors.index.json".to_owned(), pretty(&plan.index())),
-        files::contract(architecture.descriptor(), plan, head, provenance),
+        files::contract(architecture.descriptor(), plan, sources, provenance),
         // Last: without it, a folder is no checkpoint.
         ("config.json".to_owned(), pretty(&files::config(config, plan))),
     ]

@@ -114,6 +114,8 @@ pub struct Plan {
     pub outputs: Vec<Output>,
     /// Tensors of the checkpoint that no output is made of, in the order of their names.
     pub left_out: Vec<String>,
+    /// Patterns of the policy that fit no module that could be packed.
+    pub unmatched: Vec<String>,
     pub(super) policy: Policy,
     pub(super) files: Vec<layout::File>,
 }
@@ -191,7 +193,10 @@ impl Plan {
         files.extend(layout::files(of(Part::Head), u64::MAX, |_, _| HEAD_FILE.to_owned()));
         let vision = |number, of| format!("model-vision-{number:05}-of-{of:05}.safetensors");
         files.extend(layout::files(of(Part::Vision), SHARD, vision));
-        Self { outputs, left_out, policy, files }
+        let packable = outputs.iter().map(|output| &output.rule).filter(|rule| rule.packable);
+        let modules: Vec<_> = packable.map(|rule| (rule.module(), rule.group)).collect();
+        let unmatched = policy.unmatched(&modules);
+        Self { outputs, left_out, unmatched, policy, files }
     }
 
     /// The policy's name.
@@ -305,10 +310,17 @@ fn coding(rule: &Rule, policy: &Policy, dtype: Dtype) -> Coding {
         // As in mlx-lm: what does not divide into groups stays as it is.
         Some(scheme) if width.is_multiple_of(scheme.group_size()) => Coding::Packed(scheme, dense),
         _ if rule.plus_one => Coding::Dense(policy.norms.unwrap_or(dense)),
-        // What decides between experts, and decays, keep their type whatever the others' is.
-        _ if !rule.packable && dtype == Dtype::F32 => Coding::Dense(dtype),
+        _ if dtype == Dtype::F32 && stays_f32(rule) => Coding::Dense(dtype),
         _ => Coding::Dense(dense),
     }
+}
+
+/// Whether a tensor in f32 stays in it whatever the others' type is: decays, and what decides between experts. mlx-lm never
+/// casts `A_log` and `e_score_correction_bias` either.
+fn stays_f32(rule: &Rule) -> bool {
+    let decides = || matches!(rule.group, Group::Router | Group::MtpRouter);
+    let ends = |name: &str| rule.output.ends_with(name);
+    !rule.packable && (ends("A_log") || ends("correction_bias") || decides())
 }
 
 /// What a checkpoint states of its packed modules, where these are to be kept.

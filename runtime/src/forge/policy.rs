@@ -19,6 +19,9 @@
 //! modules = ["*.layers.0.*", "lm_head"]   # `*` stands for anything, dots too
 //! keep = true                             # not packed
 //! ```
+//!
+//! A pattern speaks of the trunk, unless it begins with `mtp`, as all names of the draft head do: layer 0 of the one is not
+//! layer 0 of the other.
 
 use safetensors::Dtype;
 use serde::Deserialize;
@@ -190,9 +193,16 @@ impl Policy {
     /// The scheme of a module; `None` where it is not packed.
     pub fn scheme(&self, module: &str, group: Group) -> Option<Scheme> {
         let speaks = |rule: &&Matcher| {
-            rule.groups.contains(&group) || rule.modules.iter().any(|pattern| matches(pattern, module))
+            rule.groups.contains(&group) || rule.modules.iter().any(|pattern| names(pattern, module, group))
         };
         self.rules.iter().find(speaks).map_or(self.default, |rule| rule.scheme)
+    }
+
+    /// The patterns that fit none of these modules: misspelt, or meant for another model.
+    pub(super) fn unmatched(&self, modules: &[(&str, Group)]) -> Vec<String> {
+        let patterns = self.rules.iter().flat_map(|rule| &rule.modules);
+        let fits_none = |pattern: &&String| !modules.iter().any(|(module, group)| names(pattern, module, *group));
+        patterns.filter(fits_none).cloned().collect()
     }
 
     /// The scheme of modules that no rule speaks of.
@@ -216,6 +226,11 @@ fn scheme(bits: Option<usize>, keep: bool, group: Option<usize>, mode: Option<&s
         (Some(_), true) => Err(("keep", "bits or keep, not both".to_owned())),
         (None, false) => Err(("bits", "missing: say bits = 4, or keep = true".to_owned())),
     }
+}
+
+/// Whether a pattern speaks of a module.
+fn names(pattern: &str, module: &str, group: Group) -> bool {
+    group.is_head() == pattern.starts_with("mtp") && matches(pattern, module)
 }
 
 /// Whether `text` fits a pattern in which `*` stands for anything.
@@ -249,6 +264,27 @@ mod tests {
             ("", "x", false),
         ] {
             assert_eq!(matches(pattern, text), fits, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_of_the_trunk_is_none_of_the_head() {
+        let policy = |pattern: &str| {
+            let text = format!("name = \"x\"\nbits = 4\n[[rule]]\nmodules = [\"{pattern}\"]\nbits = 8\n");
+            Policy::parse("p.toml", &text).unwrap()
+        };
+        let modules = [("model.layers.0.mlp.up_proj", Group::Mlp), ("mtp.layers.0.mlp.up_proj", Group::MtpLayer)];
+        for (pattern, bits, unmatched) in [
+            ("*.layers.0.*", [8, 4], 0),
+            ("*", [8, 4], 0),
+            ("mtp.layers.0.*", [4, 8], 0),
+            ("mtp*", [4, 8], 0),
+            ("*.layer.0.*", [4, 4], 1),
+            ("mtp.layers.1.*", [4, 4], 1),
+        ] {
+            let policy = policy(pattern);
+            let found = modules.map(|(module, group)| policy.scheme(module, group).unwrap().bits());
+            assert_eq!((found, policy.unmatched(&modules).len()), (bits, unmatched), "{pattern}");
         }
     }
 

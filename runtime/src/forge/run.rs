@@ -68,9 +68,20 @@ pub(super) trait Produce: Sync {
 
 /// Makes the artifact, or goes on where an interrupted run stopped.
 pub(super) fn run(job: &Job<'_>, out: &Path, control: &Control<'_>) -> Result<Outcome, ForgeError> {
+    let mut work = Work::open(out, job.fingerprint())?;
+    match fill(job, &mut work, out, control) {
+        Ok(outcome) => work.publish().map(|()| outcome),
+        Err(error) => {
+            work.abandon();
+            Err(error)
+        }
+    }
+}
+
+/// Fills the work folder with everything that the artifact consists of.
+fn fill(job: &Job<'_>, work: &mut Work, out: &Path, control: &Control<'_>) -> Result<Outcome, ForgeError> {
     let plan = job.plan();
     let total = plan.bytes();
-    let mut work = Work::open(out, job.fingerprint())?;
     let done: Vec<bool> = plan.files.iter().map(|file| work.is_done(&file.name, file.size)).collect();
     let sizes = plan.files.iter().zip(&done);
     let resumed = sizes.filter(|(_, done)| **done).map(|(file, _)| file.size).sum::<u64>();
@@ -83,17 +94,18 @@ pub(super) fn run(job: &Job<'_>, out: &Path, control: &Control<'_>) -> Result<Ou
     let written = AtomicU64::new(resumed);
     for (file, _) in plan.files.iter().zip(&done).filter(|(_, done)| !**done) {
         let path = work.path(&file.name);
-        write_file(job, file, &path, control, |bytes| {
+        let wrote = |bytes| {
             let so_far = written.fetch_add(bytes, Ordering::Relaxed) + bytes;
             (control.progress)(so_far.min(total), total);
-        })?;
-        work.finish(&file.name)?;
+        };
+        let file_written = write_file(job, file, &path, control, wrote).and_then(|()| work.finish(&file.name));
+        // Half a file is of no use to anyone, and may be what fills the disk.
+        file_written.inspect_err(|_| drop(work.discard(&file.name)))?;
     }
     for (name, bytes) in job.documents() {
         work.write(name, bytes)?;
     }
     check(job.architecture(), &work.path(""))?;
-    work.publish()?;
     Ok(Outcome { bytes: total, resumed, files: plan.files.len() })
 }
 
@@ -107,12 +119,7 @@ fn room(needed: u64, out: &Path, control: &Control<'_>) -> Result<(), ForgeError
     if free >= needed {
         return Ok(());
     }
-    let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9).into();
-    Err(ForgeError::DiskFull {
-        dir: dir.display().to_string().into(),
-        free: gigabytes(free),
-        needed: gigabytes(needed),
-    })
+    Err(ForgeError::DiskFull { dir: dir.display().to_string().into(), free, needed })
 }
 
 /// The finished folder is what the architecture calls complete.

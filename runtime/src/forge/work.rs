@@ -39,6 +39,8 @@ pub(super) struct Work {
     out: PathBuf,
     dir: PathBuf,
     journal: Journal,
+    /// The folders that were made for it, if they were not there: this one last.
+    made: Vec<PathBuf>,
     _lock: File,
 }
 
@@ -46,13 +48,9 @@ impl Work {
     /// Opens the work folder of `out`, or makes it. What another plan left there is thrown away.
     ///
     /// # Errors
-    /// `out` exists; another process works on it; the work folder is somebody else's.
+    /// `out` exists; another process works on it; the work folder is somebody else's; nothing can be made there. Folders
+    /// that were made are gone again.
     pub(super) fn open(out: &Path, plan: String) -> Result<Self, ForgeError> {
-        let occupied = |what: &str, hint: &str, path: &Path| ForgeError::Occupied {
-            path: path.display().to_string().into(),
-            what: what.into(),
-            hint: hint.into(),
-        };
         if fs::symlink_metadata(out).is_ok() {
             return Err(occupied("exists already", "give a new folder, or remove this one", out));
         }
@@ -60,31 +58,17 @@ impl Work {
             return Err(occupied("not a folder's name", "give a new folder", out));
         };
         let parent = parent(out);
-        fs::create_dir_all(&parent).map_err(ForgeError::io(&parent))?;
+        let absent = parent.ancestors().take_while(|dir| !dir.as_os_str().is_empty() && !dir.exists());
+        let mut made: Vec<PathBuf> = absent.map(Path::to_owned).collect();
+        made.reverse();
         let mut hidden = OsString::from(".");
         hidden.push(name);
         hidden.push(".forging");
         let dir = parent.join(hidden);
-        let known = dir.join(LOCK).is_file() && !dir.is_symlink();
-        if !known && fs::read_dir(&dir).is_ok_and(|mut entries| entries.next().is_some()) {
-            return Err(occupied("is where the work would go, and is not a forge's", "remove or rename it", &dir));
-        }
-        fs::create_dir_all(&dir).map_err(ForgeError::io(&dir))?;
-        let lock = dir.join(LOCK);
-        let file = File::create(&lock).map_err(ForgeError::io(&lock))?;
-        let mut patience = PATIENCE;
-        while let Err(error) = file.try_lock() {
-            match error {
-                // A process that was just started may still hold its parent's lock.
-                fs::TryLockError::WouldBlock if patience > 0 => thread::sleep(Duration::from_millis(10)),
-                fs::TryLockError::WouldBlock => {
-                    return Err(occupied("another process is making this artifact", "wait for it", out));
-                }
-                fs::TryLockError::Error(error) => return Err(ForgeError::io(&lock)(error)),
-            }
-            patience -= 1;
-        }
-        let mut work = Self { out: out.to_owned(), dir, journal: Journal::default(), _lock: file };
+        made.push(dir.clone());
+        let locked = fs::create_dir_all(&parent).map_err(ForgeError::io(&parent)).and_then(|()| lock(&dir, out));
+        let lock = locked.inspect_err(|_| remove_empty(&made))?;
+        let mut work = Self { out: out.to_owned(), dir, journal: Journal::default(), made, _lock: lock };
         work.journal = work.read_journal().filter(|journal| journal.plan == plan).unwrap_or_default();
         if work.journal.plan != plan {
             work.clear()?;
@@ -152,6 +136,16 @@ impl Work {
         write_synced(&new, &text).and_then(|()| fs::rename(&new, &path)).map_err(ForgeError::io(&path))
     }
 
+    /// Ends the work without an artifact. What is finished stays for the next run; with nothing finished, nothing stays.
+    pub(super) fn abandon(self) {
+        if !self.journal.done.is_empty() {
+            return;
+        }
+        // What cannot be removed is in nobody's way: it does not load, and the next run takes it over.
+        let _ = fs::remove_dir_all(&self.dir);
+        remove_empty(&self.made);
+    }
+
     /// Makes the work folder the artifact.
     pub(super) fn publish(self) -> Result<(), ForgeError> {
         let sync = |dir: &Path| File::open(dir).and_then(|dir| dir.sync_all());
@@ -165,6 +159,41 @@ impl Work {
         let parent = parent(&self.out);
         sync(&parent).map_err(ForgeError::io(&parent))
     }
+}
+
+/// Makes the work folder, if it is not there, and locks it.
+fn lock(dir: &Path, out: &Path) -> Result<File, ForgeError> {
+    let is_forges = dir.join(LOCK).is_file();
+    if dir.is_symlink() || !is_forges && fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(occupied("is where the work would go, and is not a forge's", "remove or rename it", dir));
+    }
+    fs::create_dir_all(dir).map_err(ForgeError::io(dir))?;
+    let lock = dir.join(LOCK);
+    let file = File::create(&lock).map_err(ForgeError::io(&lock))?;
+    let mut patience = PATIENCE;
+    while let Err(error) = file.try_lock() {
+        match error {
+            // A process that was just started may still hold its parent's lock.
+            fs::TryLockError::WouldBlock if patience > 0 => thread::sleep(Duration::from_millis(10)),
+            fs::TryLockError::WouldBlock => {
+                return Err(occupied("another process is making this artifact", "wait for it", out));
+            }
+            fs::TryLockError::Error(error) => return Err(ForgeError::io(&lock)(error)),
+        }
+        patience -= 1;
+    }
+    Ok(file)
+}
+
+/// Removes folders as far as they are empty, the last first.
+fn remove_empty(dirs: &[PathBuf]) {
+    for dir in dirs.iter().rev() {
+        let _ = fs::remove_dir(dir);
+    }
+}
+
+fn occupied(what: &str, hint: &str, path: &Path) -> ForgeError {
+    ForgeError::Occupied { path: path.display().to_string().into(), what: what.into(), hint: hint.into() }
 }
 
 /// The folder that `out` is in.

@@ -435,6 +435,17 @@ mod tests {
         assert_eq!(render("{{ messages[0].content }}", &user("x"), None).as_deref(), Ok("x"));
     }
 
+    /// Fuzzing found that the engine subtracts past zero here, which a build that checks would not survive.
+    #[test]
+    fn slices_that_end_before_they_begin_are_empty() {
+        for slice in ["[0:2:-1]", "[1:2:-2]", "[7:777777777777777:-1]", "[2:1]"] {
+            let source = format!("{{{{ [1, 2, 3]{slice} }}}}{{{{ messages{slice}|length }}}}{{{{ 'abc'{slice} }}}}");
+            let found = render(&source, &user("x"), None);
+            assert!(matches!(found.as_deref(), Ok("[]0")), "{slice}: {found:?}");
+        }
+        assert_eq!(render("{{ [1, 2, 3][::-1] }}", &user("x"), None).as_deref(), Ok("[3, 2, 1]"));
+    }
+
     #[test]
     fn hostile_templates_end() {
         let error = |source: &str| render(source, &user("x"), None).unwrap_err();
