@@ -55,9 +55,7 @@ use crate::error::Exit;
 pub fn main() -> ExitCode {
     hide_expected_panics();
     log::init();
-    if let Some(folder) = home::Home::of_user().kernels() {
-        mtplx_runtime::mlx::keep_kernels(folder);
-    }
+    mtplx_runtime::mlx::configure_cuda(home::Home::of_user().kernels());
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -12,7 +12,7 @@ mod nvrtc;
 mod ops;
 
 pub use backend::{
-    Device, cuda_default, default_device, forbid_tf32, gpu_available, keep_kernels, set_default_device, version,
+    Device, configure_cuda, cuda_default, default_device, forbid_tf32, gpu_available, set_default_device, version,
 };
 pub use budget::{Budget, BudgetAllocator, Exceeded, within};
 pub use device::{DeviceInfo, peak_memory, reset_peak_memory};
