@@ -46,7 +46,10 @@ pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate,
         let trunk = &mut *bench.model.trunk;
         let mut found = Tally::default();
         if !stepwise {
-            prompt.judge(trunk, &text, true, |index, logits| Ok(found.note(logits, text[index], near)))?;
+            prompt.judge(trunk, &text, true, |index, logits| {
+                found.note(logits, text[index], near);
+                Ok(())
+            })?;
         }
         if found.matches < text.len() {
             found = Tally::default();

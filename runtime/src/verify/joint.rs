@@ -45,7 +45,7 @@ const AMPLE: usize = 64;
 const CLIPPED: usize = 2;
 
 pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate, VerifyError> {
-    let (prompt, order, scale) = flattest(bench)?;
+    let Start { prompt, order, scale } = flattest(bench)?;
     let coolest = (ROUNDING * bench.measured.min(bench.tolerance.max) as f32 * scale).clamp(COOLEST, 1.0);
     let Effort { walk: tokens, samples, .. } = bench.options.effort;
     let (mut done, all) = (0, 2 * (tokens + samples));
@@ -159,23 +159,30 @@ fn sequences(
     Ok(fits)
 }
 
-/// The prompt whose most probable next tokens lie closest together; these, the most probable first, with their logits;
-/// and the largest logit of all prompts, by amount.
-fn flattest(bench: &mut Bench<'_>) -> Result<(Rc<Prompt>, Vec<(u32, f32)>, f32), VerifyError> {
-    let mut best: Option<(f32, usize, Vec<(u32, f32)>)> = None;
-    let mut scale = 1.0f32;
-    for (index, prompt) in bench.prompts.iter().enumerate() {
+/// Where sequences begin.
+struct Start {
+    prompt: Rc<Prompt>,
+    /// The most probable next tokens, the best first, with their logits.
+    order: Vec<(u32, f32)>,
+    /// The largest logit behind any prompt, by amount.
+    scale: f32,
+}
+
+/// The prompt whose most probable next tokens lie closest together.
+fn flattest(bench: &mut Bench<'_>) -> Result<Start, VerifyError> {
+    let mut best: Option<Start> = None;
+    let mut largest = 1.0f32;
+    for prompt in &bench.prompts {
         let logits = host::values(&bench.model.trunk.logits(&prompt.last()?)?)?;
-        scale = logits.iter().fold(scale, |scale, logit| scale.max(logit.abs()));
-        let order: Vec<(u32, f32)> =
-            host::top(&logits, MOST).into_iter().map(|token| (token, logits[token as usize])).collect();
-        let spread = spread(&order);
-        if best.as_ref().is_none_or(|(least, ..)| spread < *least) {
-            best = Some((spread, index, order));
+        largest = logits.iter().fold(largest, |largest, logit| largest.max(logit.abs()));
+        let order = host::top(&logits, MOST).into_iter().map(|token| (token, logits[token as usize]));
+        let start = Start { prompt: Rc::clone(prompt), order: order.collect(), scale: largest };
+        if best.as_ref().is_none_or(|best| spread(&start.order) < spread(&best.order)) {
+            best = Some(start);
         }
     }
-    let (_, index, order) = best.ok_or(VerifyError::NoPrompt)?;
-    Ok((Rc::clone(&bench.prompts[index]), order, scale))
+    let best = best.ok_or(VerifyError::NoPrompt)?;
+    Ok(Start { scale: largest, ..best })
 }
 
 fn spread(order: &[(u32, f32)]) -> f32 {
