@@ -89,10 +89,10 @@ fn text(
         seed: bench.options.seed,
         stop_tokens: Vec::new(),
     };
-    let count = bench.options.effort.tokens;
+    let Effort { tokens: count, rounds, .. } = bench.options.effort;
     let mut session = Session::new(bench.model, options)?;
     let mut text = vec![session.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?];
-    while text.len() < count {
+    while text.len() < count && session.stats().rounds() < rounds as u64 {
         text.extend(session.round(bench.model, usize::MAX)?.tokens);
         tick(text.len().min(count))?;
     }
