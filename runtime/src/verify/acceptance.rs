@@ -16,7 +16,7 @@ use serde_json::json;
 use super::host::{self, token_array};
 use super::prompt::Prompt;
 use super::statistics::bernstein;
-use super::{Bench, Gate, LEVEL, VerifyError, Watch, figures};
+use super::{Bench, Effort, Gate, LEVEL, VerifyError, Watch, figures};
 use crate::Array;
 use crate::model::MtpModel;
 use crate::sampling::Role;
@@ -137,7 +137,7 @@ impl Text {
         index: u64,
         mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
     ) -> Result<Self, VerifyError> {
-        let count = bench.options.effort.tokens;
+        let Effort { tokens: count, rounds, .. } = bench.options.effort;
         let prompt = &prompt.tokens[..];
         let seed = bench.options.seed.wrapping_add(index);
         let options = SessionOptions {
@@ -152,7 +152,7 @@ impl Text {
         let first = session.prefill(bench.model, prompt, |_, _| ControlFlow::Continue(()))?;
         let mut text = Self { tokens: [prompt, &[first]].concat(), prompt: prompt.len(), rounds: Vec::new(), seed };
         let mut stopped = bench.options.stop_tokens.contains(&first);
-        while !stopped && text.tokens.len() < prompt.len() + count {
+        while !stopped && text.tokens.len() < prompt.len() + count && session.stats().rounds() < rounds as u64 {
             let round = session.round(bench.model, usize::MAX)?;
             stopped = round.stopped;
             text.tokens.extend(&round.tokens);

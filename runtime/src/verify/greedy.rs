@@ -46,7 +46,10 @@ pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate,
         let trunk = &mut *bench.model.trunk;
         let mut found = Tally::default();
         if !stepwise {
-            prompt.judge(trunk, &text, true, |index, logits| Ok(found.note(logits, text[index], near)))?;
+            prompt.judge(trunk, &text, true, |index, logits| {
+                found.note(logits, text[index], near);
+                Ok(())
+            })?;
         }
         if found.matches < text.len() {
             found = Tally::default();
@@ -86,10 +89,10 @@ fn text(
         seed: bench.options.seed,
         stop_tokens: Vec::new(),
     };
-    let count = bench.options.effort.tokens;
+    let Effort { tokens: count, rounds, .. } = bench.options.effort;
     let mut session = Session::new(bench.model, options)?;
     let mut text = vec![session.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?];
-    while text.len() < count {
+    while text.len() < count && session.stats().rounds() < rounds as u64 {
         text.extend(session.round(bench.model, usize::MAX)?.tokens);
         tick(text.len().min(count))?;
     }

@@ -45,7 +45,7 @@ const AMPLE: usize = 64;
 const CLIPPED: usize = 2;
 
 pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate, VerifyError> {
-    let (prompt, order, scale) = flattest(bench)?;
+    let Start { prompt, order, scale } = flattest(bench)?;
     let coolest = (ROUNDING * bench.measured.min(bench.tolerance.max) as f32 * scale).clamp(COOLEST, 1.0);
     let Effort { walk: tokens, samples, .. } = bench.options.effort;
     let (mut done, all) = (0, 2 * (tokens + samples));
@@ -56,12 +56,13 @@ pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate,
     let mut passed = true;
     let (mut rules, mut summary) = (Vec::new(), Vec::new());
     for rule in [Rule::Rejection, Rule::Coupled] {
-        let p_value = walk(bench, &prompt, &sampling(&order, SHARP, coolest), rule, &mut tick)?.p_value();
+        let (walk, tokens) = walk(bench, &prompt, &sampling(&order, SHARP, coolest), rule, &mut tick)?;
+        let p_value = walk.p_value();
         passed &= p_value >= LEVEL;
-        summary.push(format!("{rule} p = {p_value:.2e}"));
+        summary.push(format!("{rule} {tokens} tokens, p = {p_value:.2e}"));
         rules.push(json!({"rule": rule, "tokens": tokens, "p_value": p_value}));
     }
-    let mut summary = format!("a text of {tokens} tokens by each rule: {}", summary.join(", "));
+    let mut summary = format!("a text by each rule: {}", summary.join("; "));
     if samples > 0 {
         let sampling = sampling(&order[..SYMBOLS.min(order.len())], FLAT, coolest);
         let fits = sequences(bench, &prompt, &sampling, samples, &mut tick)?;
@@ -75,15 +76,15 @@ pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate,
     Ok(Gate { name: NAME, passed, summary, figures })
 }
 
-/// A text of the loop, put to the test token by token.
+/// A text of the loop, put to the test token by token, and how many there were.
 fn walk(
     bench: &mut Bench<'_>,
     prompt: &Prompt,
     sampling: &SamplingParams,
     rule: Rule,
     mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
-) -> Result<Walk, VerifyError> {
-    let Effort { walk: count, stepwise, .. } = bench.options.effort;
+) -> Result<(Walk, usize), VerifyError> {
+    let Effort { walk: count, rounds, stepwise, .. } = bench.options.effort;
     let options = SessionOptions {
         sampling: sampling.clone(),
         draft_sampling: None,
@@ -94,7 +95,7 @@ fn walk(
     };
     let mut session = Session::new(bench.model, options)?;
     let mut text = vec![session.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?];
-    while text.len() < count {
+    while text.len() < count && session.stats().rounds() < rounds as u64 {
         // Every second round is clipped by its limit, which must not change the law either.
         let limit = if session.stats().rounds() % 2 == 0 { AMPLE } else { CLIPPED };
         let tokens = session.round(bench.model, limit)?.tokens;
@@ -108,7 +109,7 @@ fn walk(
         counts.push(text[index]);
         Ok(())
     })?;
-    Ok(walk)
+    Ok((walk, text.len()))
 }
 
 /// Short sequences by each rule from one place, held to the law of all that are possible.
@@ -159,23 +160,30 @@ fn sequences(
     Ok(fits)
 }
 
-/// The prompt whose most probable next tokens lie closest together; these, the most probable first, with their logits;
-/// and the largest logit of all prompts, by amount.
-fn flattest(bench: &mut Bench<'_>) -> Result<(Rc<Prompt>, Vec<(u32, f32)>, f32), VerifyError> {
-    let mut best: Option<(f32, usize, Vec<(u32, f32)>)> = None;
-    let mut scale = 1.0f32;
-    for (index, prompt) in bench.prompts.iter().enumerate() {
+/// Where sequences begin.
+struct Start {
+    prompt: Rc<Prompt>,
+    /// The most probable next tokens, the best first, with their logits.
+    order: Vec<(u32, f32)>,
+    /// The largest logit behind any prompt, by amount.
+    scale: f32,
+}
+
+/// The prompt whose most probable next tokens lie closest together.
+fn flattest(bench: &mut Bench<'_>) -> Result<Start, VerifyError> {
+    let mut best: Option<Start> = None;
+    let mut largest = 1.0f32;
+    for prompt in &bench.prompts {
         let logits = host::values(&bench.model.trunk.logits(&prompt.last()?)?)?;
-        scale = logits.iter().fold(scale, |scale, logit| scale.max(logit.abs()));
-        let order: Vec<(u32, f32)> =
-            host::top(&logits, MOST).into_iter().map(|token| (token, logits[token as usize])).collect();
-        let spread = spread(&order);
-        if best.as_ref().is_none_or(|(least, ..)| spread < *least) {
-            best = Some((spread, index, order));
+        largest = logits.iter().fold(largest, |largest, logit| largest.max(logit.abs()));
+        let order = host::top(&logits, MOST).into_iter().map(|token| (token, logits[token as usize]));
+        let start = Start { prompt: Rc::clone(prompt), order: order.collect(), scale: largest };
+        if best.as_ref().is_none_or(|best| spread(&start.order) < spread(&best.order)) {
+            best = Some(start);
         }
     }
-    let (_, index, order) = best.ok_or(VerifyError::NoPrompt)?;
-    Ok((Rc::clone(&bench.prompts[index]), order, scale))
+    let best = best.ok_or(VerifyError::NoPrompt)?;
+    Ok(Start { scale: largest, ..best })
 }
 
 fn spread(order: &[(u32, f32)]) -> f32 {

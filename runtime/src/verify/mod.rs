@@ -62,6 +62,8 @@ pub struct Effort {
     pub draws: usize,
     /// Tokens of the text that the loop draws for the joint law, by each rule.
     pub walk: usize,
+    /// Rounds of any text at most: where next to no draft is accepted, there would be as many as tokens.
+    pub rounds: usize,
     /// Short sequences that it draws besides, all from one place.
     pub samples: usize,
     /// Tokens generated behind each prompt.
@@ -80,6 +82,7 @@ impl Effort {
         rows: 64,
         draws: 4096,
         walk: 192,
+        rounds: usize::MAX,
         samples: 500,
         tokens: 96,
         stepwise: true,
@@ -92,6 +95,7 @@ impl Effort {
         rows: 16,
         draws: 1024,
         walk: 48,
+        rounds: 16,
         samples: 0,
         tokens: 20,
         stepwise: false,
