@@ -21,7 +21,9 @@ pub fn report(depth: usize) -> Report {
         figures
     };
     let part = |max_abs_diff: f64| json!({"max_abs_diff": max_abs_diff, "relative": 9e-7, "mean_relative": 1e-7, "state_relative": 1e-6});
-    let rule = |rule: &str| json!({"rule": rule, "samples": 1000, "degrees": 20, "p_value": 0.5, "statistic": 19.3});
+    let text = |rule: &str| json!({"rule": rule, "tokens": 100, "p_value": 0.4});
+    let fit = |name: &str, of: &str, count: &str| json!({name: of, count: 1000, "degrees": 20, "p_value": 0.5, "statistic": 19.3});
+    let (drawn, sequences) = (|kind| fit("kind", kind, "draws"), |rule| fit("rule", rule, "samples"));
     let gate = |name, figures: Value| {
         let figures = figures.as_object().cloned().unwrap_or_default();
         Gate { name, passed: true, summary: String::new(), figures }
@@ -34,9 +36,14 @@ pub fn report(depth: usize) -> Report {
         ),
         gate(
             "marginal",
-            json!({"rows": 64, "settings": 2, "total_variation": 2e-6, "tolerance": 5e-4, "mean_overlap": 0.7}),
+            json!({"rows": 64, "settings": 2, "total_variation": 2e-6, "tolerance": 5e-4, "mean_overlap": 0.7, "level": LEVEL,
+                "drawn": [drawn("rejection"), drawn("coupled"), drawn("bonus")]}),
         ),
-        gate("joint", json!({"depth": depth, "level": LEVEL, "rules": [rule("rejection"), rule("coupled")]})),
+        gate(
+            "joint",
+            json!({"depth": depth, "level": LEVEL, "texts": [text("rejection"), text("coupled")],
+                "sequences": [sequences("rejection"), sequences("coupled")]}),
+        ),
         gate(
             "teacher-forced",
             json!({"rounds": 100, "level": LEVEL, "drafts": 80 * depth, "differing": 0, "differing_allowed": 2,

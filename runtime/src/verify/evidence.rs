@@ -52,13 +52,17 @@ pub fn faults(contract: &Contract) -> Vec<String> {
         let what = format!("{depth}: mtp_depth_max allows {ceiling} drafts a round: run `mtplx verify` again");
         at.fault("depth", &what);
     }
-    at.one_of("effort", &[Effort::FULL.name, Effort::QUICK.name]);
+    let effort = at.one_of("effort", &[Effort::FULL.name, Effort::QUICK.name]);
     let dtype = at.one_of("dtype", &["float32", "float16", "bfloat16"]);
     if let Some(measured) = at.object(MEASURED_WITH) {
         at.faults.extend(differences(&conventions(contract), measured));
     }
     if let Some(gates) = at.object("gates") {
-        let basis = Basis { depth, dtype: if dtype == Some("float32") { Dtype::Float32 } else { Dtype::Bfloat16 } };
+        let basis = Basis {
+            depth,
+            dtype: if dtype == Some("float32") { Dtype::Float32 } else { Dtype::Bfloat16 },
+            quick: effort == Some(Effort::QUICK.name),
+        };
         at.faults.extend(of_gates(gates, &basis));
         repeated(&mut at, gates);
     }
@@ -110,6 +114,7 @@ struct Basis {
     /// Drafts a round, as the baseline states it.
     depth: Option<u64>,
     dtype: Dtype,
+    quick: bool,
 }
 
 fn of_gates(gates: &Map<String, Value>, basis: &Basis) -> Vec<String> {
@@ -166,18 +171,15 @@ fn of_marginal(at: &mut Figures<'_>) {
     at.some("rows");
     let tolerance = at.at_most("tolerance", marginal::TOLERANCE);
     at.at_most("total_variation", tolerance.unwrap_or(marginal::TOLERANCE));
-    // Not every version draws here.
-    if at.fields.contains_key("drawn") {
-        at.fits("drawn", "kind", "draws");
-    }
+    at.fits("drawn", "kind", "draws", &["rejection", "coupled", "bonus"]);
 }
 
 fn of_joint(at: &mut Figures<'_>, basis: &Basis) {
     at.same_depth(basis);
-    let named = at.fits("rules", "rule", "samples");
-    for rule in ["rejection", "coupled"].into_iter().filter(|rule| !named.contains(rule)) {
-        at.fault("rules", &format!("{rule} is missing"));
-    }
+    let rules = ["rejection", "coupled"];
+    at.fits("texts", "rule", "tokens", &rules);
+    // A quick verification draws no sequences.
+    at.fits("sequences", "rule", "samples", if basis.quick { &[] } else { &rules });
 }
 
 fn of_acceptance(at: &mut Figures<'_>, basis: &Basis) {
@@ -359,11 +361,12 @@ impl<'a> Figures<'a> {
         }
     }
 
-    /// Chi-square tests, each of `count` draws and named by `name`: the names.
-    fn fits(&mut self, field: &'static str, name: &'static str, count: &'static str) -> Vec<&'a str> {
+    /// Tests against a law, each of `count` draws and named by `name`, `wanted` among them.
+    fn fits(&mut self, field: &'static str, name: &'static str, count: &'static str, wanted: &[&str]) {
         let level = self.level();
         let mut named = Vec::new();
-        for (index, fit) in self.list(field).unwrap_or_default().iter().enumerate() {
+        let Some(fits) = self.list(field) else { return };
+        for (index, fit) in fits.iter().enumerate() {
             let Some(figures) = fit.as_object() else { continue };
             let mut fit = Self::of(&format!("{}.{field}[{index}]", self.path), figures);
             named.extend(fit.text(name));
@@ -373,7 +376,9 @@ impl<'a> Figures<'a> {
             }
             self.faults.extend(fit.end());
         }
-        named
+        for missing in wanted.iter().filter(|wanted| !named.contains(wanted)) {
+            self.fault(field, &format!("{missing} is missing"));
+        }
     }
 
     /// The probability with which a gate fails a model that is right: a smaller one hides more.

@@ -54,13 +54,13 @@ pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate,
         watch.tick(done.min(all), all)
     };
     let mut passed = true;
-    let (mut rules, mut summary) = (Vec::new(), Vec::new());
+    let (mut texts, mut sequences_of, mut summary) = (Vec::new(), Vec::new(), Vec::new());
     for rule in [Rule::Rejection, Rule::Coupled] {
         let (walk, tokens) = walk(bench, &prompt, &sampling(&order, SHARP, coolest), rule, &mut tick)?;
         let p_value = walk.p_value();
         passed &= p_value >= LEVEL;
         summary.push(format!("{rule} {tokens} tokens, p = {p_value:.2e}"));
-        rules.push(json!({"rule": rule, "tokens": tokens, "p_value": p_value}));
+        texts.push(json!({"rule": rule, "tokens": tokens, "p_value": p_value}));
     }
     let mut summary = format!("a text by each rule: {}", summary.join("; "));
     if samples > 0 {
@@ -69,10 +69,14 @@ pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate,
         passed &= fits.iter().all(|(_, fit)| fit.p_value >= LEVEL);
         let named: Vec<String> = fits.iter().map(|(rule, fit)| format!("{rule} p = {:.2e}", fit.p_value)).collect();
         summary += &format!("; {samples} sequences of {LENGTH}: {}", named.join(", "));
-        rules.extend(fits.iter().map(|(rule, fit)| fit.figures(&[("rule", json!(rule)), ("samples", json!(samples))])));
+        let figures =
+            |(rule, fit): &(Rule, ChiSquare)| fit.figures(&[("rule", json!(rule)), ("samples", json!(samples))]);
+        sequences_of.extend(fits.iter().map(figures));
     }
     summary += &format!(" (at least {LEVEL:.0e})");
-    let figures = figures(json!({"depth": bench.depth, "length": LENGTH, "level": LEVEL, "rules": rules}));
+    let figures = figures(json!({
+        "depth": bench.depth, "length": LENGTH, "level": LEVEL, "texts": texts, "sequences": sequences_of,
+    }));
     Ok(Gate { name: NAME, passed, summary, figures })
 }
 

@@ -223,12 +223,18 @@ fn a_baseline_that_contradicts_itself() {
         ("gates/marginal/tolerance", json!(1), "gates.marginal.tolerance: 1: expected at most 0.0005"),
         ("gates/joint/level", json!(0.0), "gates.joint.level: 0: expected at least 0.000001"),
         (
-            "gates/joint/rules/0/p_value",
+            "gates/joint/texts/0/p_value",
             json!(1e-9),
-            "gates.joint.rules[0].p_value: 0.000000001: expected at least 0.000001",
+            "gates.joint.texts[0].p_value: 0.000000001: expected at least 0.000001",
         ),
-        ("gates/joint/rules/1/samples", json!(0), "gates.joint.rules[1].samples: 0: expected a whole number from 1"),
-        ("gates/joint/rules/1/rule", json!("rejection"), "gates.joint.rules: coupled is missing"),
+        (
+            "gates/joint/sequences/1/samples",
+            json!(0),
+            "gates.joint.sequences[1].samples: 0: expected a whole number from 1",
+        ),
+        ("gates/joint/sequences", json!([]), "gates.joint.sequences: coupled is missing"),
+        ("gates/joint/texts/1/rule", json!("rejection"), "gates.joint.texts: coupled is missing"),
+        ("gates/marginal/drawn/2/kind", json!("coupled"), "gates.marginal.drawn: bonus is missing"),
         (
             "gates/marginal/drawn",
             json!([{"kind": "x", "draws": 9, "p_value": 0.0}]),
@@ -239,7 +245,7 @@ fn a_baseline_that_contradicts_itself() {
             json!([{"kind": "x", "draws": 0, "p_value": 1}]),
             "gates.marginal.drawn[0].draws: 0: expected a whole number from 1",
         ),
-        ("gates/joint/rules", json!([1]), "gates.joint.rules: [1]: expected an array of objects"),
+        ("gates/joint/texts", json!([1]), "gates.joint.texts: [1]: expected an array of objects"),
         ("gates/teacher-forced/differing", json!(3), "gates.teacher-forced.differing: 3: expected at most 2"),
         (
             "gates/teacher-forced/differing_allowed",
