@@ -16,7 +16,7 @@ use mlx_rs::{Array, Dtype, Stream};
 use sha2::{Digest as _, Sha256};
 
 use super::DeviceInfo;
-use super::backend::kernels;
+use super::backend::{install_error_handler, kernels};
 use super::nvrtc::Nvrtc;
 use crate::Result;
 
@@ -147,43 +147,49 @@ impl CudaKernel {
                 variants.len() - 1
             }
         };
-        let stream = Stream::thread_local_or_default();
-        let inputs: Vec<mlx_sys::mlx_array> = inputs.iter().map(|input| input.as_ptr()).collect();
-        let outputs: Vec<RawOutput> = launch
-            .outputs
-            .iter()
-            .map(|(shape, dtype)| RawOutput { shape: shape.as_ptr(), ndim: shape.len(), dtype: (*dtype).into() })
-            .collect();
-        let scalars: Vec<RawScalar> = launch
-            .scalars
-            .iter()
-            .map(|scalar| match *scalar {
-                Scalar::Int(integer) => RawScalar { is_float: 0, integer, real: 0.0 },
-                Scalar::Float(real) => RawScalar { is_float: 1, integer: 0, real },
-            })
-            .collect();
-        let [x, y, z] = launch.blocks;
-        let raw = RawLaunch {
-            name: variants[index].name.as_ptr(),
-            source: NO_SOURCE.as_ptr(),
-            inputs: inputs.as_ptr(),
-            input_count: inputs.len(),
-            outputs: outputs.as_ptr(),
-            output_count: outputs.len(),
-            scalars: scalars.as_ptr(),
-            scalar_count: scalars.len(),
-            grid: [x * launch.threads, y, z],
-            threads: launch.threads,
-            stream: stream.as_ptr(),
-        };
-        // SAFETY: every pointer is to a slice of the length beside it that lives through the call; handles are live; results
-        // are empty handles, which the call fills and which become arrays of their own.
-        unsafe {
-            let mut results: Vec<mlx_sys::mlx_array> = outputs.iter().map(|_| mlx_sys::mlx_array_new()).collect();
-            let status = mtplx_cuda_launch(&raw, results.as_mut_ptr());
-            let arrays = results.into_iter().map(|result| Array::from_ptr(result)).collect();
-            if status == 0 { Ok(arrays) } else { Err(Exception::custom("MLX refused a kernel")) }
-        }
+        send(&variants[index].name, inputs, launch)
+    }
+}
+
+/// Has MLX launch the kernel `name` of its folder.
+fn send(name: &CStr, inputs: &[&Array], launch: &Launch<'_>) -> Result<Vec<Array>> {
+    install_error_handler();
+    let stream = Stream::thread_local_or_default();
+    let inputs: Vec<mlx_sys::mlx_array> = inputs.iter().map(|input| input.as_ptr()).collect();
+    let outputs: Vec<RawOutput> = launch
+        .outputs
+        .iter()
+        .map(|(shape, dtype)| RawOutput { shape: shape.as_ptr(), ndim: shape.len(), dtype: (*dtype).into() })
+        .collect();
+    let scalars: Vec<RawScalar> = launch
+        .scalars
+        .iter()
+        .map(|scalar| match *scalar {
+            Scalar::Int(integer) => RawScalar { is_float: 0, integer, real: 0.0 },
+            Scalar::Float(real) => RawScalar { is_float: 1, integer: 0, real },
+        })
+        .collect();
+    let [x, y, z] = launch.blocks;
+    let raw = RawLaunch {
+        name: name.as_ptr(),
+        source: NO_SOURCE.as_ptr(),
+        inputs: inputs.as_ptr(),
+        input_count: inputs.len(),
+        outputs: outputs.as_ptr(),
+        output_count: outputs.len(),
+        scalars: scalars.as_ptr(),
+        scalar_count: scalars.len(),
+        grid: [x * launch.threads, y, z],
+        threads: launch.threads,
+        stream: stream.as_ptr(),
+    };
+    // SAFETY: every pointer is to a slice of the length beside it that lives through the call; handles are live; results
+    // are empty handles, which the call fills and which become arrays of their own.
+    unsafe {
+        let mut results: Vec<mlx_sys::mlx_array> = outputs.iter().map(|_| mlx_sys::mlx_array_new()).collect();
+        let status = mtplx_cuda_launch(&raw, results.as_mut_ptr());
+        let arrays = results.into_iter().map(|result| Array::from_ptr(result)).collect();
+        if status == 0 { Ok(arrays) } else { Err(Exception::custom("MLX refused a kernel")) }
     }
 }
 
@@ -246,5 +252,30 @@ fn type_name(dtype: Dtype) -> &'static str {
         Dtype::Bfloat16 => "bf16",
         Dtype::Float16 => "f16",
         _ => "float",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mlx::cuda_default;
+
+    #[test]
+    fn a_build_without_cuda_refuses_and_goes_on() {
+        static KERNEL: CudaKernel = CudaKernel::new("nothing", "");
+        if cuda_default() {
+            return;
+        }
+        let x = Array::from_slice(&[1f32, 2.0], &[2]);
+        let launch = Launch {
+            outputs: &[(&[2], Dtype::Float32)],
+            blocks: [1, 1, 1],
+            threads: 32,
+            constants: &[("N", Constant::Int(2)), ("T", Constant::Type(Dtype::Bfloat16))],
+            scalars: &[Scalar::Int(2), Scalar::Float(0.5)],
+        };
+        assert!(KERNEL.launch(&[&x], &launch).unwrap_err().what().contains("not a CUDA build"));
+        // MLX's own refusal comes back as an error, through the same call as a launch.
+        assert!(send(c"nothing", &[&x, &x], &launch).is_err());
     }
 }
