@@ -12,6 +12,8 @@ use crate::{Array, Result};
 
 /// The most tokens that a filter may keep.
 pub const KEEP: i32 = 32;
+/// The most drafts that are decided at once: a warp each.
+pub const DRAFTS: i32 = 32;
 /// Warps of a block.
 const WARPS: i32 = 8;
 /// Blocks of a row at most.
@@ -37,7 +39,8 @@ pub struct Ranked {
 
 /// Whether the kernels serve these parameters.
 pub fn serves(params: &SamplingParams) -> bool {
-    (params.is_greedy() || (1..=KEEP as u32).contains(&params.top_k)) && GATE.open(device::check_ranking)
+    let few = (1..=KEEP as u32).contains(&params.top_k) && params.temperature.recip().is_finite();
+    (params.is_greedy() || few) && GATE.open(device::check_ranking)
 }
 
 /// Logits `[rows, vocab]` f32, penalized already -> the filtered distribution of each row, and a token drawn from the last, `[1]`
@@ -48,7 +51,7 @@ pub fn serves(params: &SamplingParams) -> bool {
 pub fn rank(logits: &Array, params: &SamplingParams, uniforms: &Array) -> Result<(Ranked, Array)> {
     let (rows, vocab) = (logits.dim(0), logits.dim(1));
     let parts = ((vocab + STRETCH - 1) / STRETCH).min(PARTS);
-    let (rate, top_k) = if params.is_greedy() { (1.0, 1) } else { (1.0 / params.temperature, params.top_k as i32) };
+    let (rate, top_k) = if params.is_greedy() { (1.0, 1) } else { (params.temperature.recip(), params.top_k as i32) };
     let candidates = Launch {
         outputs: &[(&[rows, parts, KEEP], Dtype::Uint64), (&[rows, parts, 2], Dtype::Float32)],
         blocks: [parts, rows, 1],

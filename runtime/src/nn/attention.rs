@@ -13,7 +13,7 @@ use crate::{Array, Result};
 
 /// Scores of one layer at most that are written out on CUDA. Below, that is cheaper than what MLX does for several rows: it has
 /// cuDNN plan anew, for 12 ms, at every length of the history (H100, MLX 0.32.2).
-const MOST_SCORES: i64 = 1 << 29;
+const MOST_SCORES: i64 = 1 << 28;
 
 /// The widths of an attention layer.
 #[derive(Debug, Clone, Copy)]

@@ -266,7 +266,7 @@ impl Draws<'_> {
         let x = if depth == 1 { first.clone() } else { ops::concatenate(drafts, 0)? };
         let ranked: Vec<&Ranked> =
             q.iter().filter_map(|q| if let Law::Ranked(q, _) = q { Some(q) } else { None }).collect();
-        if let (Law::Ranked(p, vocab), true) = (p, ranked.len() == q.len()) {
+        if let (Law::Ranked(p, vocab), true) = (p, ranked.len() == q.len() && depth <= ranking::DRAFTS) {
             let uniforms = self.uniforms(depth, Role::Residual);
             return ranking::outcomes((p, &Ranked::stack(&ranked)?), &x, bonus, &uniforms, *vocab);
         }
