@@ -388,6 +388,16 @@ fn what_it_refuses() {
     let endless = bench.0.path().join("endless.json");
     let fields = json!({"model_type": "glm4_moe", "num_hidden_layers": 1000, "n_routed_experts": 65536});
     fs::write(&endless, fields.to_string()).unwrap();
+    let headless = bench.0.path().join("headless.json");
+    let config = fs::read(fixture("qwen3_next_moe/mlx_q4g32/config.json")).unwrap();
+    let mut config: Value = serde_json::from_slice(&config).unwrap();
+    for field in ["num_nextn_predict_layers", "mtp_num_hidden_layers"] {
+        config.as_object_mut().unwrap().remove(field);
+    }
+    fs::write(&headless, config.to_string()).unwrap();
+    let (error, hint) = fails(&["forge", "synth", "--like", headless.to_str().unwrap(), &out], 4);
+    assert!(error.contains("it announces no MTP layers") && hint.contains("mtp_num_hidden_layers"), "{error} {hint}");
+    assert!(!Path::new(&out).exists());
     let (error, _) = fails(&["forge", "synth", "--like", endless.to_str().unwrap(), &out], 5);
     assert!(error.starts_with("endless.json: n_routed_experts: 65536: in 1000 layers: expected at most"), "{error}");
     // Somebody else's folder where the work would go.

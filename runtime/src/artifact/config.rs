@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value};
 
+use super::contract::distinct;
 use super::error::{ArtifactError, ErrorKind, shown, shown_value};
 
 /// Largest `config.json` in bytes (per-module quantization of large models takes megabytes).
@@ -70,8 +71,14 @@ impl Config {
         if bytes.iter().filter(|byte| b"[{,".contains(byte)).count() > MAX_VALUES {
             return Err(ArtifactError::damaged(path, format!("more than {MAX_VALUES} values")));
         }
-        let fields: Map<String, Value> = serde_json::from_slice(bytes)
+        let (fields, twice) = distinct::object(bytes)
             .map_err(|error| ArtifactError::damaged(path, format!("not a JSON object: {error}")))?;
+        if let [first, ..] = &twice[..] {
+            return Err(ArtifactError::damaged(
+                path,
+                format!("{first}: stated twice: readers differ on which one holds"),
+            ));
+        }
         let text = match fields.get("text_config") {
             None | Some(Value::Null) => None,
             Some(Value::Object(text)) => Some(Arc::new(text.clone())),

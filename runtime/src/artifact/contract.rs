@@ -3,7 +3,7 @@
 //! Every finding is collected with its field path; nothing stops at the first. A field that is absent or faulty is `None`, so
 //! that nobody acts on it. Unknown keys are kept. What the findings are worth is the verdict's business.
 
-mod distinct;
+pub(super) mod distinct;
 mod reading;
 
 use std::collections::BTreeMap;

@@ -39,8 +39,9 @@ pub struct TensorInfo {
     pub range: Range<usize>,
 }
 
-/// A tensor's entry as the header writes it.
+/// A tensor's entry as the header writes it. It has no other keys, so that nothing is skipped unread.
 #[derive(serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 struct Entry {
     dtype: String,
     shape: Vec<usize>,

@@ -13,7 +13,7 @@ use super::run::{Control, Outcome, Parts, Produce, run};
 use super::synth::Synthetic;
 use super::work::hex;
 use super::{Coding, ForgeError, Part, Policy, affine, graft, tokenizer};
-use crate::architecture::MtpArchitecture;
+use crate::architecture::{Detection, Head, MtpArchitecture};
 use crate::artifact::expected::Comparison;
 use crate::artifact::{ArtifactError, Checkpoint, refuse_endless};
 
@@ -101,6 +101,13 @@ impl<'a> Job<'a> {
         let text = Value::Object(config.clone()).to_string();
         let imagined = Checkpoint::of_config(name, text.as_bytes())?;
         refuse_endless(&imagined)?;
+        if let Detection::Claimed { head: Head::Absent } = architecture.detect(&imagined) {
+            let what = format!("{name}: it announces no MTP layers, and an artifact without them drafts nothing");
+            return Err(ForgeError::unsupported(
+                what,
+                "state them in the configuration: `num_nextn_predict_layers` or `mtp_num_hidden_layers`",
+            ));
+        }
         let rules = architecture.forge_rules(&imagined)?.grouped();
         let total = rules.iter().map(|rule| u128::from(numbers(&rule.shape))).sum::<u128>();
         if total > MAX_NUMBERS {

@@ -146,8 +146,10 @@ impl Policy {
                 error.span().map_or(1, |span| text.bytes().take(span.start).filter(|&byte| byte == b'\n').count() + 1);
             fault(format!("line {line}"), error.message().to_owned())
         })?;
-        if file.name.is_empty() || file.name.len() > 64 || file.name.chars().any(char::is_control) {
-            return Err(fault("name".to_owned(), "expected 1 to 64 characters".to_owned()));
+        // The artifact's contract will repeat it.
+        let strange = |c: char| c.is_control() || c == '/' || c == '\\';
+        if file.name.is_empty() || file.name.len() > 64 || file.name.chars().any(strange) {
+            return Err(fault("name".to_owned(), "expected 1 to 64 characters, no slashes".to_owned()));
         }
         let default = scheme(file.bits, file.keep, file.group_size, file.mode.as_deref())
             .map_err(|(field, what)| fault(field.to_owned(), what))?;
@@ -317,6 +319,7 @@ mod tests {
                 "p.toml: rule 1: groups: \"y\": expected one",
             ),
             ("name = \"\"\nbits = 4", "p.toml: name: expected 1 to 64 characters"),
+            ("name = \"/home/me/p\"\nbits = 4", "p.toml: name: expected 1 to 64 characters, no slashes"),
         ] {
             assert!(error(text).starts_with(expected), "{}", error(text));
         }

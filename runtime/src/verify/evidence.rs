@@ -184,6 +184,7 @@ fn of_joint(at: &mut Figures<'_>, basis: &Basis) {
 
 fn of_acceptance(at: &mut Figures<'_>, basis: &Basis) {
     at.level();
+    at.some("rounds");
     let wide = usize::from(basis.dtype != Dtype::Float32);
     let slack = [0.0, acceptance::SLACK_16_BIT][wide];
     let drafts = at.some("drafts");

@@ -314,7 +314,7 @@ fn a_baseline_with_a_figure_missing() {
         let name = pointer.rsplit('/').next().unwrap();
         let idle = match name {
             // For people, or not what decides.
-            "gate" | "rounds" | "settings" | "mean_overlap" | "degrees" | "statistic" => true,
+            "gate" | "settings" | "mean_overlap" | "degrees" | "statistic" => true,
             "differing" => pointer.contains("depth/") || pointer.contains("counts/"),
             "promised" => pointer.contains("counts/"),
             _ => false,

@@ -14,7 +14,7 @@ const NAMED: usize = 8;
 ///
 /// # Errors
 /// Not JSON, or no object.
-pub(super) fn object(bytes: &[u8]) -> serde_json::Result<(Map<String, Value>, Vec<String>)> {
+pub(in crate::artifact) fn object(bytes: &[u8]) -> serde_json::Result<(Map<String, Value>, Vec<String>)> {
     let mut twice = Vec::new();
     let mut reader = serde_json::Deserializer::from_slice(bytes);
     let value = Distinct { place: Place::Root, twice: &mut twice }.deserialize(&mut reader)?;

@@ -101,7 +101,12 @@ fn supported_and_sensible_are_different_things() {
 fn files_that_are_no_configuration() {
     let fault = |text: &str| Folder::empty().file("config.json", text).fault();
     assert!(fault("").starts_with("5: DIR/config.json: not a JSON object: EOF"));
-    assert!(fault("[]").starts_with("5: DIR/config.json: not a JSON object: invalid type: sequence"));
+    assert!(fault("[]").starts_with("5: DIR/config.json: not a JSON object: expected an object"));
+    let twice = fault(r#"{"model_type": "qwen3_next", "text_config": {"a": 1, "a": 2}}"#);
+    assert!(
+        twice.starts_with("5: DIR/config.json: text_config.a: stated twice: readers differ on which one holds"),
+        "{twice}"
+    );
     assert!(fault("{}").starts_with("5: DIR/config.json: model_type: missing: expected a string (correct the field"));
     assert!(fault(r#"{"model_type":"a","text_config":1}"#).contains("text_config: 1: expected an object"));
     let deep = format!(r#"{{"model_type":"a","x":{}{}}}"#, "[".repeat(100_000), "]".repeat(100_000));

@@ -46,7 +46,7 @@ impl Common {
             vocab: text.size("vocab_size", 1 << 24)?,
             layers: text.size("num_hidden_layers", MAX_LAYERS)?,
             context: text.size_or("max_position_embeddings", 32768, 1 << 30)?,
-            eps: text.number_or("rms_norm_eps", default_eps)? as f32,
+            eps: text.number_in("rms_norm_eps", default_eps, 0.0..=1.0)? as f32,
             tied: text.flag_or("tie_word_embeddings", false)?,
         })
     }
