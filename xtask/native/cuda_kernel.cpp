@@ -1,12 +1,23 @@
-// What mlx-c lacks: launching a CUDA kernel that was compiled elsewhere. Part of libmlxc.so, and called by the runtime's
-// `mlx::kernel`, which says what the arguments mean.
+// What mlx-c lacks: an operation that launches a CUDA kernel which was compiled elsewhere. Part of libmlxc.so, and called by the
+// runtime's `mlx::kernel`, which says what the arguments mean.
+//
+// MLX's own way (`fast::precompiled_cuda_kernel`) takes 10 us of the processor for every launch, more than most kernels of a
+// decoding step take of the card. This one takes the function itself, keeps a cache of buffers, and lets a kernel start before the
+// one ahead of it is done (programmatic dependent launch; the kernels wait where they must, see `kernel.cuh`). It is written for
+// the MLX that set-up installs, whose header `mlx/backend/cuda/device.h` needs CUDA's own to be compiled.
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <array>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <functional>
-#include <optional>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
 #include <string>
-#include <tuple>
+#include <utility>
 #include <vector>
 
 #include "mlx/c/array.h"
@@ -15,84 +26,317 @@
 #include "mlx/c/private/enums.h"
 #include "mlx/c/private/stream.h"
 #include "mlx/c/stream.h"
-#include "mlx/fast.h"
+#include "mlx/ops.h"
+#include "mlx/primitives.h"
+#include "mlx/version.h"
+
+namespace core = mlx::core;
 
 extern "C" {
 struct mtplx_output {
   const int* shape;
   size_t ndim;
   mlx_dtype dtype;
-};
-
-struct mtplx_scalar {
-  int is_float;
-  int integer;
-  float real;
+  int in_place;
 };
 
 struct mtplx_launch {
+  const void* function;
   const char* name;
-  const char* source;
   const mlx_array* inputs;
   size_t input_count;
   const mtplx_output* outputs;
   size_t output_count;
-  const mtplx_scalar* scalars;
+  const uint32_t* scalars;
   size_t scalar_count;
-  int grid[3];
-  int threads;
+  unsigned grid[3];
+  unsigned threads;
+  unsigned shared;
+  int overlap;
+  int read_back;
   mlx_stream stream;
 };
 }
 
-// MLX names the file of a compiled module after its kernel and this hash of what it takes for its source.
-extern "C" uint64_t mtplx_cuda_module_hash(const char* source) {
-  return std::hash<std::string>{}(source);
-}
+namespace {
 
-// Fills `results`, one empty handle for each output. 0 on success.
-extern "C" int mtplx_cuda_launch(const mtplx_launch* launch, mlx_array* results) {
-  try {
-    std::vector<mlx::core::array> inputs;
-    inputs.reserve(launch->input_count);
-    for (size_t i = 0; i < launch->input_count; ++i) {
-      inputs.push_back(mlx_array_get_(launch->inputs[i]));
+// The part of CUDA's driver interface that is used here (CUDA 13, `cuda.h`).
+struct LaunchAttribute {
+  int id;
+  char pad[4];
+  union {
+    char bytes[64];
+    int allowed;
+  };
+};
+
+struct LaunchConfig {
+  unsigned grid[3];
+  unsigned block[3];
+  unsigned shared;
+  void* stream;
+  LaunchAttribute* attributes;
+  unsigned attribute_count;
+};
+
+constexpr int kProgrammaticStreamSerialization = 6;
+constexpr int kMaxDynamicSharedSize = 8;
+constexpr unsigned kHostPortableMapped = 3;
+
+// MLX's `cu::CudaBuffer`, which its arrays point to: `device` is -1 for memory that the processor reads too.
+struct Buffer {
+  void* data;
+  size_t size;
+  int device;
+};
+
+struct Driver {
+  int (*load)(void**, const void*);
+  int (*function)(void**, void*, const char*);
+  int (*attribute)(void*, int, int);
+  int (*launch)(const LaunchConfig*, void*, void**, void**);
+  int (*allocate)(void**, size_t, void*);
+  int (*allocate_host)(void**, size_t, unsigned);
+  int (*free)(void*);
+  int (*error_name)(int, const char**);
+  void* (*encoder)(core::Stream);
+
+  static const Driver& get() {
+    static const Driver driver;
+    return driver;
+  }
+
+  void check(int status, const char* what) const {
+    if (status != 0) {
+      const char* name = nullptr;
+      error_name(status, &name);
+      throw std::runtime_error(std::string(what) + ": " + (name ? name : "an unknown error of CUDA"));
     }
-    std::vector<mlx::core::Shape> shapes;
-    std::vector<mlx::core::Dtype> dtypes;
-    for (size_t i = 0; i < launch->output_count; ++i) {
-      const auto& output = launch->outputs[i];
-      shapes.emplace_back(output.shape, output.shape + output.ndim);
-      dtypes.push_back(mlx_dtype_to_cpp(output.dtype));
+  }
+
+  // The stream that MLX sends a stream's operations to: the member behind a reference in `cu::CommandEncoder`.
+  void* stream(core::Stream s) const {
+    return static_cast<void**>(encoder(s))[1];
+  }
+
+ private:
+  Driver() {
+    if (std::string(core::version()) != "0.32.2") {
+      throw std::runtime_error("kernels are launched on MLX 0.32.2 only, and this is MLX " + std::string(core::version()));
     }
-    std::vector<mlx::core::fast::ScalarArg> scalars;
-    for (size_t i = 0; i < launch->scalar_count; ++i) {
-      const auto& scalar = launch->scalars[i];
-      if (scalar.is_float) {
-        scalars.emplace_back(scalar.real);
-      } else {
-        scalars.emplace_back(scalar.integer);
+    find(load, "cuModuleLoadData");
+    find(function, "cuModuleGetFunction");
+    find(attribute, "cuFuncSetAttribute");
+    find(launch, "cuLaunchKernelEx");
+    find(allocate, "cuMemAllocAsync");
+    find(allocate_host, "cuMemHostAlloc");
+    find(free, "cuMemFree_v2");
+    find(error_name, "cuGetErrorName");
+    find(encoder, "_ZN3mlx4core2cu19get_command_encoderENS0_6StreamE");
+  }
+
+  template <typename F>
+  static void find(F& function, const char* name) {
+    function = reinterpret_cast<F>(dlsym(RTLD_DEFAULT, name));
+    if (!function) {
+      throw std::runtime_error(std::string(name) + " is not there: this MLX is not a CUDA build");
+    }
+  }
+};
+
+// Buffers of powers of two, never given back to the driver while the process runs. They may be handed out again as soon as nothing
+// refers to them: all work is on one stream, and whatever comes later in it also runs later.
+class Pool {
+ public:
+  explicit Pool(bool host) : host_(host) {}
+
+  core::allocator::Buffer take(size_t bytes, void* stream) {
+    const size_t size = std::bit_ceil(std::max<size_t>(bytes, 256));
+    auto& spare = spare_[std::bit_width(size)];
+    {
+      std::lock_guard lock(mutex_);
+      if (!spare.empty()) {
+        auto* buffer = spare.back();
+        spare.pop_back();
+        return core::allocator::Buffer(buffer);
       }
     }
-    auto made = mlx::core::fast::precompiled_cuda_kernel(
-        launch->name,
-        launch->source,
-        inputs,
-        shapes,
-        dtypes,
-        scalars,
-        std::make_tuple(launch->grid[0], launch->grid[1], launch->grid[2]),
-        std::make_tuple(launch->threads, 1, 1),
-        /* shared_memory */ 0,
-        /* init_value */ std::nullopt,
-        /* ensure_row_contiguous */ true,
-        mlx_stream_get_(launch->stream));
-    for (size_t i = 0; i < launch->output_count; ++i) {
-      mlx_array_set_(results[i], std::move(made.at(i)));
+    const auto& driver = Driver::get();
+    void* data = nullptr;
+    if (host_) {
+      driver.check(driver.allocate_host(&data, size, kHostPortableMapped), "memory for what is read back");
+    } else {
+      driver.check(driver.allocate(&data, size, stream), "memory for a kernel's output");
     }
+    return core::allocator::Buffer(new Buffer{data, size, host_ ? -1 : 0});
+  }
+
+  void give(core::allocator::Buffer handle) {
+    auto* buffer = static_cast<Buffer*>(handle.ptr());
+    if (!host_ && buffer->device == -1) {
+      // MLX moved it to where the processor reads it.
+      Driver::get().free(buffer->data);
+      delete buffer;
+      return;
+    }
+    std::lock_guard lock(mutex_);
+    spare_[std::bit_width(buffer->size)].push_back(buffer);
+  }
+
+ private:
+  bool host_;
+  std::mutex mutex_;
+  std::array<std::vector<Buffer*>, 65> spare_;
+};
+
+// Arrays may outlive everything else.
+Pool& device_pool() {
+  static auto* pool = new Pool(false);
+  return *pool;
+}
+
+Pool& host_pool() {
+  static auto* pool = new Pool(true);
+  return *pool;
+}
+
+char* address(const core::array& x) {
+  return static_cast<char*>(static_cast<const Buffer*>(x.buffer().ptr())->data) + x.offset();
+}
+
+class Kernel : public core::Primitive {
+ public:
+  Kernel(core::Stream stream, const mtplx_launch& launch)
+      : Primitive(stream),
+        launch_(launch),
+        scalars_(launch.scalars, launch.scalars + launch.scalar_count) {
+    for (size_t i = 0; i < launch.output_count; ++i) {
+      in_place_.push_back(launch.outputs[i].in_place);
+    }
+  }
+
+  void eval_cpu(const std::vector<core::array>&, std::vector<core::array>&) override {
+    throw std::runtime_error("a CUDA kernel runs on a CUDA device only");
+  }
+
+  void eval_gpu(const std::vector<core::array>& inputs, std::vector<core::array>& outputs) override {
+    const auto& driver = Driver::get();
+    void* stream = driver.stream(this->stream());
+    std::vector<core::array> copies;
+    std::vector<char*> addresses;
+    addresses.reserve(inputs.size() + outputs.size());
+    for (size_t i = 0; i < inputs.size(); ++i) {
+      const auto& input = inputs[i];
+      if (std::find(in_place_.begin(), in_place_.end(), static_cast<int>(i)) != in_place_.end()) {
+        if (!input.flags().row_contiguous) {
+          throw std::runtime_error(std::string(launch_.name) + " is to write over an array that is not contiguous");
+        }
+        continue; // the kernel is handed it as an output
+      }
+      if (input.flags().row_contiguous) {
+        addresses.push_back(address(input));
+        continue;
+      }
+      std::vector<core::array> copy{core::contiguous(input, false, this->stream())};
+      copy[0].primitive().eval_gpu({input}, copy);
+      addresses.push_back(address(copy[0]));
+      copies.push_back(std::move(copy[0]));
+    }
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      auto& output = outputs[i];
+      if (in_place_[i] >= 0) {
+        output.copy_shared_buffer(inputs.at(in_place_[i]));
+      } else if (launch_.read_back) {
+        output.set_data(host_pool().take(output.nbytes(), stream), [](auto buffer) { host_pool().give(buffer); });
+      } else {
+        output.set_data(device_pool().take(output.nbytes(), stream), [](auto buffer) { device_pool().give(buffer); });
+      }
+      addresses.push_back(address(output));
+    }
+    std::vector<void*> arguments;
+    arguments.reserve(addresses.size() + scalars_.size());
+    for (auto& pointer : addresses) {
+      arguments.push_back(&pointer);
+    }
+    for (auto& scalar : scalars_) {
+      arguments.push_back(&scalar);
+    }
+    LaunchAttribute overlap{};
+    overlap.id = kProgrammaticStreamSerialization;
+    overlap.allowed = 1;
+    const LaunchConfig config{
+        {launch_.grid[0], launch_.grid[1], launch_.grid[2]},
+        {launch_.threads, 1, 1},
+        launch_.shared,
+        stream,
+        &overlap,
+        launch_.overlap ? 1u : 0u};
+    driver.check(
+        driver.launch(&config, const_cast<void*>(launch_.function), arguments.data(), nullptr), launch_.name);
+  }
+
+  const char* name() const override {
+    return launch_.name;
+  }
+
+ private:
+  // Its pointers to inputs, outputs and scalars are not used after the constructor; the name is the function's, for good.
+  mtplx_launch launch_;
+  std::vector<uint32_t> scalars_;
+  std::vector<int> in_place_;
+};
+
+template <typename F>
+int guarded(F body) {
+  try {
+    body();
     return 0;
   } catch (std::exception& error) {
     mlx_error("%s", error.what());
     return 1;
   }
+}
+
+} // namespace
+
+// Loads the function `name` of machine code, for the life of the process, with `shared` bytes of dynamic shared memory at most.
+// 0 on success.
+extern "C" int mtplx_cuda_load(const void* code, const char* name, unsigned shared, const void** function) {
+  return guarded([&] {
+    const auto& driver = Driver::get();
+    void* module = nullptr;
+    void* found = nullptr;
+    driver.check(driver.load(&module, code), name);
+    driver.check(driver.function(&found, module, name), name);
+    if (shared > 0) {
+      driver.check(driver.attribute(found, kMaxDynamicSharedSize, static_cast<int>(shared)), name);
+    }
+    *function = found;
+  });
+}
+
+// Fills `results`, one empty handle for each output. 0 on success.
+extern "C" int mtplx_cuda_launch(const mtplx_launch* launch, mlx_array* results) {
+  return guarded([&] {
+    auto stream = mlx_stream_get_(launch->stream);
+    if (stream.device != core::Device::gpu) {
+      throw std::runtime_error("a CUDA kernel on a stream of another device");
+    }
+    std::vector<core::array> inputs;
+    inputs.reserve(launch->input_count);
+    for (size_t i = 0; i < launch->input_count; ++i) {
+      inputs.push_back(mlx_array_get_(launch->inputs[i]));
+    }
+    std::vector<core::Shape> shapes;
+    std::vector<core::Dtype> dtypes;
+    for (size_t i = 0; i < launch->output_count; ++i) {
+      const auto& output = launch->outputs[i];
+      shapes.emplace_back(output.shape, output.shape + output.ndim);
+      dtypes.push_back(mlx_dtype_to_cpp(output.dtype));
+    }
+    auto made = core::array::make_arrays(std::move(shapes), dtypes, std::make_shared<Kernel>(stream, *launch), inputs);
+    for (size_t i = 0; i < launch->output_count; ++i) {
+      mlx_array_set_(results[i], std::move(made.at(i)));
+    }
+  });
 }

@@ -15,6 +15,8 @@ extern "C" __global__ void __launch_bounds__(4 * DV)
 delta_step(
     const bf16* in, const bf16* conv_state, const float* conv, const float* decay, const float* dt_bias, const float* weight,
     const float* state, bf16* y, float* state_out, bf16* conv_out, float* keys, float* u, float* sums, int m, float eps) {
+  next_may_start();
+  previous_done();
   constexpr int VALUES = H * R * DV, WARPS = THREADS / 32, COLUMNS = 2 * DK + DV;
   const int head = blockIdx.x, key_head = head / R, tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
   __shared__ float rows[ROWS][COLUMNS];                  // q, k, v of every row of a tile
@@ -125,6 +127,8 @@ extern "C" __global__ void __launch_bounds__(4 * DV)
 delta_replay(
     const bf16* in, const bf16* conv_state, const float* state, const float* keys, const float* u, const float* sums,
     float* state_out, bf16* conv_out, int m, int keep) {
+  next_may_start();
+  previous_done();
   const int head = blockIdx.x, tid = threadIdx.x, row = tid >> 2, part = tid & 3;
   const long long at = ((long long)head * DV + row) * DK + part * 4;
   const float whole = sums[(long long)head * m + keep - 1];

@@ -37,6 +37,7 @@ impl Tape for KernelTape {
             threads: 4 * value_dim as i32,
             constants: &constants(&self.shape),
             scalars: &[Scalar::Int(self.rows as i32), Scalar::Int(keep as i32)],
+            ..Launch::default()
         };
         let [keys, u, sums] = &self.tape;
         REPLAY.launch(&[&self.joined, &self.before[1], &self.before[0], keys, u, sums], &launch)
@@ -93,6 +94,7 @@ fn launch(layer: &GatedDelta, joined: &Array, states: &[Array; 2]) -> Result<(Ar
         threads: 4 * dv,
         constants: &constants(&layer.shape),
         scalars: &[Scalar::Int(n), Scalar::Float(layer.norm.eps())],
+        ..Launch::default()
     };
     let [state, conv_state] = states;
     let inputs = [joined, conv_state, &layer.conv, &layer.decay, &layer.dt_bias, layer.norm.weight(), state];

@@ -4,10 +4,13 @@
 //! nothing else holds or still reads the buffer: the views handed out must be gone, and the work that reads them
 //! evaluated, before the next append; else MLX copies the whole buffer (slower, never wrong).
 
+use std::sync::Arc;
+
+use mlx_rs::error::Exception;
+use mlx_rs::{Dtype, ops};
+
 use crate::mlx::{slice_axis, update_axis};
 use crate::{Array, Result};
-use mlx_rs::error::Exception;
-use mlx_rs::ops;
 
 /// Rows that a buffer grows by.
 const BLOCK: usize = 256;
@@ -18,6 +21,8 @@ const ROWS: usize = 2;
 #[derive(Debug, Clone, Default)]
 pub struct KvCache {
     buffers: Option<(Array, Array)>,
+    /// Held once for every cache that has the buffers.
+    holders: Arc<()>,
     len: usize,
     pending: usize,
 }
@@ -41,21 +46,44 @@ impl KvCache {
 
     /// Appends rows `[1, heads, n, width]` as pending.
     pub fn write(&mut self, keys: &Array, values: &Array) -> Result<()> {
-        if self.pending != 0 {
-            return Err(Exception::custom("a layer appended twice before its rows were committed"));
-        }
         let rows = keys.dim(ROWS as i32) as usize;
-        let end = self.len + rows;
+        let end = self.end(rows)?;
         let (k, v) = match self.buffers.take() {
             Some((k, v)) if k.dim(ROWS as i32) as usize >= end => (k, v),
-            Some((k, v)) => (grow(k, self.len, end)?, grow(v, self.len, end)?),
-            None => (empty_like(keys, end)?, empty_like(values, end)?),
+            Some((k, v)) => (grow(&k, self.len, end)?, grow(&v, self.len, end)?),
+            None => (empty(keys.shape(), keys.dtype(), end)?, empty(values.shape(), values.dtype(), end)?),
         };
         let k = update_axis(&k, keys, ROWS, self.len as i32)?;
         let v = update_axis(&v, values, ROWS, self.len as i32)?;
-        self.buffers = Some((k, v));
-        self.pending = rows;
+        self.fill(k, v, rows);
         Ok(())
+    }
+
+    /// Buffers with room for `rows` more, for keys and values of `[heads, width]`: what comes after the committed rows may be
+    /// written over. Back they go through [`KvCache::fill`].
+    pub fn room(&mut self, rows: usize, &[heads, width]: &[i32; 2], dtype: Dtype) -> Result<[Array; 2]> {
+        let end = self.end(rows)?;
+        let fits = |k: &Array| k.dim(ROWS as i32) as usize >= end;
+        Ok(match &self.buffers {
+            Some((k, v)) if fits(k) && Arc::strong_count(&self.holders) == 1 => [k.clone(), v.clone()],
+            Some((k, v)) => [grow(k, self.len, end)?, grow(v, self.len, end)?],
+            None => [empty(&[1, heads, 0, width], dtype, end)?, empty(&[1, heads, 0, width], dtype, end)?],
+        })
+    }
+
+    /// Takes buffers whose first rows are the committed ones and whose next `rows` are pending.
+    pub fn fill(&mut self, keys: Array, values: Array, rows: usize) {
+        self.buffers = Some((keys, values));
+        self.holders = Arc::default();
+        self.pending = rows;
+    }
+
+    /// Rows after `rows` more.
+    fn end(&self, rows: usize) -> Result<usize> {
+        if self.pending != 0 {
+            return Err(Exception::custom("a layer appended twice before its rows were committed"));
+        }
+        Ok(self.len + rows)
     }
 
     /// The whole buffers `[1, heads, capacity, width]`, and how many of their rows are taken, the pending ones included; `None`
@@ -97,14 +125,15 @@ fn capacity(rows: usize) -> i32 {
     (rows.div_ceil(BLOCK) * BLOCK) as i32
 }
 
-fn empty_like(rows: &Array, needed: usize) -> Result<Array> {
-    let mut shape = rows.shape().to_vec();
+/// A buffer like one of `shape`, with rows for `needed`.
+fn empty(shape: &[i32], dtype: Dtype, needed: usize) -> Result<Array> {
+    let mut shape = shape.to_vec();
     shape[ROWS] = capacity(needed);
-    ops::zeros_dtype(&shape, rows.dtype())
+    ops::zeros_dtype(&shape, dtype)
 }
 
 /// A larger buffer with the first `len` rows of `old`. Growth is geometric, so a long text is copied a few times only.
-fn grow(old: Array, len: usize, needed: usize) -> Result<Array> {
-    let larger = empty_like(&old, needed.max(len + len / 2))?;
-    if len == 0 { Ok(larger) } else { update_axis(&larger, &slice_axis(&old, ROWS, 0, len as i32)?, ROWS, 0) }
+fn grow(old: &Array, len: usize, needed: usize) -> Result<Array> {
+    let larger = empty(old.shape(), old.dtype(), needed.max(len + len / 2))?;
+    if len == 0 { Ok(larger) } else { update_axis(&larger, &slice_axis(old, ROWS, 0, len as i32)?, ROWS, 0) }
 }

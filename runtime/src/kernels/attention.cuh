@@ -7,11 +7,14 @@ constexpr int WARPS = 4, TILE = 32, STRETCH = WARPS * TILE;
 
 #ifdef prepare
 // Splits a row of joined projections, [queries (each with its gate where GATED) | keys | values], into heads, norms queries and
-// keys (NORMS), and rotates their first DIMS features in halves: one block for each head and row, of D threads.
+// keys (NORMS), and rotates their first DIMS features in halves: one block for each head and row, of D threads. Keys and values go to
+// rows `first` and on of [kv_heads, capacity, D].
 extern "C" __global__ void __launch_bounds__(D)
 prepare(
-    const bf16* joined, const float* q_weight, const float* k_weight, bf16* q, bf16* k, bf16* v, int n, int heads, int kv_heads,
-    int position, float log_theta, float eps) {
+    const bf16* joined, const float* q_weight, const float* k_weight, bf16* k, bf16* v, bf16* q, int n, int heads, int kv_heads,
+    int position, int capacity, int first, float log_theta, float eps) {
+  next_may_start();
+  previous_done();
   const int slot = blockIdx.x, row = blockIdx.y, d = threadIdx.x;
   const int query_width = heads * (GATED ? 2 * D : D);
   const bf16* from = joined + (long long)row * (query_width + 2 * kv_heads * D);
@@ -19,7 +22,7 @@ prepare(
   const int head = is_query ? slot : (slot - heads) % kv_heads;
   float x = float(from[(is_query ? head * (GATED ? 2 * D : D) : query_width + (slot - heads) * D) + d]);
   if (is_value) {
-    v[((long long)head * n + row) * D + d] = bf16(x);
+    v[((long long)head * capacity + first + row) * D + d] = bf16(x);
     return;
   }
   __shared__ float shares[D / 32], normed[D];
@@ -41,7 +44,8 @@ prepare(
     sincosf(float(position + row) * exp2f(-(float(i) / HALF) * log_theta), &sine, &cosine);
     x = d < HALF ? normed[i] * cosine - normed[i + HALF] * sine : normed[i] * sine + normed[i + HALF] * cosine;
   }
-  (is_query ? q : k)[((long long)head * n + row) * D + d] = bf16(x);
+  if (is_query) q[((long long)head * n + row) * D + d] = bf16(x);
+  else k[((long long)head * capacity + first + row) * D + d] = bf16(x);
 }
 #endif
 
@@ -51,6 +55,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
 attend_part(
     const bf16* q, const bf16* k, const bf16* v, const bf16* own_k, const bf16* own_v, float* sums, float* stats,
     int heads, int kv_heads, int n, int past, int capacity, int own, float scale) {
+  next_may_start();
+  previous_done();
   constexpr int PER = D / 32, RUN = D / 8;               // features a lane: of values; of keys
   const int group = heads / kv_heads, rows = group * n, length = past + own;
   const int kv = blockIdx.x, first_row = blockIdx.y * ROWS, part = blockIdx.z, parts = gridDim.z;
@@ -187,6 +193,8 @@ attend_part(
 extern "C" __global__ void __launch_bounds__(D)
 join_parts(
     const float* sums, const float* stats, const bf16* joined, bf16* out, int n, int heads, int kv_heads, int parts) {
+  next_may_start();
+  previous_done();
   const int head = blockIdx.x, token = blockIdx.y, d = threadIdx.x;
   const long long row = (long long)head * n + token;
   float top = NOTHING;

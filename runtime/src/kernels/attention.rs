@@ -80,21 +80,23 @@ impl Layer<'_> {
         [("D", Constant::Int(self.width)), ("GATED", Constant::Int(self.gated.into()))]
     }
 
-    /// Joined projections `[n, ..]`, whose first row is at `position`, as heads.
+    /// Joined projections `[n, ..]`, whose first row is at `position`, as heads. Keys and values go into rows `position` and on of
+    /// `buffers` `[1, kv_heads, capacity, width]`, whose other rows stay, or into arrays of their own.
     ///
     /// # Errors
     /// When MLX fails.
-    pub fn prepare(&self, joined: &Array, position: usize) -> Result<Prepared> {
+    pub fn prepare(&self, joined: &Array, position: usize, buffers: Option<[&Array; 2]>) -> Result<Prepared> {
         let (n, (dims, theta)) = (joined.dim(0), self.rope);
         let [d, gated] = self.constants();
         let norms = ("NORMS", Constant::Int(self.norms.is_some().into()));
-        let heads = |count: i32| [1, count, n, self.width];
-        let (of_q, of_k) = (heads(self.heads), heads(self.kv_heads));
+        let heads = |count: i32, rows: i32| [1, count, rows, self.width];
+        let (capacity, first) = buffers.map_or((n, 0), |[k, _]| (k.dim(2), position as i32));
+        let (of_q, of_k) = (heads(self.heads, n), heads(self.kv_heads, capacity));
         let bf16 = Dtype::Bfloat16;
         // Without norms, any array stands in for their weights.
         let ([q_norm, k_norm], eps) = self.norms.unwrap_or(([joined, joined], 0.0));
         let launch = Launch {
-            outputs: &[(&of_q, bf16), (&of_k, bf16), (&of_k, bf16)],
+            outputs: &[(&of_k, bf16), (&of_k, bf16), (&of_q, bf16)],
             blocks: [self.heads + 2 * self.kv_heads, n, 1],
             threads: self.width,
             constants: &[d, gated, norms, ("DIMS", Constant::Int(dims))],
@@ -103,12 +105,18 @@ impl Layer<'_> {
                 Scalar::Int(self.heads),
                 Scalar::Int(self.kv_heads),
                 Scalar::Int(position as i32),
+                Scalar::Int(capacity),
+                Scalar::Int(first),
                 Scalar::Float(theta.log2()),
                 Scalar::Float(eps),
             ],
+            ..Launch::default()
         };
-        let made = PREPARE.launch(&[joined, q_norm, k_norm], &launch)?;
-        let [q, k, v] = <[Array; 3]>::try_from(made).map_err(|_| "three kinds of heads")?;
+        let made = match buffers {
+            Some([k, v]) => PREPARE.launch(&[joined, q_norm, k_norm, k, v], &Launch { in_place: &[3, 4], ..launch })?,
+            None => PREPARE.launch(&[joined, q_norm, k_norm], &launch)?,
+        };
+        let [k, v, q] = <[Array; 3]>::try_from(made).map_err(|_| "three kinds of heads")?;
         Ok(Prepared { q, k, v })
     }
 
@@ -144,6 +152,7 @@ impl Layer<'_> {
                 Scalar::Int(own_rows),
                 Scalar::Float((width as f32).powf(-0.5)),
             ],
+            ..Launch::default()
         };
         let made = PART.launch(&[q, past.0, past.1, own.0, own.1], &part)?;
         let join = Launch {
@@ -152,6 +161,7 @@ impl Layer<'_> {
             threads: width,
             constants: &[d, gated],
             scalars: &[Scalar::Int(n), Scalar::Int(heads), Scalar::Int(kv_heads), Scalar::Int(parts)],
+            ..Launch::default()
         };
         Ok(JOIN.launch(&[&made[0], &made[1], joined], &join)?.remove(0))
     }
@@ -167,7 +177,7 @@ fn check() -> Result<(f32, f32)> {
         let norms = Some(([&norms[0], &norms[1]], 1e-6));
         let layer = Layer { heads: 6, kv_heads: 2, width, gated, norms, rope: (width / 2, 1e6) };
         let joined = bf16(&[n, (if gated { 12 } else { 6 } + 4) * width], 3)?;
-        let ours = layer.prepare(&joined, past as usize)?;
+        let ours = layer.prepare(&joined, past as usize, None)?;
         let theirs = layer.prepare_by_operations(&joined, past)?;
         for (ours, theirs) in [(&ours.q, &theirs.q), (&ours.k, &theirs.k), (&ours.v, &theirs.v)] {
             worst = worst.max(relative_difference(ours, theirs)?);
@@ -178,6 +188,12 @@ fn check() -> Result<(f32, f32)> {
             twin.push(ops::concatenate(&[&slice_axis(buffer, 2, 0, past)?, new], 2)?);
         }
         let twin_out = layer.attend_by_operations(&theirs.q, &joined, &twin[0], &twin[1])?;
+        // The same rows, written into buffers.
+        let into = layer.prepare(&joined, past as usize, Some([&buffers[0], &buffers[1]]))?;
+        let rows = |a: &Array| slice_axis(a, 2, past, past + n);
+        for (buffer, own) in [(&into.k, &ours.k), (&into.v, &ours.v)] {
+            worst = worst.max(relative_difference(&rows(buffer)?, own)?);
+        }
         let two = History { past: Some((&buffers[0], &buffers[1], past)), own: Some((&ours.k, &ours.v)) };
         let one = History { past: Some((&twin[0], &twin[1], past + n)), own: None };
         for history in [two, one] {

@@ -8,33 +8,58 @@ use super::{Gate, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use crate::{Array, Result};
 
-/// Threads of a row.
+/// Threads of a row, and the numbers that each reads at once.
 const THREADS: i32 = 512;
+const QUAD: i32 = 4;
+/// The widest row: what the threads keep in registers.
+const WIDEST: i32 = THREADS * QUAD * 8;
 
 static GATE: Gate = Gate::new("add_norm");
 
 static KERNEL: CudaKernel = CudaKernel::new(
     "add_norm",
     r#"
+struct alignas(4 * sizeof(Y)) Addend { Y of[4]; };
+struct alignas(4 * sizeof(T)) Normed { T of[4]; };
+
 extern "C" __global__ void __launch_bounds__(THREADS)
-add_norm(const float* x, const Y* y, const float* w, float* sum, T* out, int width, float eps) {
-  const long long row = blockIdx.x;
-  x += row * width; y += row * width; sum += row * width; out += row * width;
+add_norm(const float* x, const Y* y, const float* w, float* sum, T* out, float eps) {
+  constexpr int QUADS = WIDTH / 4, TURNS = (QUADS + THREADS - 1) / THREADS;
+  const long long row = (long long)blockIdx.x * QUADS;
+  float4 v[TURNS], weight[TURNS];
+  next_may_start();
+#pragma unroll
+  for (int i = 0; i < TURNS; ++i) {
+    const int at = i * THREADS + threadIdx.x;
+    if (at < QUADS) weight[i] = ((const float4*)w)[at];
+  }
+  previous_done();
   float squares = 0.f;
-  for (int i = threadIdx.x; i < width; i += THREADS) {
-    const float v = x[i] + float(y[i]);
-    sum[i] = v;
-    squares += v * v;
+#pragma unroll
+  for (int i = 0; i < TURNS; ++i) {
+    const int at = i * THREADS + threadIdx.x;
+    if (at < QUADS) {
+      const float4 a = ((const float4*)x)[row + at];
+      const Addend b = ((const Addend*)y)[row + at];
+      v[i] = make_float4(a.x + float(b.of[0]), a.y + float(b.of[1]), a.z + float(b.of[2]), a.w + float(b.of[3]));
+      ((float4*)sum)[row + at] = v[i];
+      squares += v[i].x * v[i].x + v[i].y * v[i].y + v[i].z * v[i].z + v[i].w * v[i].w;
+    }
   }
   __shared__ float shares[THREADS / 32];
   squares = warp_sum(squares);
   if (threadIdx.x % 32 == 0) shares[threadIdx.x / 32] = squares;
   __syncthreads();
-  float total = 0.f;
-  for (int i = 0; i < THREADS / 32; ++i) total += shares[i];
-  const float scale = rsqrtf(total / width + eps);
-  // Every thread reads what it wrote.
-  for (int i = threadIdx.x; i < width; i += THREADS) out[i] = T(sum[i] * scale * w[i]);
+  const float total = warp_sum(threadIdx.x % 32 < THREADS / 32 ? shares[threadIdx.x % 32] : 0.f);
+  const float scale = rsqrtf(total / WIDTH + eps);
+#pragma unroll
+  for (int i = 0; i < TURNS; ++i) {
+    const int at = i * THREADS + threadIdx.x;
+    if (at < QUADS) {
+      const float4 s = v[i], g = weight[i];
+      ((Normed*)out)[row + at] = Normed{T(s.x * scale * g.x), T(s.y * scale * g.y), T(s.z * scale * g.z), T(s.w * scale * g.w)};
+    }
+  }
 }
 "#,
 );
@@ -43,6 +68,7 @@ add_norm(const float* x, const Y* y, const float* w, float* sum, T* out, int wid
 pub fn add_norm(x: &Array, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Option<Result<(Array, Array)>> {
     let float = matches!(y.dtype(), Dtype::Bfloat16 | Dtype::Float16 | Dtype::Float32);
     let fits = x.ndim() == 2 && x.dtype() == Dtype::Float32 && x.shape() == y.shape() && float;
+    let fits = fits && x.dim(1) % QUAD == 0 && x.dim(1) <= WIDEST && weight.dtype() == Dtype::Float32;
     (fits && dtype != Dtype::Float32 && x.dim(0) <= 64 && GATE.open(check)).then(|| launch(x, y, weight, eps, dtype))
 }
 
@@ -54,10 +80,12 @@ fn launch(x: &Array, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Resul
         threads: THREADS,
         constants: &[
             ("THREADS", Constant::Int(THREADS)),
+            ("WIDTH", Constant::Int(x.dim(1))),
             ("Y", Constant::Type(y.dtype())),
             ("T", Constant::Type(dtype)),
         ],
-        scalars: &[Scalar::Int(x.dim(1)), Scalar::Float(eps)],
+        scalars: &[Scalar::Float(eps)],
+        ..Launch::default()
     };
     let made = KERNEL.launch(&[x, y, weight], &launch)?;
     let [sum, out] = <[Array; 2]>::try_from(made).map_err(|_| "add_norm makes two arrays")?;

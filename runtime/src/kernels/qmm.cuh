@@ -4,6 +4,10 @@
 // row; lane t takes a run of the group's k, so the k order inside a product is permuted, for A and B alike. Packed
 // numbers become bf16 by setting an exponent over them: 128 + q for a nibble, 2048 + 16 q for the upper one of a byte. All
 // sums are exact to f32: group by group, scale * (sum (offset + q) x) + (bias - offset * scale) * (sum x).
+//
+// Weights stream through shared memory, asynchronously and STAGES - 1 chunks ahead, each warp in a region of its own: the first of
+// them are under way before the kernel ahead of this one is done. A chunk is 128 bytes of each row of a tile, which is what keeps
+// DRAM busy; 16-byte pieces of a row are permuted so that no two lanes of an access share a bank.
 
 __device__ __forceinline__ void mma(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, uint2 b) {
   asm volatile(
@@ -18,77 +22,128 @@ __device__ __forceinline__ unsigned nibbles(unsigned w) {
 }
 
 // Words of one lane, row and unit: 4-bit, eight numbers a word; 8-bit, four.
-template <int WORDS> struct Words { unsigned w[WORDS]; };
+template <int WORDS> struct alignas(4 * WORDS) Words { unsigned w[WORDS]; };
+
 template <int N> struct Count { static constexpr int value = N; };
 
-template <int WORDS>
-__device__ __forceinline__ Words<WORDS> load_words(const unsigned* p) {
-  Words<WORDS> r;
-  if constexpr (WORDS == 4) { uint4 v = __ldg((const uint4*)p); r.w[0] = v.x; r.w[1] = v.y; r.w[2] = v.z; r.w[3] = v.w; }
-  else if constexpr (WORDS == 2) { uint2 v = __ldg((const uint2*)p); r.w[0] = v.x; r.w[1] = v.y; }
-  else { r.w[0] = __ldg(p); }
-  return r;
+// Scales or biases of a row and a chunk, side by side in memory.
+template <int COUNT> struct alignas(COUNT * sizeof(S) > 16 ? 16 : COUNT * sizeof(S)) Group { S of[COUNT]; };
+
+__device__ __forceinline__ void copy_async(void* to, const void* from, bool there) {
+  const unsigned at = __cvta_generic_to_shared(to);
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(at), "l"(from), "r"(there ? 16 : 0) : "memory");
+}
+__device__ __forceinline__ void end_batch() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int PENDING> __device__ __forceinline__ void await_batches() {
+  asm volatile("cp.async.wait_group %0;" :: "n"(PENDING) : "memory");
 }
 
-// One block: TILES tiles of 16 weight rows, WARPS warps that share k. out [m, n]; PAIRED: tile 1 is `up` for the `gate` of
-// tile 0, n rows further on, and what is written is silu(gate) * up [m, n]. S, T: the types of scales and biases, and of the output.
+// One block: a tile of 16 weight rows, WARPS warps that share k. out [m, n]; PAIRED: a second tile is `up` for the `gate` of the
+// first, n rows further on, and what is written is silu(gate) * up [m, n]. S, T: the types of scales and biases, and of the output.
+// WHOLE: k is a number of whole chunks.
+constexpr int TILES = PAIRED ? 2 : 1;
+
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
 qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases, T* out, int m, int n, int k) {
   constexpr int UNIT = GROUP < 64 ? GROUP : 64;          // k of one step
   constexpr int RUN = UNIT / 4;                          // of which a lane takes so many
   constexpr int WORDS = RUN * BITS / 32;
-  constexpr int PER = 32 / BITS;                         // numbers a word
   constexpr int XV = RUN / 8;                            // 16-byte loads of x
   constexpr float OFFSET = BITS == 4 ? 128.f : 2176.f;
-  constexpr int AHEAD = WORDS * TILES >= 8 ? 2 : 4;      // units in flight
+  constexpr int PIECES = 8, CHUNK = PIECES * 128 / BITS; // 16-byte pieces of a chunk; its k
+  constexpr int UNITS = CHUNK / UNIT, GROUPS = CHUNK / GROUP;
+  constexpr int SPREAD = UNIT * BITS / 128;              // pieces of a unit
+  constexpr int TILE = 16 * PIECES;                      // pieces of a tile
+  extern __shared__ uint4 memory[];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int g = lane >> 2, t = lane & 3;
-  const int units = k / UNIT, groups = k / GROUP;
-  const int first = int((long long)units * warp / WARPS), last = int((long long)units * (warp + 1) / WARPS);
-  const int base = blockIdx.x * 16 * (PAIRED ? 1 : TILES);
-  const long long line = (long long)k / PER;
+  const int chunks = (k + CHUNK - 1) / CHUNK, groups = k / GROUP, pieces = k * BITS / 128;
+  const int base = blockIdx.x * 16;
+  uint4* stages = memory + warp * STAGES * TILES * TILE;
 
-  const unsigned* wp[TILES][2];
-  int row[TILES][2];
+  // Rows past the end repeat the last one and are not written.
+  auto row_of = [&](int i, int r) {
+    return (long long)(min(base + r, n - 1) + i * n);
+  };
+  const uint4* from[TILES][4];
 #pragma unroll
   for (int i = 0; i < TILES; ++i)
 #pragma unroll
-    for (int h = 0; h < 2; ++h) {
-      int r = base + (PAIRED ? 0 : i * 16) + g + 8 * h;
-      r = r < n ? r : n - 1;                             // rows past the end repeat the last one and are not written
-      if (PAIRED && i == 1) r += n;
-      row[i][h] = r;
-      wp[i][h] = w + r * line + t * WORDS;
+    for (int q = 0; q < 4; ++q) from[i][q] = (const uint4*)w + row_of(i, q * 4 + lane / 8) * pieces + lane % 8;
+  auto fetch = [&](int stage, int chunk) {
+    if (chunk < chunks) {
+      uint4* to = stages + stage * TILES * TILE;
+      const bool there = WHOLE || chunk * PIECES + lane % 8 < pieces;
+#pragma unroll
+      for (int i = 0; i < TILES; ++i)
+#pragma unroll
+        for (int q = 0; q < 4; ++q) {
+          const int r = q * 4 + lane / 8;
+          copy_async(to + i * TILE + r * PIECES + (lane % 8 ^ (r * SPREAD & 7)), from[i][q] + (there ? chunk * PIECES : 0), there);
+        }
     }
+    end_batch();
+  };
+  Group<GROUPS> s[2][TILES][2], b[2][TILES][2];
+  auto fetch_groups = [&](int slot, int chunk) {
+#pragma unroll
+    for (int i = 0; i < TILES; ++i)
+#pragma unroll
+      for (int h = 0; h < 2; ++h) {
+        const long long at = row_of(i, g + 8 * h) * groups + chunk * GROUPS;
+        if constexpr (WHOLE) {
+          s[slot][i][h] = *(const Group<GROUPS>*)(scales + at);
+          b[slot][i][h] = *(const Group<GROUPS>*)(biases + at);
+        } else {
+#pragma unroll
+          for (int e = 0; e < GROUPS; ++e) {
+            const bool there = chunk * GROUPS + e < groups;
+            s[slot][i][h].of[e] = there ? scales[at + e] : S(0.f);
+            b[slot][i][h].of[e] = there ? biases[at + e] : S(0.f);
+          }
+        }
+      }
+  };
+  uint4 xv[2][NB][XV];
+  auto fetch_x = [&](int slot, int unit) {
+#pragma unroll
+    for (int j = 0; j < NB; ++j) {
+      const bool there = j * 8 + g < m && (WHOLE || unit * UNIT < k);
+      const uint4* xp = (const uint4*)(x + (long long)(j * 8 + g) * k + unit * UNIT + t * RUN);
+#pragma unroll
+      for (int v = 0; v < XV; ++v) xv[slot][j][v] = there ? __ldg(xp + v) : make_uint4(0, 0, 0, 0);
+    }
+  };
+
+  next_may_start();
+#pragma unroll
+  for (int stage = 0; stage < STAGES - 1; ++stage) fetch(stage, warp + stage * WARPS);
+  if (warp < chunks) fetch_groups(0, warp);
+  previous_done();
+  if (warp < chunks) fetch_x(0, warp * UNITS);
 
   float sum[TILES][NB][4] = {};
-  auto step = [&](auto ahead, int u) {
-    constexpr int AHEAD = decltype(ahead)::value;
-    Words<WORDS> a[AHEAD][TILES][2];
-    float s[AHEAD][TILES][2], b[AHEAD][TILES][2];
-    uint4 xv[AHEAD][NB][XV];
+  // Two chunks a turn, so that every index of a register is known.
+  auto step = [&](auto slot_, int chunk, int stage) {
+    constexpr int slot = decltype(slot_)::value;
+    await_batches<STAGES - 2>();
+    __syncwarp();
+    const int next = chunk + WARPS;
+    fetch(stage == 0 ? STAGES - 1 : stage - 1, chunk + (STAGES - 1) * WARPS);
+    if (next < chunks) fetch_groups(slot ^ 1, next);
+    const uint4* at = stages + stage * TILES * TILE;
 #pragma unroll
-    for (int d = 0; d < AHEAD; ++d) {
-      const int unit = u + d;
-      const int group = unit * UNIT / GROUP;
+    for (int u = 0; u < UNITS; ++u) {
+      if (u + 1 < UNITS) fetch_x((u + 1) & 1, chunk * UNITS + u + 1);
+      else if (next < chunks) fetch_x((u + 1) & 1, next * UNITS);
+      Words<WORDS> a[TILES][2];
 #pragma unroll
       for (int i = 0; i < TILES; ++i)
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          a[d][i][h] = load_words<WORDS>(wp[i][h] + unit * (UNIT / PER));
-          s[d][i][h] = float(scales[(long long)row[i][h] * groups + group]);
-          b[d][i][h] = float(biases[(long long)row[i][h] * groups + group]);
+          const int r = g + 8 * h, piece = u * SPREAD + t * SPREAD / 4 ^ (r * SPREAD & 7);
+          a[i][h] = *(const Words<WORDS>*)((const unsigned*)(at + i * TILE + r * PIECES + piece) + t * WORDS % 4);
         }
-#pragma unroll
-      for (int j = 0; j < NB; ++j) {
-        const bool has = j * 8 + g < m;
-        const uint4* xp = (const uint4*)(x + (long long)(j * 8 + g) * k + unit * UNIT + t * RUN);
-#pragma unroll
-        for (int v = 0; v < XV; ++v) xv[d][j][v] = has ? __ldg(xp + v) : make_uint4(0, 0, 0, 0);
-      }
-    }
-#pragma unroll
-    for (int d = 0; d < AHEAD; ++d) {
       float acc[TILES][NB][4] = {}, ones[NB][4] = {};
 #pragma unroll
       for (int v = 0; v < XV; ++v) {
@@ -98,7 +153,7 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases, T* out, 
           uint2 bx[NB];
 #pragma unroll
           for (int j = 0; j < NB; ++j) {
-            const uint4 q = xv[d][j][v];
+            const uint4 q = xv[u & 1][j][v];
             if constexpr (BITS == 4) {                   // (0,4) (1,5) | (2,6) (3,7)
               const unsigned lo = half ? q.y : q.x, hi = half ? q.w : q.z;
               bx[j] = make_uint2(__byte_perm(lo, hi, 0x5410), __byte_perm(lo, hi, 0x7632));
@@ -111,7 +166,7 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases, T* out, 
 #pragma unroll
           for (int i = 0; i < TILES; ++i) {
             if constexpr (BITS == 4) {
-              const unsigned p = a[d][i][0].w[v], q = a[d][i][1].w[v];
+              const unsigned p = a[i][0].w[v], q = a[i][1].w[v];
               unsigned a0, a1, a2, a3;
               if (half == 0) {
                 a0 = nibbles<0, 0x43004300u>(p); a1 = nibbles<0, 0x43004300u>(q);
@@ -123,7 +178,7 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases, T* out, 
 #pragma unroll
               for (int j = 0; j < NB; ++j) mma(acc[i][j], a0, a1, a2, a3, bx[j]);
             } else {
-              const unsigned p = a[d][i][0].w[2 * v + half], q = a[d][i][1].w[2 * v + half];
+              const unsigned p = a[i][0].w[2 * v + half], q = a[i][1].w[2 * v + half];
 #pragma unroll
               for (int j = 0; j < NB; ++j) {
                 mma(acc[i][j], nibbles<0, 0x43004300u>(p), nibbles<0, 0x43004300u>(q),
@@ -138,20 +193,28 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases, T* out, 
 #pragma unroll
       for (int i = 0; i < TILES; ++i)
 #pragma unroll
-        for (int j = 0; j < NB; ++j)
+        for (int h = 0; h < 2; ++h) {
+          const float scale = float(s[slot][i][h].of[u * UNIT / GROUP]);
+          const float rest = float(b[slot][i][h].of[u * UNIT / GROUP]) - OFFSET * scale;
 #pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            const float sc = s[d][i][e >> 1];
-            sum[i][j][e] += sc * acc[i][j][e] + (b[d][i][e >> 1] - OFFSET * sc) * ones[j][e & 1];
-          }
+          for (int j = 0; j < NB; ++j)
+#pragma unroll
+            for (int e = 0; e < 2; ++e) sum[i][j][2 * h + e] += scale * acc[i][j][2 * h + e] + rest * ones[j][e];
+        }
     }
   };
-  int u = first;
-  for (; u + AHEAD <= last; u += AHEAD) step(Count<AHEAD>{}, u);
-  for (; u < last; ++u) step(Count<1>{}, u);
+  int stage = 0;
+  for (int chunk = warp; chunk < chunks; chunk += 2 * WARPS) {
+    step(Count<0>{}, chunk, stage);
+    stage = stage + 1 == STAGES ? 0 : stage + 1;
+    if (chunk + WARPS < chunks) step(Count<1>{}, chunk + WARPS, stage);
+    stage = stage + 1 == STAGES ? 0 : stage + 1;
+  }
 
   // The warps' shares of k, added in order.
-  __shared__ float shares[WARPS][TILES][NB][128];
+  await_batches<0>();
+  __syncthreads();
+  auto& shares = *(float (*)[WARPS][TILES][NB][128])memory;
 #pragma unroll
   for (int i = 0; i < TILES; ++i)
 #pragma unroll
@@ -159,15 +222,15 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases, T* out, 
 #pragma unroll
       for (int e = 0; e < 4; ++e) shares[warp][i][j][e * 32 + lane] = sum[i][j][e];
   __syncthreads();
-  for (int at = threadIdx.x; at < (PAIRED ? 1 : TILES) * NB * 128; at += WARPS * 32) {
-    const int i = at / (NB * 128), j = at / 128 % NB, e = at % 128 / 32, l = at % 32;
+  for (int at = threadIdx.x; at < NB * 128; at += WARPS * 32) {
+    const int j = at / 128, e = at % 128 / 32, l = at % 32;
     float value = 0.f, up = 0.f;
 #pragma unroll
     for (int v = 0; v < WARPS; ++v) {
-      value += shares[v][i][j][at % 128];
+      value += shares[v][0][j][at % 128];
       if (PAIRED) up += shares[v][1][j][at % 128];
     }
-    const int r = base + i * 16 + (l >> 2) + 8 * (e >> 1), c = j * 8 + 2 * (l & 3) + (e & 1);
+    const int r = base + (l >> 2) + 8 * (e >> 1), c = j * 8 + 2 * (l & 3) + (e & 1);
     if (r < n && c < m) {
       if (PAIRED) {
         // As the op-by-op form rounds: gate and up first.

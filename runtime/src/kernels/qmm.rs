@@ -13,8 +13,12 @@ use crate::{Array, Result};
 
 /// The most rows that a launch takes.
 const MAX_ROWS: i32 = 16;
-/// Weight rows of a tile.
+/// Weight rows of a block.
 const TILE: i32 = 16;
+/// Bytes of a row that a warp takes at once.
+const CHUNK: i32 = 128;
+/// Chunks of a warp that are in shared memory: the one at work and those under way.
+const STAGES: i32 = 2;
 
 static GATE: Gate = Gate::new("qmm");
 
@@ -48,26 +52,36 @@ pub fn swiglu(x: &Array, w: &QuantizedWeight) -> Option<Result<Array>> {
 fn launch(x: &Array, w: &QuantizedWeight, paired: bool, dtype: Dtype) -> Result<Array> {
     let Some(biases) = &w.biases else { return Err("an affine weight without biases".into()) };
     let (m, k, n) = (x.dim(0), x.dim(1), w.packed.dim(0) / if paired { 2 } else { 1 });
-    // Two tiles share what is read of x; with few weight rows, more blocks matter more.
-    let tiles = if paired || n >= 32 * 512 { 2 } else { 1 };
-    let rows = TILE * if paired { 1 } else { tiles };
-    let warps = if n < 8192 && k >= 8192 { 16 } else { 8 };
-    let blocks = (n + rows - 1) / rows;
+    let bits = w.scheme.bits() as i32;
+    let blocks = (n + TILE - 1) / TILE;
+    let chunk = CHUNK * 8 / bits;
+    let chunks = (k + chunk - 1) / chunk;
+    // Few blocks need many warps to keep memory busy, many are better off with warps that run for longer (measured on an H100).
+    let warps = if blocks < 256 {
+        8.min((chunks / 2).max(2))
+    } else if chunks < 16 {
+        2
+    } else {
+        4
+    };
     let launch = Launch {
         outputs: &[(&[m, n], dtype)],
         blocks: [blocks, 1, 1],
         threads: 32 * warps,
+        shared: warps * STAGES * TILE * CHUNK * if paired { 2 } else { 1 },
         constants: &[
-            ("BITS", Constant::Int(w.scheme.bits() as i32)),
+            ("BITS", Constant::Int(bits)),
             ("GROUP", Constant::Int(w.scheme.group_size() as i32)),
             ("NB", Constant::Int((m + 7) / 8)),
-            ("TILES", Constant::Int(tiles)),
             ("PAIRED", Constant::Int(paired.into())),
             ("WARPS", Constant::Int(warps)),
+            ("STAGES", Constant::Int(STAGES)),
+            ("WHOLE", Constant::Int((k % chunk == 0).into())),
             ("S", Constant::Type(w.scales.dtype())),
             ("T", Constant::Type(dtype)),
         ],
         scalars: &[Scalar::Int(m), Scalar::Int(n), Scalar::Int(k)],
+        ..Launch::default()
     };
     Ok(KERNEL.launch(&[x, &w.packed, &w.scales, biases], &launch)?.remove(0))
 }

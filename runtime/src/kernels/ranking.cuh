@@ -82,6 +82,8 @@ __device__ __forceinline__ int drawn(float weight, int id, float coarse, float f
 // keys [rows, parts, KEEP]; masses [rows, parts, 2]: the largest logit and the sum of exp((logit - largest) / temperature).
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
 candidates(const float* logits, Key* keys, float* masses, int vocab, float rate) {
+  next_may_start();
+  previous_done();
   const int part = blockIdx.x, parts = gridDim.x, row = blockIdx.y, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int stretch = (vocab + parts - 1) / parts, end = min(vocab, (part + 1) * stretch);
   logits += (long long)row * vocab;
@@ -122,6 +124,8 @@ extern "C" __global__ void __launch_bounds__(WARPS * 32)
 ranked(
     const Key* keys, const float* masses, const float* uniforms, int* ids, float* p, int* token, int vocab, int parts,
     int top_k, float rate, float top_p, float min_p) {
+  next_may_start();
+  previous_done();
   const int row = blockIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   keys += (long long)row * parts * KEEP;
   masses += (long long)row * parts * 2;
@@ -155,6 +159,8 @@ extern "C" __global__ void
 outcomes(
     const int* p_ids, const float* p, const int* q_ids, const float* q, const int* drafts, const int* bonus,
     const float* uniforms, float* packed, int vocab, int depth) {
+  next_may_start();
+  previous_done();
   const int row = threadIdx.x >> 5, lane = threadIdx.x & 31, draft = drafts[row];
   const int id = p_ids[row * KEEP + lane], other = q_ids[row * KEEP + lane];
   const float mine = p[row * KEEP + lane], theirs = q[row * KEEP + lane];

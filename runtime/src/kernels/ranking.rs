@@ -56,15 +56,14 @@ pub fn rank(logits: &Array, params: &SamplingParams, uniforms: &Array) -> Result
         outputs: &[(&[rows, parts, KEEP], Dtype::Uint64), (&[rows, parts, 2], Dtype::Float32)],
         blocks: [parts, rows, 1],
         threads: 32 * WARPS,
-        constants: &[],
         scalars: &[Scalar::Int(vocab), Scalar::Float(rate)],
+        ..Launch::default()
     };
     let found = CANDIDATES.launch(&[logits], &candidates)?;
     let ranked = Launch {
         outputs: &[(&[rows, KEEP], Dtype::Int32), (&[rows, KEEP], Dtype::Float32), (&[1], Dtype::Int32)],
         blocks: [rows, 1, 1],
         threads: 32 * WARPS,
-        constants: &[],
         scalars: &[
             Scalar::Int(vocab),
             Scalar::Int(parts),
@@ -74,6 +73,7 @@ pub fn rank(logits: &Array, params: &SamplingParams, uniforms: &Array) -> Result
             Scalar::Float(if params.top_p < 1.0 { params.top_p } else { f32::INFINITY }),
             Scalar::Float(params.min_p),
         ],
+        ..Launch::default()
     };
     let made = RANKED.launch(&[&found[0], &found[1], uniforms], &ranked)?;
     let [ids, p, token] = <[Array; 3]>::try_from(made).map_err(|_| "three arrays of a ranking")?;
@@ -97,8 +97,9 @@ pub fn outcomes(
         outputs: &[(&[1 + 4 * depth], Dtype::Float32)],
         blocks: [1, 1, 1],
         threads: 32 * depth,
-        constants: &[],
         scalars: &[Scalar::Int(vocab), Scalar::Int(depth)],
+        read_back: true,
+        ..Launch::default()
     };
     Ok(OUTCOMES.launch(&[&p.ids, &p.p, &q.ids, &q.p, drafts, bonus, uniforms], &launch)?.remove(0))
 }

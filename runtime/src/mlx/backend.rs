@@ -1,6 +1,6 @@
 //! Which MLX this is and what it computes on.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
@@ -92,20 +92,24 @@ pub fn forbid_tf32() {
     unsafe { std::env::set_var("MLX_ENABLE_TF32", "0") };
 }
 
-/// Settings of MLX's CUDA backend for one text at a time, where the environment has none of its own: kernels that it compiles are
-/// kept in `folder` rather than among temporary files (`MLX_PTX_CACHE_DIR`), and launches go to the device one by one
-/// (`MLX_USE_CUDA_GRAPHS=0`), so that it works on the first while the rest is made: of a hundred gathered in a graph none starts
-/// before the last is there (H100, 4B shape: a verification of four rows in 4.1 ms instead of 4.8).
+/// Settings of MLX's CUDA backend for one text at a time. Kernels that it compiles are kept in `folder` rather than among temporary
+/// files, where the environment does not say otherwise (`MLX_PTX_CACHE_DIR`). Launches go to the device one by one
+/// (`MLX_USE_CUDA_GRAPHS=0`), so that it works on the first while the rest is made; kernels of our own depend on that.
 ///
 /// To be called before MLX computes anything, and before other threads start.
 pub fn configure_cuda(folder: Option<&Path>) {
-    let settings = [(KERNELS, folder.map(Path::as_os_str)), ("MLX_USE_CUDA_GRAPHS", Some(OsStr::new("0")))];
-    for (name, value) in settings {
-        if let Some(value) = value.filter(|_| std::env::var_os(name).is_none()) {
-            // SAFETY: the environment is changed while this is the only thread; MLX reads it at its first kernel.
-            unsafe { std::env::set_var(name, value) };
+    // SAFETY: the environment is changed while this is the only thread; MLX reads it at its first kernel.
+    unsafe {
+        if let Some(folder) = folder.filter(|_| std::env::var_os(KERNELS).is_none()) {
+            std::env::set_var(KERNELS, folder);
         }
+        std::env::set_var(GRAPHS, "0");
     }
+}
+
+/// Whether MLX sends its launches as they come.
+pub(super) fn launches_are_sent_at_once() -> bool {
+    std::env::var_os(GRAPHS).is_some_and(|value| value == "0")
 }
 
 /// Where MLX keeps the kernels that it compiled, by its own rule (MLX 0.32, `mlx/backend/cuda/jit_module.cpp`).
@@ -117,6 +121,7 @@ pub(super) fn kernels() -> PathBuf {
 }
 
 const KERNELS: &str = "MLX_PTX_CACHE_DIR";
+const GRAPHS: &str = "MLX_USE_CUDA_GRAPHS";
 
 /// Chooses the device for every operation that follows, on every thread.
 pub fn set_default_device(device: Device) {

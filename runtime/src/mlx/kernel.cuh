@@ -19,6 +19,20 @@ struct f16 {
   }
 };
 
+// A kernel may start while the one ahead of it still runs (programmatic dependent launch, from Hopper on): it lets the next one do
+// the same as early as it likes, and waits before it reads or writes what any kernel wrote or reads. Weights may be read before.
+__device__ __forceinline__ void next_may_start() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+
+__device__ __forceinline__ void previous_done() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
 #define NOTHING __int_as_float(0xff800000)  // minus infinity
 
 __device__ __forceinline__ float warp_sum(float x) {

@@ -1,14 +1,16 @@
-//! CUDA kernels of our own: compiled once a machine, kept on disk, launched through MLX.
+//! CUDA kernels of our own: compiled once a machine, kept on disk, launched by an operation of our own.
 //!
-//! MLX's own way for such kernels (`fast::cuda_kernel`) compiles them in every process and handles their whole source at
-//! every launch. `fast::precompiled_cuda_kernel` takes machine code, and MLX looks for the code of a kernel in its folder of
-//! compiled modules first: so we compile a kernel when that folder does not have it, put it there, and launch it by name
-//! (MLX 0.32, `mlx/backend/cuda/jit_module.cpp`). A kernel takes row-contiguous arrays, then the arrays that it fills, then
-//! numbers.
+//! MLX's own ways for such kernels compile them in every process (`fast::cuda_kernel`) or take longer to send one than most of them
+//! take to run (`fast::precompiled_cuda_kernel`, MLX 0.32). A kernel takes row-contiguous arrays, then the arrays that it fills,
+//! then numbers.
+//!
+//! Launches go straight to the stream, so MLX must send its own there too rather than gather them in graphs:
+//! [`configure_cuda`](super::configure_cuda) sees to that.
 
-use std::ffi::{CStr, CString, c_char, c_int};
+use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::fs;
 use std::path::Path;
+use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use mlx_rs::error::Exception;
@@ -16,7 +18,7 @@ use mlx_rs::{Array, Dtype, Stream};
 use sha2::{Digest as _, Sha256};
 
 use super::DeviceInfo;
-use super::backend::{install_error_handler, kernels};
+use super::backend::{install_error_handler, kernels, launches_are_sent_at_once};
 use super::nvrtc::Nvrtc;
 use crate::Result;
 
@@ -35,8 +37,20 @@ pub struct CudaKernel {
 #[derive(Debug)]
 struct Variant {
     constants: Vec<(&'static str, Constant)>,
-    name: CString,
+    function: Function,
 }
+
+/// A function that the driver holds for the life of the process.
+#[derive(Debug, Clone, Copy)]
+struct Function {
+    handle: *const c_void,
+    name: &'static CStr,
+    /// Whether it may start before the kernel ahead of it is done: from Hopper on.
+    overlap: bool,
+}
+
+// SAFETY: the handle is the driver's, valid on every thread, and never dereferenced here.
+unsafe impl Send for Function {}
 
 /// A compile-time constant of a kernel: a macro of that name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,18 +71,25 @@ pub enum Scalar {
 }
 
 /// How a kernel is launched.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Launch<'a> {
     /// Shape and type of every output.
     pub outputs: &'a [(&'a [i32], Dtype)],
+    /// Inputs that the first outputs take the place of, by index. The kernel is handed them as outputs alone, and nothing else may
+    /// need what it writes over.
+    pub in_place: &'a [usize],
     /// Blocks, by axis.
     pub blocks: [i32; 3],
     /// Threads of a block.
     pub threads: i32,
+    /// Dynamic shared memory of a block, in bytes; the same for the same constants.
+    pub shared: i32,
     /// Each set of values is compiled once.
     pub constants: &'a [(&'static str, Constant)],
     /// In the order of the function's last parameters.
     pub scalars: &'a [Scalar],
+    /// Whether the processor reads the outputs: they are put where it can.
+    pub read_back: bool,
 }
 
 /// Shape and type of an output, as `mtplx_cuda_launch` takes them.
@@ -77,51 +98,45 @@ struct RawOutput {
     shape: *const c_int,
     ndim: usize,
     dtype: mlx_sys::mlx_dtype,
-}
-
-/// A number, as `mtplx_cuda_launch` takes it.
-#[repr(C)]
-struct RawScalar {
-    is_float: c_int,
-    integer: c_int,
-    real: f32,
+    in_place: c_int,
 }
 
 /// What `mtplx_cuda_launch` takes.
 #[repr(C)]
 struct RawLaunch {
+    function: *const c_void,
     name: *const c_char,
-    source: *const c_char,
     inputs: *const mlx_sys::mlx_array,
     input_count: usize,
     outputs: *const RawOutput,
     output_count: usize,
-    scalars: *const RawScalar,
+    scalars: *const u32,
     scalar_count: usize,
-    grid: [c_int; 3],
-    threads: c_int,
+    grid: [c_uint; 3],
+    threads: c_uint,
+    shared: c_uint,
+    overlap: c_int,
+    read_back: c_int,
     stream: mlx_sys::mlx_stream,
 }
 
 // In libmlxc.so, where set-up puts them (`xtask/native/cuda_kernel.cpp`).
 #[cfg(target_os = "linux")]
 unsafe extern "C" {
-    fn mtplx_cuda_module_hash(source: *const c_char) -> u64;
+    fn mtplx_cuda_load(code: *const c_void, name: *const c_char, shared: c_uint, function: *mut *const c_void)
+    -> c_int;
     fn mtplx_cuda_launch(launch: *const RawLaunch, results: *mut mlx_sys::mlx_array) -> c_int;
 }
 
 // Elsewhere there is no CUDA, and no gate opens.
 #[cfg(not(target_os = "linux"))]
-unsafe fn mtplx_cuda_module_hash(_: *const c_char) -> u64 {
-    0
+unsafe fn mtplx_cuda_load(_: *const c_void, _: *const c_char, _: c_uint, _: *mut *const c_void) -> c_int {
+    1
 }
 #[cfg(not(target_os = "linux"))]
 unsafe fn mtplx_cuda_launch(_: *const RawLaunch, _: *mut mlx_sys::mlx_array) -> c_int {
     1
 }
-
-/// What MLX is given as a kernel's source: the code is in its folder, under the kernel's name and the hash of this.
-const NO_SOURCE: &CStr = c"";
 
 impl CudaKernel {
     /// The function `name`, `extern "C" __global__`, of `source`.
@@ -142,49 +157,58 @@ impl CudaKernel {
         let index = match known {
             Some(index) => index,
             None => {
-                let name = compiled(self.name, self.source, launch.constants).map_err(Exception::custom)?;
-                variants.push(Variant { constants: launch.constants.to_vec(), name });
+                let function = load(self.name, self.source, launch).map_err(Exception::custom)?;
+                variants.push(Variant { constants: launch.constants.to_vec(), function });
                 variants.len() - 1
             }
         };
-        send(&variants[index].name, inputs, launch)
+        let function = variants[index].function;
+        drop(variants);
+        send(function, inputs, launch)
     }
 }
 
-/// Has MLX launch the kernel `name` of its folder.
-fn send(name: &CStr, inputs: &[&Array], launch: &Launch<'_>) -> Result<Vec<Array>> {
-    install_error_handler();
+/// Makes an operation of a launch.
+fn send(function: Function, inputs: &[&Array], launch: &Launch<'_>) -> Result<Vec<Array>> {
     let stream = Stream::thread_local_or_default();
     let inputs: Vec<mlx_sys::mlx_array> = inputs.iter().map(|input| input.as_ptr()).collect();
     let outputs: Vec<RawOutput> = launch
         .outputs
         .iter()
-        .map(|(shape, dtype)| RawOutput { shape: shape.as_ptr(), ndim: shape.len(), dtype: (*dtype).into() })
+        .enumerate()
+        .map(|(index, (shape, dtype))| RawOutput {
+            shape: shape.as_ptr(),
+            ndim: shape.len(),
+            dtype: (*dtype).into(),
+            in_place: launch.in_place.get(index).map_or(-1, |&input| input as c_int),
+        })
         .collect();
-    let scalars: Vec<RawScalar> = launch
+    let scalars: Vec<u32> = launch
         .scalars
         .iter()
         .map(|scalar| match *scalar {
-            Scalar::Int(integer) => RawScalar { is_float: 0, integer, real: 0.0 },
-            Scalar::Float(real) => RawScalar { is_float: 1, integer: 0, real },
+            Scalar::Int(integer) => integer as u32,
+            Scalar::Float(real) => real.to_bits(),
         })
         .collect();
-    let [x, y, z] = launch.blocks;
     let raw = RawLaunch {
-        name: name.as_ptr(),
-        source: NO_SOURCE.as_ptr(),
+        function: function.handle,
+        name: function.name.as_ptr(),
         inputs: inputs.as_ptr(),
         input_count: inputs.len(),
         outputs: outputs.as_ptr(),
         output_count: outputs.len(),
         scalars: scalars.as_ptr(),
         scalar_count: scalars.len(),
-        grid: [x * launch.threads, y, z],
-        threads: launch.threads,
+        grid: launch.blocks.map(|blocks| blocks as c_uint),
+        threads: launch.threads as c_uint,
+        shared: launch.shared as c_uint,
+        overlap: function.overlap.into(),
+        read_back: launch.read_back.into(),
         stream: stream.as_ptr(),
     };
-    // SAFETY: every pointer is to a slice of the length beside it that lives through the call; handles are live; results
-    // are empty handles, which the call fills and which become arrays of their own.
+    // SAFETY: every pointer is to a slice of the length beside it that lives through the call, and the name lives on; handles are
+    // live; results are empty handles, which the call fills and which become arrays of their own.
     unsafe {
         let mut results: Vec<mlx_sys::mlx_array> = outputs.iter().map(|_| mlx_sys::mlx_array_new()).collect();
         let status = mtplx_cuda_launch(&raw, results.as_mut_ptr());
@@ -193,9 +217,27 @@ fn send(name: &CStr, inputs: &[&Array], launch: &Launch<'_>) -> Result<Vec<Array
     }
 }
 
-/// Makes sure that the folder of compiled modules has the kernel with these constants, and returns its name there.
-fn compiled(function: &str, source: &str, constants: &[(&str, Constant)]) -> Result<CString, String> {
+/// The kernel with these constants: out of the folder of compiled ones, or compiled and put there.
+fn load(function: &str, source: &str, launch: &Launch<'_>) -> Result<Function, String> {
+    install_error_handler();
+    let (name, code, overlap) = compiled(function, source, launch.constants)?;
+    let name: &'static CStr = Box::leak(CString::new(name).map_err(|error| error.to_string())?.into_boxed_c_str());
+    let mut handle = ptr::null();
+    // SAFETY: machine code whole, as the compiler made it; a name that lives on; a place for the handle.
+    let status = unsafe { mtplx_cuda_load(code.as_ptr().cast(), name.as_ptr(), launch.shared as c_uint, &mut handle) };
+    if status == 0 {
+        Ok(Function { handle, name, overlap })
+    } else {
+        Err(format!("the driver refuses {}", kernels().join(format!("{}.cubin", name.to_string_lossy())).display()))
+    }
+}
+
+/// The name of a kernel with these constants, its machine code, and whether the device can overlap launches.
+fn compiled(function: &str, source: &str, constants: &[(&str, Constant)]) -> Result<(String, Vec<u8>, bool), String> {
     let nvrtc = Nvrtc::find().ok_or("NVRTC is not there: this MLX is not a CUDA build")?;
+    if !launches_are_sent_at_once() {
+        return Err("MLX gathers launches in graphs: set MLX_USE_CUDA_GRAPHS=0".to_owned());
+    }
     let architecture = DeviceInfo::of_default().architecture.ok_or("the device does not state its architecture")?;
     // From Hopper on, "a" admits what only that very generation has.
     let specific = architecture.trim_start_matches("sm_").parse().is_ok_and(|number: u32| number >= 90);
@@ -221,22 +263,18 @@ fn compiled(function: &str, source: &str, constants: &[(&str, Constant)]) -> Res
     let digest = hash.finalize();
     let digest: String = digest[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let name = format!("mtplx_{function}_{digest}");
-    // SAFETY: a text that ends in NUL.
-    let module = format!("{name}_{:x}", unsafe { mtplx_cuda_module_hash(NO_SOURCE.as_ptr()) });
     let folder = kernels();
-    let place = folder.join(format!("{module}.ptx"));
-    if !place.is_file() {
-        let code = nvrtc.compile(&whole(&name), &options).map_err(|error| format!("{function}: {error}"))?;
-        let keep = || -> std::io::Result<()> {
-            fs::create_dir_all(&folder)?;
-            // Names in the module by names that MLX asks for: the same. Written first, since MLX looks for the other.
-            write(&folder, &folder.join(format!("{module}.txt")), format!("{name}\t{name}\n").as_bytes())?;
-            write(&folder, &place, &code)
-        };
-        keep().map_err(|error| format!("{}: {error}", place.display()))?;
-        tracing::debug!("compiled {name}, {} bytes", code.len());
+    let place = folder.join(format!("{name}.cubin"));
+    if let Ok(code) = fs::read(&place) {
+        return Ok((name, code, specific));
     }
-    CString::new(name).map_err(|error| error.to_string())
+    let code = nvrtc.compile(&whole(&name), &options).map_err(|error| format!("{function}: {error}"))?;
+    tracing::debug!("compiled {name}, {} bytes", code.len());
+    let kept = fs::create_dir_all(&folder).and_then(|()| write(&folder, &place, &code));
+    if let Err(error) = kept {
+        tracing::warn!("{}: {error}: the next process compiles this kernel again", place.display());
+    }
+    Ok((name, code, specific))
 }
 
 /// Writes a file whole or not at all.
@@ -273,9 +311,11 @@ mod tests {
             threads: 32,
             constants: &[("N", Constant::Int(2)), ("T", Constant::Type(Dtype::Bfloat16))],
             scalars: &[Scalar::Int(2), Scalar::Float(0.5)],
+            ..Launch::default()
         };
         assert!(KERNEL.launch(&[&x], &launch).unwrap_err().what().contains("not a CUDA build"));
         // MLX's own refusal comes back as an error, through the same call as a launch.
-        assert!(send(c"nothing", &[&x, &x], &launch).is_err());
+        let nothing = Function { handle: ptr::null(), name: c"nothing", overlap: false };
+        assert!(send(nothing, &[&x, &x], &launch).unwrap_err().what().contains("another device"));
     }
 }

@@ -14,6 +14,14 @@ fn absent() -> mlx_sys::mlx_array {
     unsafe { mlx_sys::mlx_array_new() }
 }
 
+/// Has a CUDA device begin on `arrays` while what depends on them is still being made; elsewhere everything waits for the read-back.
+///
+/// # Errors
+/// When MLX fails.
+pub fn begin<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
+    if super::cuda_default() { mlx_rs::transforms::async_eval(arrays) } else { Ok(()) }
+}
+
 /// Runs one mlx-c operation.
 fn call(name: &str, f: impl FnOnce(*mut mlx_sys::mlx_array, mlx_sys::mlx_stream) -> i32) -> Result<Array> {
     super::backend::install_error_handler();

@@ -4,6 +4,7 @@ use mlx_rs::Dtype;
 
 use super::{FeedForward, RmsNorm, Rows, Weights};
 use crate::artifact::LoadError;
+use crate::mlx::begin;
 use crate::{Array, Result};
 
 /// What mixes the rows of a layer and keeps two arrays a row: attention in all its forms.
@@ -12,6 +13,12 @@ pub trait Mixer: Send {
     fn forward(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array>;
 }
 
+/// Rows of a round at most.
+const FEW_ROWS: i32 = 16;
+
+/// Additions, two a layer, that are made before the device is to begin on them.
+const BATCH: usize = 8;
+
 /// The stream that layers add to, `[n, hidden]` f32: in fewer bits every addition would round it.
 ///
 /// The newest addend waits for the norm that follows, which adds it in the same pass.
@@ -19,18 +26,24 @@ pub trait Mixer: Send {
 pub struct Residual {
     sum: Array,
     addend: Option<Array>,
+    additions: usize,
 }
 
 impl Residual {
     /// A stream that begins with `x` `[n, hidden]`.
     pub fn new(x: &Array) -> Result<Self> {
-        Ok(Self { sum: x.as_dtype(Dtype::Float32)?, addend: None })
+        Ok(Self { sum: x.as_dtype(Dtype::Float32)?, addend: None, additions: 0 })
     }
 
     /// Adds `y` `[n, hidden]`.
     pub fn add(&mut self, y: Array) -> Result<()> {
         if let Some(waiting) = self.addend.replace(y) {
             self.sum = self.sum.add(waiting)?;
+        }
+        self.additions += 1;
+        // With few rows, making operations takes as long as running them.
+        if self.additions.is_multiple_of(BATCH) && self.sum.dim(0) <= FEW_ROWS {
+            begin(self.addend.iter().chain([&self.sum]))?;
         }
         Ok(())
     }

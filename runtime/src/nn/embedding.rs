@@ -4,7 +4,7 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
 use crate::Result;
-use crate::mlx::{QuantizedWeight, dequantize};
+use crate::kernels::embed::{by_operations, embed};
 use crate::quant::{Linear, Weight};
 
 /// Rows `[vocab, hidden]`, packed or not.
@@ -24,15 +24,10 @@ impl Embedding {
     pub fn forward(&self, tokens: &Array) -> Result<Array> {
         match &self.weight {
             Weight::Dense(w) => w.try_index(tokens)?.as_dtype(self.dtype),
-            Weight::Quantized(w) => dequantize(
-                &QuantizedWeight {
-                    packed: w.packed.try_index(tokens)?,
-                    scales: w.scales.try_index(tokens)?,
-                    biases: w.biases.as_ref().map(|biases| biases.try_index(tokens)).transpose()?,
-                    scheme: w.scheme,
-                },
-                self.dtype,
-            ),
+            Weight::Quantized(w) => {
+                let rows = embed(tokens, w, self.dtype);
+                rows.unwrap_or_else(|| by_operations(tokens, w, self.dtype))
+            }
         }
     }
 

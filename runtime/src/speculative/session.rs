@@ -15,7 +15,7 @@ use super::simulate::Simulation;
 use super::stats::SpeculationStats;
 use crate::Array;
 use crate::cache::Cache;
-use crate::mlx::slice_axis;
+use crate::mlx::{begin, slice_axis};
 use crate::model::{DraftState, MtpModel};
 use crate::sampling::device::{Draws, Law};
 use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
@@ -335,6 +335,7 @@ impl Session {
                 let logits = head.step(state, drafts.last(), history)?;
                 let counts = sampler.count_row(&self.counts, &drafts)?;
                 let (q, draft) = sampler.sample(&logits, counts.as_ref(), &draws(row), Role::Draft)?;
+                begin([&draft])?;
                 drafts.push(draft);
                 proposals.push(q);
             }
