@@ -8,17 +8,33 @@
 constexpr int LANES = 16, ROWS = 4;
 constexpr int SLOTS = K + (SHARED > 0);
 
+// Out of a shuffle, so that the compiler sees that a warp's lanes agree.
+__device__ __forceinline__ int warp_index() { return __shfl_sync(~0u, threadIdx.x / 32, 0); }
+
 // The E-th nibble of a word, set into the mantissa of 128.
 template <int E>
 __device__ __forceinline__ float nibble(unsigned word) {
-  const unsigned placed = E < 4 ? word << (16 - 4 * E) : word >> (4 * E - 16);
-  return __uint_as_float((placed & 0x000f0000u) | 0x43000000u);
+  unsigned placed = E < 4 ? word << (16 - 4 * E) : word >> (4 * E - 16);
+  // (placed & mask) | exponent in one instruction: the compiler would take two for two constants.
+  asm("lop3.b32 %0, %0, %1, %2, 0xea;" : "+r"(placed) : "n"(0x000f0000), "r"(0x43000000));
+  return __uint_as_float(placed);
 }
 
 // The E-th byte of a word, set into the mantissa of 2^23.
 template <int E>
 __device__ __forceinline__ float byte(unsigned word) {
   return __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7540 | E)) - 8388608.f;
+}
+
+using Number = float(unsigned);
+
+// acc += four numbers of a word by those of y from AT on.
+template <int AT, Number A, Number B, Number C, Number D>
+__device__ __forceinline__ void fold(float& acc, const float (&y)[8], unsigned word) {
+  acc = fmaf(y[AT], A(word), acc);
+  acc = fmaf(y[AT + 1], B(word), acc);
+  acc = fmaf(y[AT + 2], C(word), acc);
+  acc = fmaf(y[AT + 3], D(word), acc);
 }
 
 // sum += a lane's share of the products of x [width] with ROWS packed rows. Sums are f32: chunk by chunk,
@@ -47,6 +63,7 @@ __device__ __forceinline__ void dot(
         }
       }
     }
+    __syncwarp();                                        // or the compiler would put off loads until they are needed
 #pragma unroll
     for (int d = 0; d < AHEAD; ++d) {
       const int chunk = base + d * LANES + threadIdx.x % LANES;
@@ -65,17 +82,11 @@ __device__ __forceinline__ void dot(
         for (int i = 0; i < ROWS; ++i) {
           const unsigned words[4] = {q[d][i].x, q[d][i].y, q[d][i].z, q[d][i].w};
           if constexpr (Bits == 4) {
-            const unsigned word = words[v];
-            acc[i] += y[0] * nibble<0>(word) + y[1] * nibble<1>(word);
-            acc[i] += y[2] * nibble<2>(word) + y[3] * nibble<3>(word);
-            acc[i] += y[4] * nibble<4>(word) + y[5] * nibble<5>(word);
-            acc[i] += y[6] * nibble<6>(word) + y[7] * nibble<7>(word);
+            fold<0, nibble<0>, nibble<1>, nibble<2>, nibble<3>>(acc[i], y, words[v]);
+            fold<4, nibble<4>, nibble<5>, nibble<6>, nibble<7>>(acc[i], y, words[v]);
           } else {
-            const unsigned low = words[2 * v], high = words[2 * v + 1];
-            acc[i] += y[0] * byte<0>(low) + y[1] * byte<1>(low);
-            acc[i] += y[2] * byte<2>(low) + y[3] * byte<3>(low);
-            acc[i] += y[4] * byte<0>(high) + y[5] * byte<1>(high);
-            acc[i] += y[6] * byte<2>(high) + y[7] * byte<3>(high);
+            fold<0, byte<0>, byte<1>, byte<2>, byte<3>>(acc[i], y, words[2 * v]);
+            fold<4, byte<0>, byte<1>, byte<2>, byte<3>>(acc[i], y, words[2 * v + 1]);
           }
         }
       }
@@ -135,9 +146,9 @@ __device__ __forceinline__ void route(const L* logits, const float* correction, 
     top = warp_max(top);
 #pragma unroll
     for (int i = 0; i < PER; ++i) total += expf(logit[i] - top);
-    total = warp_sum(total);
+    total = 1.f / warp_sum(total);
   }
-  auto score = [&](float logit) { return SIGMOID ? 1.f / (1.f + expf(-logit)) : expf(logit - top) / total; };
+  auto score = [&](float logit) { return SIGMOID ? __fdividef(1.f, 1.f + expf(-logit)) : expf(logit - top) * total; };
   unsigned keys[PER];
 #pragma unroll
   for (int i = 0; i < PER; ++i) {
@@ -182,7 +193,7 @@ __device__ __forceinline__ void route(const L* logits, const float* correction, 
 // of which the first EXPERTS are the router's; the last of a row of shared_gate [n, gate_width] is the shared expert's, where it
 // has a gate (SHARED is 2). shared: gates over ups, [2 * shared_width, hidden]. A warp makes ROWS columns of act: its lower half
 // the gates, its upper half the ups.
-extern "C" __global__ void __launch_bounds__(WARPS * 32)
+extern "C" __global__ void __launch_bounds__(WARPS * 32, 16 / WARPS)
 experts_swiglu(
     const bf16* x, const L* logits, const G* shared_gate, const float* correction,
     const unsigned* gate_w, const S* gate_s, const S* gate_b, const unsigned* up_w, const S* up_s, const S* up_b,
@@ -191,7 +202,7 @@ experts_swiglu(
     int hidden, int width, int shared_width, int logits_width, int gate_width, float factor) {
   next_may_start();
   previous_done();
-  const int row = blockIdx.x, slot = blockIdx.y, lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+  const int row = blockIdx.x, slot = blockIdx.y, lane = threadIdx.x % 32, warp = warp_index();
   const int column = (blockIdx.z * WARPS + warp) * ROWS;
   const bool shared = slot == K, upper = lane >= LANES;
   if (column >= (shared ? shared_width : width)) return;
@@ -231,14 +242,14 @@ experts_swiglu(
 
 #ifdef experts_down
 // out [n, hidden]: the sum of weight * (down act) over the slots of a row, a warp each; a block makes 2 ROWS columns.
-extern "C" __global__ void __launch_bounds__(SLOTS * 32)
+extern "C" __global__ void __launch_bounds__(SLOTS * 32, SLOTS > 9 ? 1 : 2)
 experts_down(
     const bf16* act, const unsigned* chosen, const float* weights, const unsigned* w, const S* scales, const S* biases,
     const unsigned* shared_w, const SHARED_S* shared_s, const SHARED_S* shared_b, float* out, int hidden, int width,
     int shared_width) {
   next_may_start();
   previous_done();
-  const int row = blockIdx.x, slot = threadIdx.x / 32, half = threadIdx.x % 32 / LANES;
+  const int row = blockIdx.x, slot = warp_index(), half = threadIdx.x % 32 / LANES;
   const int column = blockIdx.y * 2 * ROWS;
   act += row * (K * width + shared_width) + slot * width;
   float sum[ROWS] = {};
