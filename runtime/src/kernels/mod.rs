@@ -5,6 +5,7 @@
 
 pub mod attention;
 pub mod embed;
+pub mod experts;
 pub mod norm;
 pub mod qmm;
 pub mod ranking;

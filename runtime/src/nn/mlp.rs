@@ -2,6 +2,7 @@
 
 use mlx_rs::ops;
 
+use crate::mlx::QuantizedWeight;
 use crate::quant::{Fused, Linear};
 use crate::{Array, Result};
 
@@ -21,6 +22,11 @@ impl SwiGlu {
     /// From the three projections.
     pub fn new(gate: Linear, up: Linear, down: Linear) -> Result<Self> {
         Ok(Self { gate_up: Fused::new(vec![gate, up])?, down })
+    }
+
+    /// The gate above the up projection, and the down projection, where they are packed.
+    pub fn packed(&self) -> Option<[&QuantizedWeight; 2]> {
+        Some([self.gate_up.halves()?, self.down.packed()?])
     }
 
     /// `[n, hidden]` -> `[n, hidden]`.

@@ -4,8 +4,9 @@ use mlx_rs::ops::indexing::topk_axis;
 use mlx_rs::{Dtype, ops};
 
 use super::mlp::{SwiGlu, silu};
-use crate::mlx::slice_axis;
-use crate::quant::{Experts, Linear};
+use crate::kernels::experts::Mixture;
+use crate::mlx::{cuda_default, slice_axis};
+use crate::quant::{Experts, Fused, Linear};
 use crate::{Array, Result};
 
 /// How a router turns its logits into choices.
@@ -48,11 +49,19 @@ pub struct Router {
 }
 
 impl Router {
-    /// `[n, hidden]` -> chosen experts `[n, k]` uint32, in no order, and their weights `[n, k]` f32.
-    pub fn forward(&self, x: &Array) -> Result<(Array, Array)> {
+    /// `[n, hidden]` -> `[n, experts]`, in f32 where the references compute them so.
+    pub fn logits(&self, x: &Array) -> Result<Array> {
+        match self.scoring {
+            Scoring::Softmax => self.gate.forward(x),
+            Scoring::Sigmoid { .. } => self.gate.forward(&x.as_dtype(Dtype::Float32)?),
+        }
+    }
+
+    /// Logits `[n, experts]` -> chosen experts `[n, k]` uint32, in no order, and their weights `[n, k]` f32.
+    pub fn choose(&self, logits: &Array) -> Result<(Array, Array)> {
+        let logits = logits.as_dtype(Dtype::Float32)?;
         match &self.scoring {
             Scoring::Softmax => {
-                let logits = self.gate.forward(x)?.as_dtype(Dtype::Float32)?;
                 let scores = ops::softmax_axis(&logits, -1, true)?;
                 let chosen = largest(&scores, self.top_k)?;
                 let weights = scores.take_along_axis(&chosen, -1)?;
@@ -60,7 +69,7 @@ impl Router {
                 Ok((chosen, weights))
             }
             Scoring::Sigmoid { correction, groups, scale } => {
-                let scores = ops::sigmoid(self.gate.forward(&x.as_dtype(Dtype::Float32)?)?)?;
+                let scores = ops::sigmoid(&logits)?;
                 let corrected = scores.add(correction)?;
                 let corrected = groups.map_or(Ok(corrected.clone()), |groups| groups.limit(&corrected))?;
                 let chosen = largest(&corrected, self.top_k)?;
@@ -122,29 +131,68 @@ impl SwitchGlu {
 /// A routed block with an optional shared expert, itself gated or not.
 #[derive(Debug, Clone)]
 pub struct SparseMoe {
-    /// Chooses.
-    pub router: Router,
-    /// The experts.
-    pub experts: SwitchGlu,
-    /// Serves every row.
-    pub shared: Option<SwiGlu>,
-    /// `[1, hidden]`: a sigmoid gate on the shared expert.
-    pub shared_gate: Option<Linear>,
+    router: Router,
+    experts: SwitchGlu,
+    shared: Option<SwiGlu>,
+    shared_gate: Option<Linear>,
+    /// The router's gate and the shared expert's in one product, for the kernels.
+    gates: Option<Fused>,
 }
 
 impl SparseMoe {
+    /// `shared` serves every row, under the sigmoid of `shared_gate` `[1, hidden]` where there is one.
+    pub fn new(
+        router: Router,
+        experts: SwitchGlu,
+        shared: Option<SwiGlu>,
+        shared_gate: Option<Linear>,
+    ) -> Result<Self> {
+        let gates = match (&router.scoring, &shared_gate) {
+            (Scoring::Softmax, Some(gate)) if cuda_default() => Some(vec![router.gate.clone(), gate.clone()]),
+            _ => None,
+        };
+        Ok(Self { router, experts, shared, shared_gate, gates: gates.map(Fused::new).transpose()? })
+    }
+
     /// `[n, hidden]` -> `[n, hidden]` f32.
     pub fn forward(&self, x: &Array) -> Result<Array> {
-        let (chosen, weights) = self.router.forward(x)?;
+        let mixture = self.mixture().filter(|mixture| mixture.served(x));
+        if let Some(mixture) = mixture
+            && let Some(both) = self.gates.as_ref().and_then(|gates| gates.joined(x))
+        {
+            let both = both?;
+            return mixture.forward(x, &both, Some(&both));
+        }
+        let logits = self.router.logits(x)?;
+        let gate = self.shared_gate.as_ref().map(|gate| gate.forward(x)).transpose()?;
+        match mixture {
+            Some(mixture) => mixture.forward(x, &logits, gate.as_ref()),
+            None => self.by_operations(x, &logits, gate.as_ref()),
+        }
+    }
+
+    /// The same from the router's logits `[n, experts]` and those of the gate on the shared expert `[n, 1]`, with MLX's operations.
+    pub(crate) fn by_operations(&self, x: &Array, logits: &Array, shared_gate: Option<&Array>) -> Result<Array> {
+        let (chosen, weights) = self.router.choose(logits)?;
         let outputs = self.experts.forward(x, &chosen)?;
         let routed = outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(1, false)?; // f32, as the weights are
         let Some(shared) = &self.shared else { return Ok(routed) };
         let shared = shared.forward(x)?;
-        let shared = match &self.shared_gate {
-            Some(gate) => ops::sigmoid(gate.forward(x)?)?.multiply(shared)?,
+        let shared = match shared_gate {
+            Some(gate) => ops::sigmoid(gate)?.multiply(shared)?,
             None => shared,
         };
         routed.add(shared)
+    }
+
+    /// As the kernels take it, where everything is packed.
+    fn mixture(&self) -> Option<Mixture<'_>> {
+        let SwitchGlu { gate, up, down } = &self.experts;
+        let shared = match &self.shared {
+            Some(shared) => Some(shared.packed()?),
+            None => None,
+        };
+        Some(Mixture { router: &self.router, experts: [gate.packed()?, up.packed()?, down.packed()?], shared })
     }
 }
 
@@ -179,7 +227,8 @@ mod tests {
         let scoring = Scoring::Sigmoid { correction, groups, scale: 2.5 };
         let gate = Linear::new(Weight::Dense(identity), None).unwrap();
         let router = Router { gate, scoring, top_k: 2, normalize: true };
-        let (chosen, weights) = router.forward(&Array::from_slice(&logits, &[1, 6])).unwrap();
+        let x = Array::from_slice(&logits, &[1, 6]);
+        let (chosen, weights) = router.choose(&router.logits(&x).unwrap()).unwrap();
         let mut chosen = chosen.as_slice::<u32>().to_vec();
         chosen.sort_unstable();
         (chosen, weights.sum(None).unwrap().item_exact::<f32>())

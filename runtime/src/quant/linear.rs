@@ -166,6 +166,14 @@ impl Linear {
     pub fn weight(&self) -> &Weight {
         &self.weight
     }
+
+    /// Its weight, where that is packed and there is no bias.
+    pub fn packed(&self) -> Option<&QuantizedWeight> {
+        match (&self.weight, &self.bias) {
+            (Weight::Quantized(w), None) => Some(w),
+            _ => None,
+        }
+    }
 }
 
 /// Rows from which unpacking a weight once costs less than MLX's product with the packed one (H100, MLX 0.32.2: of 512 rows and
@@ -204,14 +212,17 @@ impl Fused {
         Ok(Self { products: vec![Linear::new(weight, bias)?], widths: Some(widths) })
     }
 
+    /// Two parts of one width as one packed weight, the first above the second.
+    pub fn halves(&self) -> Option<&QuantizedWeight> {
+        match (self.widths.as_deref(), &self.products[..]) {
+            (Some([a, b]), [product]) if a == b => product.packed(),
+            _ => None,
+        }
+    }
+
     /// `silu(a) * b` of two parts' outputs a and b, where one kernel does it.
     pub fn swiglu(&self, x: &Array) -> Option<Result<Array>> {
-        let (Some([a, b]), [Linear { weight: Weight::Quantized(w), bias: None, .. }]) =
-            (self.widths.as_deref(), &self.products[..])
-        else {
-            return None;
-        };
-        if a == b { qmm::swiglu(x, w) } else { None }
+        qmm::swiglu(x, self.halves()?)
     }
 
     /// `[n, in]` -> the parts' outputs side by side, where one product makes them.
@@ -247,6 +258,11 @@ impl Fused {
 pub struct Experts(pub Weight);
 
 impl Experts {
+    /// The weights, where they are packed.
+    pub fn packed(&self) -> Option<&QuantizedWeight> {
+        if let Weight::Quantized(w) = &self.0 { Some(w) } else { None }
+    }
+
     /// `x` `[n, 1 or k, 1, in]`, `chosen` `[n, k]` uint32 -> `[n, k, 1, out]`.
     pub fn forward(&self, x: &Array, chosen: &Array) -> Result<Array> {
         match &self.0 {

@@ -180,16 +180,13 @@ impl MoePlan {
     pub fn load(&self, weights: &Weights<'_>, mlp: &str) -> Result<SparseMoe, LoadError> {
         let shared = self.shared.as_ref();
         let shared_gate = shared.and_then(|shared| shared.gate);
-        Ok(SparseMoe {
-            router: self.router(weights, mlp)?,
-            experts: self.load_experts(weights, mlp)?,
-            shared: shared
-                .map(|shared| self.shared(shared).load(weights, &format!("{mlp}.{}", shared.module)))
-                .transpose()?,
-            shared_gate: shared_gate
-                .map(|gate| weights.linear(&format!("{mlp}.{gate}"), 1, self.hidden, false))
-                .transpose()?,
-        })
+        let router = self.router(weights, mlp)?;
+        let experts = self.load_experts(weights, mlp)?;
+        let gate =
+            shared_gate.map(|gate| weights.linear(&format!("{mlp}.{gate}"), 1, self.hidden, false)).transpose()?;
+        let shared =
+            shared.map(|shared| self.shared(shared).load(weights, &format!("{mlp}.{}", shared.module))).transpose()?;
+        Ok(SparseMoe::new(router, experts, shared, gate)?)
     }
 
     fn router(&self, weights: &Weights<'_>, mlp: &str) -> Result<Router, LoadError> {

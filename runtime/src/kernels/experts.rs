@@ -1,0 +1,385 @@
+//! Mixtures of experts of a few rows in two launches: routing with `silu(gate) * up` of the chosen experts and of the shared one,
+//! and the weighted sum of their down projections.
+//!
+//! MLX takes some twenty-five launches, most of which take longer to send than to run. The twin is what
+//! [`SparseMoe`](crate::nn::SparseMoe) does with MLX's operations, with the chosen experts unpacked.
+
+use mlx_rs::error::Exception;
+use mlx_rs::{Dtype, ops, random};
+
+use super::{Gate, relative_difference};
+use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
+use crate::mlx::{QuantizedWeight, dequantize, slice_axis};
+use crate::nn::mlp::silu;
+use crate::nn::{Groups, Router, Scoring};
+use crate::quant::{Linear, Mode, Scheme, Weight};
+use crate::{Array, Result};
+
+/// The most rows that a launch takes.
+const MAX_ROWS: i32 = 16;
+/// The most experts, which a warp holds in registers.
+const MAX_EXPERTS: i32 = 512;
+/// The most experts a row: a warp each in a block.
+const MAX_CHOICES: usize = 16;
+/// The most groups of experts: a lane each.
+const MAX_GROUPS: usize = 32;
+/// Columns that a warp makes of `silu(gate) * up`, and half a warp of the sum, as the source has it.
+const COLUMNS: i32 = 4;
+/// Warps of a block of the first kernel.
+const WARPS: i32 = 4;
+/// Lanes that share a weight row, sixteen bytes each, as the source has it.
+const LANES: i32 = 16;
+
+static GATE: Gate = Gate::new("experts");
+
+const SOURCE: &str = include_str!("experts.cuh");
+static SWIGLU: CudaKernel = CudaKernel::new("experts_swiglu", SOURCE);
+static DOWN: CudaKernel = CudaKernel::new("experts_down", SOURCE);
+
+/// A mixture of packed experts.
+#[derive(Debug, Clone, Copy)]
+pub struct Mixture<'a> {
+    /// Makes choices and weights of logits.
+    pub router: &'a Router,
+    /// Gate, up `[experts, width, hidden]` and down `[experts, hidden, width]`.
+    pub experts: [&'a QuantizedWeight; 3],
+    /// The gate above the up projection `[2 * width, hidden]` and the down projection `[hidden, width]` of an expert for every
+    /// row; its width may be another.
+    pub shared: Option<[&'a QuantizedWeight; 2]>,
+}
+
+impl Mixture<'_> {
+    /// Whether the kernels serve rows `x` `[n, hidden]`.
+    pub fn served(&self, x: &Array) -> bool {
+        let Self { router, experts: [gate, up, down], shared } = self;
+        let alike = gate.scheme == up.scheme && gate.scales.dtype() == up.scales.dtype();
+        let stacked = [gate, up, down].iter().all(|w| readable(w) && w.packed.ndim() == 3);
+        let experts = gate.packed.dim(0);
+        let chosen = (1..=MAX_CHOICES).contains(&router.top_k) && router.top_k as i32 <= experts;
+        x.dtype() == Dtype::Bfloat16
+            && x.ndim() == 2
+            && (1..=MAX_ROWS).contains(&x.dim(0))
+            && (alike && stacked && experts <= MAX_EXPERTS && chosen)
+            && shared.iter().flatten().all(|w| readable(w) && w.packed.ndim() == 2)
+            && limit(&router.scoring).is_none_or(|groups| {
+                (1..=MAX_GROUPS).contains(&groups.count) && (experts as usize).is_multiple_of(groups.count)
+            })
+            && GATE.open(check)
+    }
+
+    /// `x` `[n, hidden]` bf16 and the router's logits `[n, at least experts]` of it -> `[n, hidden]` f32. The last column of
+    /// `shared_gate` holds the logits of the gate on the shared expert, where it has one.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn forward(&self, x: &Array, logits: &Array, shared_gate: Option<&Array>) -> Result<Array> {
+        let Self { router, experts: [gate, up, down], shared } = self;
+        let (n, hidden, width, top_k) = (x.dim(0), x.dim(1), gate.packed.dim(1), router.top_k as i32);
+        // Without an expert for every row, the others' weights stand in for its own.
+        let [shared_up, shared_down] = shared.unwrap_or([gate, down]);
+        let (kind, shared_width) = match (shared, shared_gate) {
+            (None, _) => (0, 0),
+            (Some(_), None) => (1, shared_up.packed.dim(0) / 2),
+            (Some(_), Some(_)) => (2, shared_up.packed.dim(0) / 2),
+        };
+        let (sigmoid, factor, correction) = match &router.scoring {
+            Scoring::Softmax => (false, 1.0, logits),
+            Scoring::Sigmoid { correction, scale, .. } => (true, *scale, correction),
+        };
+        let (groups, kept) = limit(&router.scoring).map_or((1, 1), |groups| (groups.count, groups.kept));
+        let shared_gate = shared_gate.unwrap_or(logits);
+        let slots = top_k + i32::from(shared.is_some());
+        let tile = WARPS * COLUMNS;
+        let common = [("K", Constant::Int(top_k)), ("SHARED", Constant::Int(kind))];
+        let routing = [
+            ("EXPERTS", Constant::Int(gate.packed.dim(0))),
+            ("SIGMOID", Constant::Int(sigmoid.into())),
+            ("NORMALIZE", Constant::Int(router.normalize.into())),
+            ("GROUPS", Constant::Int(groups as i32)),
+            ("KEPT", Constant::Int(kept as i32)),
+            ("L", Constant::Type(logits.dtype())),
+            ("G", Constant::Type(shared_gate.dtype())),
+            ("WARPS", Constant::Int(WARPS)),
+        ];
+        let swiglu = Launch {
+            outputs: &[
+                (&[n, top_k * width + shared_width], x.dtype()),
+                (&[n, top_k], Dtype::Uint32),
+                (&[n, slots], Dtype::Float32),
+            ],
+            // Rows first: those that chose the same expert find it in the cache.
+            blocks: [n, slots, (width.max(shared_width) + tile - 1) / tile],
+            threads: 32 * WARPS,
+            constants: &[&common[..], &routing[..], &packing(gate, shared_up, hidden)[..]].concat(),
+            scalars: &[
+                Scalar::Int(hidden),
+                Scalar::Int(width),
+                Scalar::Int(shared_width),
+                Scalar::Int(logits.dim(1)),
+                Scalar::Int(shared_gate.dim(1)),
+                Scalar::Float(factor),
+            ],
+            ..Launch::default()
+        };
+        let rows = [x, logits, shared_gate, correction];
+        let weights = [parts(gate)?, parts(up)?, parts(shared_up)?].concat();
+        let made = SWIGLU.launch(&[&rows[..], &weights[..]].concat(), &swiglu)?;
+        let down_launch = Launch {
+            outputs: &[(&[n, hidden], Dtype::Float32)],
+            blocks: [n, hidden / (2 * COLUMNS), 1],
+            threads: 32 * slots,
+            constants: &[&common[..], &packing(down, shared_down, width)[..]].concat(),
+            scalars: &[Scalar::Int(hidden), Scalar::Int(width), Scalar::Int(shared_width)],
+            ..Launch::default()
+        };
+        let weights = [parts(down)?, parts(shared_down)?].concat();
+        let inputs = [&[&made[0], &made[1], &made[2]], &weights[..]].concat();
+        Ok(DOWN.launch(&inputs, &down_launch)?.remove(0))
+    }
+}
+
+/// Whether the kernels read a weight packed like this one.
+fn readable(w: &QuantizedWeight) -> bool {
+    let float = matches!(w.scales.dtype(), Dtype::Bfloat16 | Dtype::Float16 | Dtype::Float32);
+    w.scheme.mode() == Mode::Affine
+        && matches!(w.scheme.bits(), 4 | 8)
+        && matches!(w.scheme.group_size(), 32 | 64 | 128)
+        && float
+}
+
+/// The groups that choices are limited to.
+fn limit(scoring: &Scoring) -> Option<Groups> {
+    match scoring {
+        Scoring::Sigmoid { groups, .. } => groups.filter(|groups| groups.kept < groups.count),
+        Scoring::Softmax => None,
+    }
+}
+
+/// How a stack and the shared expert's part are read, of rows of `width` in the stack.
+fn packing(w: &QuantizedWeight, shared: &QuantizedWeight, width: i32) -> [(&'static str, Constant); 7] {
+    let (bits, group) =
+        (|w: &QuantizedWeight| w.scheme.bits() as i32, |w: &QuantizedWeight| w.scheme.group_size() as i32);
+    let chunks = width * bits(w) / 128;
+    [
+        ("BITS", Constant::Int(bits(w))),
+        ("GROUP", Constant::Int(group(w))),
+        ("SHARED_BITS", Constant::Int(bits(shared))),
+        ("SHARED_GROUP", Constant::Int(group(shared))),
+        ("S", Constant::Type(w.scales.dtype())),
+        ("SHARED_S", Constant::Type(shared.scales.dtype())),
+        // Steps whose weights are under way at once.
+        ("AHEAD", Constant::Int(if chunks > LANES { 2 } else { 1 })),
+    ]
+}
+
+/// Packed numbers, scales and biases.
+fn parts(w: &QuantizedWeight) -> Result<[&Array; 3]> {
+    let biases = w.biases.as_ref().ok_or("an affine weight without biases")?;
+    Ok([&w.packed, &w.scales, biases])
+}
+
+/// The twin of [`Mixture::forward`], a shared gate being `[n, 1]`.
+fn twin(mixture: &Mixture<'_>, x: &Array, logits: &Array, shared_gate: Option<&Array>) -> Result<Array> {
+    let Mixture { router, experts: [gate, up, down], shared } = mixture;
+    let (chosen, weights) = router.choose(logits)?;
+    let product =
+        |x: &Array, w: &QuantizedWeight| x.matmul(dequantize(w, x.dtype())?.take_axis(&chosen, 0)?.swap_axes(-1, -2)?);
+    let each = x.expand_dims_axes(&[1, 2])?; // [n, 1, 1, hidden]
+    let act = silu(&product(&each, gate)?)?.multiply(product(&each, up)?)?;
+    let outputs = product(&act, down)?.squeeze_axes(&[2])?;
+    let routed = outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(1, false)?;
+    let Some([gate_up, down]) = shared else { return Ok(routed) };
+    let both = x.matmul(dequantize(gate_up, x.dtype())?.t())?;
+    let width = both.dim(1) / 2;
+    let act = silu(&slice_axis(&both, 1, 0, width)?)?.multiply(slice_axis(&both, 1, width, 2 * width)?)?;
+    let shared = act.matmul(dequantize(down, x.dtype())?.t())?;
+    routed.add(match shared_gate {
+        Some(gate) => ops::sigmoid(gate)?.multiply(shared)?,
+        None => shared,
+    })
+}
+
+/// Shapes of a random mixture.
+struct Sample {
+    rows: i32,
+    hidden: i32,
+    /// Width of an expert, and of the one for every row: none where that is 0.
+    widths: [i32; 2],
+    experts: i32,
+    top_k: usize,
+    /// Bits and group size, of the experts and of the one for every row.
+    packing: [(usize, usize); 2],
+    /// In f32, with a correction; a softmax otherwise, with a gate on the expert for every row.
+    sigmoid: Option<Option<Groups>>,
+    normalize: bool,
+}
+
+/// The smallest mixtures that touch every branch.
+const SAMPLES: [Sample; 3] = [
+    Sample {
+        rows: 1,
+        hidden: 640,
+        widths: [64, 128],
+        experts: 40,
+        top_k: 4,
+        packing: [(4, 64), (4, 64)],
+        sigmoid: None,
+        normalize: true,
+    },
+    Sample {
+        rows: 3,
+        hidden: 320,
+        widths: [96, 64],
+        experts: 48,
+        top_k: 6,
+        packing: [(8, 32), (4, 64)],
+        sigmoid: Some(Some(Groups { count: 6, kept: 3 })),
+        normalize: true,
+    },
+    Sample {
+        rows: 2,
+        hidden: 256,
+        widths: [128, 0],
+        experts: 16,
+        top_k: 3,
+        packing: [(4, 128), (4, 64)],
+        sigmoid: Some(None),
+        normalize: false,
+    },
+];
+
+impl Sample {
+    /// Kernels and twin on it.
+    fn compare(&self, seed: u64, ours: impl Fn(&Mixture<'_>, &Array, [&Array; 2]) -> Result<Array>) -> Result<f32> {
+        let &Self { rows, hidden, widths: [width, shared_width], experts, top_k, packing, sigmoid, normalize } = self;
+        let normal =
+            |shape: &[i32], part: u64| random::normal::<f32>(shape, None, None, &random::key(16 * seed + part)?);
+        let weight = |shape: &[i32], part: u64, (bits, group): (usize, usize)| {
+            let scale = Array::from_f32((shape[shape.len() - 1] as f32).powf(-0.5));
+            let dense = normal(shape, part)?.multiply(scale)?.as_dtype(Dtype::Bfloat16)?;
+            let (packed, scales, biases) = ops::quantize(&dense, group as i32, bits as i32)?;
+            let scheme =
+                Scheme::new(Mode::Affine, bits, group).map_err(|error| Exception::custom(error.to_string()))?;
+            Ok::<_, Exception>(QuantizedWeight { packed, scales, biases: Some(biases), scheme })
+        };
+        let [up_shape, down_shape] = [[experts, width, hidden], [experts, hidden, width]];
+        let [of_experts, of_shared] = packing;
+        let gate = weight(&up_shape, 0, of_experts)?;
+        let up = weight(&up_shape, 1, of_experts)?;
+        let down = weight(&down_shape, 2, of_experts)?;
+        let shared_weights = match shared_width {
+            0 => None,
+            width => Some([weight(&[2 * width, hidden], 3, of_shared)?, weight(&[hidden, width], 4, of_shared)?]),
+        };
+        let scoring = match sigmoid {
+            None => Scoring::Softmax,
+            Some(groups) => Scoring::Sigmoid {
+                correction: normal(&[experts], 5)?.multiply(Array::from_f32(0.1))?,
+                groups,
+                scale: 2.5,
+            },
+        };
+        // Routing starts from logits, so any gate will do.
+        let unused = Linear::new(Weight::Dense(ops::zeros::<f32>(&[experts, hidden])?), None)?;
+        let router = Router { gate: unused, scoring, top_k, normalize };
+        let shared = shared_weights.as_ref().map(|[gate_up, down]| [gate_up, down]);
+        let mixture = Mixture { router: &router, experts: [&gate, &up, &down], shared };
+        let x = normal(&[rows, hidden], 6)?.as_dtype(Dtype::Bfloat16)?;
+        // No two alike, even in bf16: which of equals is chosen is nobody's promise.
+        let logits: Vec<f32> = (0..rows * experts)
+            .map(|i| ((i % experts * 7 + i / experts * 5) % experts) as f32 * 8.0 / experts as f32 - 4.0)
+            .collect();
+        let logits = Array::from_slice(&logits, &[rows, experts]);
+        let logits = if sigmoid.is_some() { logits } else { logits.as_dtype(Dtype::Bfloat16)? };
+        let shared_gate = normal(&[rows, 1], 7)?.as_dtype(Dtype::Bfloat16)?;
+        let gated = sigmoid.is_none().then_some(&shared_gate);
+        relative_difference(&ours(&mixture, &x, [&logits, &shared_gate])?, &twin(&mixture, &x, &logits, gated)?)
+    }
+}
+
+/// Kernels against twin.
+fn check() -> Result<(f32, f32)> {
+    let mut worst = 0f32;
+    for (seed, sample) in SAMPLES.iter().enumerate() {
+        // The gate in an array of its own, and beside the logits.
+        let apart = sample.compare(seed as u64, |mixture, x, [logits, gate]| {
+            mixture.forward(x, logits, sample.sigmoid.is_none().then_some(gate))
+        })?;
+        worst = worst.max(apart);
+        if sample.sigmoid.is_none() {
+            let together = sample.compare(seed as u64, |mixture, x, [logits, gate]| {
+                let both = ops::concatenate(&[logits, gate], 1)?;
+                mixture.forward(x, &both, Some(&both))
+            })?;
+            worst = worst.max(together);
+        }
+    }
+    Ok((worst, 0.02))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mlx::cuda_default;
+    use crate::nn::{SparseMoe, SwiGlu, SwitchGlu};
+    use crate::quant::Experts;
+
+    /// On CUDA, the shapes that models have against the twin; elsewhere nothing is taken over.
+    #[test]
+    fn mixtures_are_their_twins() {
+        for (seed, sample) in SAMPLES.iter().enumerate() {
+            let served = sample.compare(seed as u64, |mixture, x, [logits, gate]| {
+                assert_eq!(mixture.served(x), cuda_default());
+                twin(mixture, x, logits, sample.sigmoid.is_none().then_some(gate))
+            });
+            assert_eq!(served.unwrap(), 0.0);
+        }
+        if !cuda_default() {
+            return;
+        }
+        let (found, allowed) = check().unwrap();
+        assert!(found <= allowed, "{found}");
+        let groups = Groups { count: 8, kept: 4 };
+        let shapes = [
+            ([2048, 512, 512], 256, 8, None),
+            ([3072, 1536, 0], 64, 8, Some(None)),
+            ([7168, 2048, 2048], 32, 8, Some(Some(groups))),
+        ];
+        for ([hidden, width, shared], experts, top_k, sigmoid) in shapes {
+            for (rows, packing) in [(1, (4, 64)), (4, (8, 64)), (16, (4, 32))] {
+                let (widths, packing) = ([width, shared], [packing; 2]);
+                let sample = Sample { rows, hidden, widths, experts, top_k, packing, sigmoid, normalize: true };
+                let found = sample.compare(rows as u64, |mixture, x, [logits, gate]| {
+                    mixture.forward(x, logits, sigmoid.is_none().then_some(gate))
+                });
+                let found = found.unwrap();
+                assert!(found <= 0.02, "{rows} rows, {hidden} x {width}, {packing:?}: {found}");
+            }
+        }
+    }
+
+    /// The twin against the layer that it stands for.
+    #[test]
+    fn the_twin_is_what_the_layer_does_with_operations() {
+        if cuda_default() {
+            return;
+        }
+        for (seed, sample) in SAMPLES.iter().enumerate() {
+            let found = sample.compare(seed as u64, |mixture, x, [logits, gate]| {
+                let dense = |w: &QuantizedWeight| dequantize(w, Dtype::Bfloat16).map(Weight::Dense);
+                let [gates, ups, downs] = mixture.experts.map(|w| Experts(dense(w).unwrap()));
+                let experts = SwitchGlu { gate: gates, up: ups, down: downs };
+                let linear = |w: Array| Linear::new(Weight::Dense(w), None).unwrap();
+                let shared = mixture.shared.map(|[gate_up, down]| {
+                    let both = dequantize(gate_up, Dtype::Bfloat16).unwrap();
+                    let half = both.dim(0) / 2;
+                    let part = |start| linear(slice_axis(&both, 0, start, start + half).unwrap());
+                    SwiGlu::new(part(0), part(half), linear(dequantize(down, Dtype::Bfloat16).unwrap())).unwrap()
+                });
+                let gate = sample.sigmoid.is_none().then_some(gate);
+                SparseMoe::new(mixture.router.clone(), experts, shared, None)?.by_operations(x, logits, gate)
+            });
+            assert!(found.unwrap() <= 0.02);
+        }
+    }
+}
