@@ -87,7 +87,7 @@ fn no_weights() {
 #[test]
 fn an_empty_weight_file() {
     let error = error_of(5, |dir| fs::write(dir.join("model.safetensors"), "").unwrap());
-    assert!(error.starts_with("MODEL/model.safetensors: "), "{error}");
+    assert!(error.starts_with("MODEL: damaged: MODEL/model.safetensors: "), "{error}");
 }
 
 #[test]
@@ -97,7 +97,7 @@ fn a_truncated_weight_file() {
             let bytes = fs::read(dir.join(file)).unwrap();
             fs::write(dir.join(file), &bytes[..keep]).unwrap();
         });
-        assert!(error.starts_with(&format!("MODEL/{file}: ")), "{error}");
+        assert!(error.starts_with(&format!("MODEL: damaged: MODEL/{file}: ")), "{error}");
     }
 }
 
@@ -146,7 +146,7 @@ fn a_field_that_makes_no_sense() {
     });
     assert!(error.contains("config.json: text_config.hidden_size: -3: "), "{error}");
     let error = error_of(5, |dir| fs::write(dir.join("config.json"), "{").unwrap());
-    assert!(error.starts_with("MODEL/config.json: "), "{error}");
+    assert!(error.starts_with("MODEL: damaged: MODEL/config.json: "), "{error}");
 }
 
 #[test]

@@ -483,6 +483,50 @@ fn faults() -> Vec<Artifact> {
     list
 }
 
+/// Files that cannot be read, beside everything else that can be said.
+fn unreadable() -> Vec<Artifact> {
+    const INDEX: &str = "model.safetensors.index.json";
+    let truncated = |artifact: Artifact, file: &str| {
+        let bytes = artifact.read(file);
+        artifact.file(file, &bytes[..bytes.len() / 2]);
+        artifact
+    };
+    let gone = |artifact: Artifact, file: &str| {
+        fs::remove_file(artifact.dir.path().join(file)).unwrap();
+        artifact
+    };
+    let index = |name: &str, index: Value| qwen(name).with_file(INDEX, &index.to_string());
+    let text_config = |name: &str, value: Value| qwen(name).config(|config| config["text_config"] = value);
+    let all = with("a shard truncated, and everything else", json!({"mtp_depth_max": "3", "vision": "/a/b"}))
+        .config(|config| {
+            config["auto_map"] = json!({"AutoModel": "modeling.X"});
+            config["text_config"]["hidden_size"] = json!(-3);
+            config["mlx_lm_extra_tensors"] = json!({"mtp_file": "../x"});
+            config["mtplx_mtp_quantization"] = json!({"norm_encoding": "whatever"});
+        })
+        .with_file("tokenizer.json", "{}")
+        .with_file("chat_template.jinja", "{% if %}");
+    vec![
+        truncated(qwen("a shard truncated"), "model.safetensors"),
+        truncated(qwen("the head's file truncated"), "mtp.safetensors"),
+        truncated(all, "model.safetensors"),
+        qwen("a shard empty").with_file("model.safetensors", ""),
+        gone(qwen("no weights but the head's"), "model.safetensors"),
+        gone(gone(qwen("no weights"), "model.safetensors"), "mtp.safetensors"),
+        index("index of a shard that is not there", json!({"weight_map": {"x": "gone.safetensors"}})),
+        index("index of a shard outside", json!({"weight_map": {"x": "../x.safetensors"}})),
+        index("index that lies", json!({"weight_map": {"x": "model.safetensors"}})),
+        qwen("index that is none").with_file(INDEX, "[]"),
+        qwen("head's file outside").config(|config| config["mlx_lm_extra_tensors"]["mtp_file"] = json!("../x")),
+        qwen("model_type of another type").config(|config| config["model_type"] = json!(7)),
+        text_config("text_config of another type", json!([])),
+        with("configuration that is not JSON", json!({"mtp_depth_max": 0})).with_file("config.json", "{"),
+        qwen("configuration with a field stated twice")
+            .with_file("config.json", r#"{"model_type": "qwen3_5", "model_type": "x", "auto_map": {"a": "b"}}"#),
+        gone(qwen("no configuration"), "config.json"),
+    ]
+}
+
 /// Claims what another claims as well.
 struct Claims(Descriptor);
 
@@ -526,8 +570,10 @@ fn two_claimants() -> String {
 fn every_verdict_and_finding() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("machine"), MACHINE).unwrap();
-    let artifacts: Vec<Artifact> =
-        [evidence(), findings(), heads(), tiers(), incompatible(), faults()].into_iter().flatten().collect();
+    let artifacts: Vec<Artifact> = [evidence(), findings(), heads(), tiers(), incompatible(), faults(), unreadable()]
+        .into_iter()
+        .flatten()
+        .collect();
     assert!(artifacts.len() >= 40);
     // In parts, each by a thread of its own: the program waits for its files and for its linker.
     let parts: Vec<&[Artifact]> = artifacts.chunks(artifacts.len().div_ceil(4)).collect();

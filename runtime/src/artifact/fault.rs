@@ -136,7 +136,8 @@ fn remove(fields: &mut Value, path: &str) -> bool {
 }
 
 /// Compares `checkpoint` with what `architecture` reads of it: the configuration's bounds, the trunk's tensors by name,
-/// shape, packing and type, and tensors that there is no place for. Headers only.
+/// shape, packing and type, and tensors that there is no place for. Headers only. Where weight files could not be read,
+/// nothing is called missing, and of what is there nothing is said that those files might explain.
 pub(crate) fn compare(checkpoint: &Checkpoint, architecture: &dyn MtpArchitecture) -> Compared {
     let id = architecture.descriptor().id;
     let mut comparison = Comparison::new(checkpoint);
@@ -150,6 +151,7 @@ pub(crate) fn compare(checkpoint: &Checkpoint, architecture: &dyn MtpArchitectur
     }
     let unread = comparison.unread();
     let Comparison { missing, misshapen, unreadable, .. } = comparison;
+    let (missing, unread) = if checkpoint.whole().weights { (missing, unread) } else { Default::default() };
     let of = |kind: ErrorKind, hint: &'static str| move |what: String| Fault::model(kind, what, hint);
     let partial = "the checkpoint is partial, or its config.json belongs to another model: download it again";
     let foreign = "config.json and weights belong to different models, or the file is damaged";

@@ -202,6 +202,8 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
     let mut faults: Vec<Fault> = checkpoint.refusals().iter().map(Fault::from).collect();
     let claim = match registry.resolve(checkpoint) {
         Ok(claim) => Some(claim),
+        // It is said already that there is nothing that anyone might claim.
+        Err(_) if checkpoint.config().string("model_type").is_err() => None,
         Err(error) => {
             let hint = "`mtplx archs` lists what is linked";
             faults.push(Fault::model(ErrorKind::Incompatible, unclaimed(&error), hint));
@@ -215,8 +217,7 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
             compare(contract, descriptor.id, descriptor.max_depth, &mut findings);
         }
         faults.extend(misstated(checkpoint));
-        // Where weights were refused there is nothing to compare.
-        if !checkpoint.refused_weights() {
+        if checkpoint.whole().config {
             let Compared { faults: found, strange } = fault::compare(checkpoint, claim.architecture);
             let said: Vec<String> = faults.iter().map(|fault| fault.what.clone()).collect();
             faults.extend(found.into_iter().filter(|fault| !said.contains(&fault.what)));
@@ -230,8 +231,8 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
         None => faults.extend_from_slice(TextSide::of(checkpoint).faults()),
     }
     let sound = match &claim {
-        // Nor is anything said of a head where weights were refused.
-        Some(_) if checkpoint.refused_weights() => Verdict::NoMtp,
+        // Nothing is said of a head where files could not be read.
+        Some(_) if !(checkpoint.whole().config && checkpoint.whole().weights) => Verdict::NoMtp,
         Some(Claim { architecture, head }) => of_head(checkpoint, head, || {
             // Evidence is not looked at where nothing could run.
             let why =

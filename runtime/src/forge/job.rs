@@ -218,11 +218,10 @@ fn refuse_packed(checkpoint: &Checkpoint, policy: &Policy) -> Result<(), ForgeEr
     Ok(())
 }
 
-/// Refuses what no architecture is asked about: code, formats that are never read, lists without end.
+/// Refuses what no architecture is asked about: files that cannot be read, code, lists without end.
 fn refuse_outright(checkpoint: &Checkpoint) -> Result<(), ForgeError> {
     if let Some(refusal) = checkpoint.refusals().first() {
-        let hint = refusal.hint().unwrap_or("forge from the checkpoint as its makers published it");
-        return Err(ForgeError::unsupported(refusal.to_string(), hint));
+        return Err(ForgeError::Fault(refusal.into()));
     }
     Ok(refuse_endless(checkpoint)?)
 }
