@@ -230,6 +230,14 @@ fn evidence() -> Vec<Artifact> {
         figure("a figure that is not its gate's", "/max_abs_diff", json!(5.0)),
         figure("a tolerance that tolerates all", "/gates/state/tolerance", json!(1.0)),
         figure("measured less deep than it claims", "/depth", json!(8)),
+        figure("a type that the device does not compute in", "/dtype", json!("bfloat16")),
+        changed("near-ties, one and all", |contract| {
+            let baseline = &mut contract["exactness_baseline"];
+            let total = baseline["total"].clone();
+            (baseline["matches"], baseline["sample_agreement"]) = (json!(0), json!(0.0));
+            baseline["gates"]["greedy"]["matches"] = json!(0);
+            baseline["gates"]["greedy"]["near_ties"] = total;
+        }),
         with("depth beyond the evidence", json!({"mtp_depth_max": 8})),
         conventions("conventions as measured", json!({"concat_order": "embedding_hidden", "mtp_quant_bits": 4})),
         conventions("order changed", json!({"concat_order": "hidden_embedding", "mtp_quant_bits": 4})),
