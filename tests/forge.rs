@@ -353,10 +353,31 @@ fn what_would_not_run_is_not_forged() {
     assert!(error.contains("; tokenizer.json: "), "everything at once: {error}");
     let error = refused(5, &|dir| fs::write(dir.join("tokenizer.json"), "{}").unwrap());
     assert!(error.starts_with("DIR: tokenizer.json: "), "{error}");
+    let error = refused(5, &|dir| fs::write(dir.join("chat_template.jinja"), "{% if %}").unwrap());
+    assert!(error.starts_with("DIR: chat_template.jinja: line 1: "), "{error}");
     // One class for one fault, whoever meets it.
-    for (quantization, code) in [(json!("x"), 5), (json!({"bits": 7}), 4)] {
-        refused(code, &|dir| edit(&dir.join("config.json"), |config| config["quantization"] = quantization.clone()));
+    let said = |code: i32, field: &str, value: Value| {
+        refused(code, &|dir| edit(&dir.join("config.json"), |config| config[field] = value.clone()))
+    };
+    for (field, value, code, expected) in [
+        ("quantization", json!("x"), 5, "quantization: \"x\": expected an object"),
+        ("quantization", json!({"bits": 7}), 4, "quantization.bits: 7: affine 7-bit group 64: MLX has "),
+        ("quantization", json!({"bits": "4"}), 5, "quantization.bits: \"4\": expected an integer from 1 to 64"),
+        ("mtplx_mtp_quantization", json!({"norm_encoding": "x"}), 4, "mtplx_mtp_quantization.norm_encoding: \"x\": "),
+    ] {
+        let error = said(code, field, value);
+        assert!(error.contains(&format!("DIR/config.json: {expected}")), "{error}");
     }
+}
+
+/// Stated to be packed, and not: the tensors tell.
+#[test]
+fn what_is_not_packed_is_forged() {
+    let (bench, dir) = (Bench::new(), copy("mimo_bf16"));
+    edit(&dir.path().join("config.json"), |config| config["quantization"] = json!({"bits": 4}));
+    let ran = run(&["forge", dir.path().to_str().unwrap(), &bench.out(), "--dry-run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("config.json: quantization: affine 4-bit group 64: no weight is packed"), "{ran:?}");
 }
 
 #[test]

@@ -277,10 +277,13 @@ fn findings() -> Vec<Artifact> {
         artifact.file(CONTRACT, text);
         artifact
     };
+    let folder_for_contract = qwen("contract that is no regular file");
+    fs::create_dir(folder_for_contract.dir.path().join(CONTRACT)).unwrap();
     let source = |path: &str| json!({"forge_provenance": {"sources": [{"path": path}]}});
     vec![
         unreadable("contract that is not JSON", "[{"),
         unreadable("contract that is no object", "3"),
+        folder_for_contract,
         without("mtplx_version"),
         without("arch_id"),
         without("mtp_depth_max"),
@@ -478,6 +481,8 @@ fn faults() -> Vec<Artifact> {
         foreign,
         qwen("a bias that nothing adds").with_tensor(&format!("{LAYERS}.3.self_attn.q_proj.bias"), &[256]),
         qwen("more layers than are stated").with_tensor(&format!("{LAYERS}.99.input_layernorm.weight"), &[128]),
+        Artifact::of(RECOGNIZED[2].0, "quantization stated in part, and of nothing")
+            .config(|config| config["quantization"] = json!({"bits": 4})),
         with("tensors of unknown use", json!({})).with_tensor("language_model.model.ngrams.weight", &[2, 2]),
         all,
     ];

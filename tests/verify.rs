@@ -193,6 +193,12 @@ fn what_cannot_be_verified() {
     let (error, hint) = fails(&["verify", path], 5);
     assert!(error.contains("mtplx_runtime.json: mtp_contract.concat_order: stated twice"), "{error}");
     assert!(hint.contains("correct it"), "{hint}");
+    // Nor is a link followed out of the folder; and the path is said once.
+    fs::remove_file(dir.path().join(CONTRACT)).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", dir.path().join(CONTRACT)).unwrap();
+    let (error, _) = fails(&["verify", path], 5);
+    assert_eq!(error, format!("{path}/{CONTRACT}: a link out of the folder, to /etc/passwd"));
+    fs::remove_file(dir.path().join(CONTRACT)).unwrap();
     write(r#"{"contract_version": 2}"#);
     let (error, hint) = fails(&["verify", path], 3);
     assert!(error.contains("contract_version: 2: a newer mtplx") && hint.contains("install a newer"), "{error} {hint}");

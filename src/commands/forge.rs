@@ -72,7 +72,7 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
     let head = other.as_ref().map(|opened| &opened.checkpoint);
     let job = Job::forge(claim.architecture, &opened.checkpoint, head, policy).map_err(|error| all(&opened, error))?;
     // The artifact would have the faults of these files, too, and be hours of work that nothing runs.
-    opened.text_side(false)?;
+    opened.text_side(true)?;
     make(&job, claim.architecture.descriptor().id, out, &args.making)
 }
 

@@ -311,6 +311,11 @@ impl Checkpoint {
         self.whole
     }
 
+    /// Whether any weight is packed.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.tensors.keys().any(|name| name.ends_with(".scales"))
+    }
+
     /// Whether a tensor is in the draft head's own file.
     pub(crate) fn in_sidecar(&self, name: &str) -> bool {
         let HeadSource::File(sidecar) = &self.head_source else { return false };

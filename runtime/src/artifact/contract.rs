@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use self::reading::version;
 use super::checkpoint::Checkpoint;
+use super::error::ArtifactError;
 use crate::quant::Scheme;
 
 /// The contract's file name.
@@ -227,9 +228,10 @@ impl Contract {
     /// It cannot be read, is no JSON object, or states a key twice.
     pub fn fields(checkpoint: &Checkpoint) -> Result<Option<Map<String, Value>>, Finding> {
         let whole = |what: String| Finding { severity: Severity::Error, file: CONTRACT, field: String::new(), what };
-        let Some(bytes) = checkpoint.read(CONTRACT, MAX_CONTRACT).map_err(|error| whole(error.to_string()))? else {
-            return Ok(None);
-        };
+        // A finding names the file itself.
+        let path = format!("{}: ", checkpoint.path(CONTRACT));
+        let unreadable = |error: ArtifactError| whole(error.to_string().replacen(&path, "", 1));
+        let Some(bytes) = checkpoint.read(CONTRACT, MAX_CONTRACT).map_err(unreadable)? else { return Ok(None) };
         let (fields, twice) = distinct::object(&bytes).map_err(|error| whole(format!("not a JSON object: {error}")))?;
         match twice.split_first() {
             None => Ok(Some(fields)),

@@ -217,6 +217,12 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
             compare(contract, descriptor.id, descriptor.max_depth, &mut findings);
         }
         faults.extend(misstated(checkpoint));
+        findings.extend(Quantization::doubts(checkpoint).into_iter().map(|(field, what)| Finding {
+            severity: Severity::Warning,
+            file: "config.json",
+            field,
+            what,
+        }));
         if checkpoint.whole().config {
             let Compared { faults: found, strange } = fault::compare(checkpoint, claim.architecture);
             let said: Vec<String> = faults.iter().map(|fault| fault.what.clone()).collect();

@@ -15,7 +15,8 @@ use super::work::hex;
 use super::{Coding, ForgeError, Part, Policy, affine, graft, tokenizer};
 use crate::architecture::{Detection, Head, MtpArchitecture};
 use crate::artifact::expected::Comparison;
-use crate::artifact::{ArtifactError, Checkpoint, refuse_endless};
+use crate::artifact::{ArtifactError, Checkpoint, norm_encoding, refuse_endless};
+use crate::quant::{HeadQuantization, Quantization};
 
 /// A piece of work: what will be written, from what.
 pub struct Job<'a> {
@@ -208,8 +209,12 @@ fn refuse_packed(checkpoint: &Checkpoint, policy: &Policy) -> Result<(), ForgeEr
         if section.string_opt("quant_method")? == Some("fp8") {
             continue;
         }
-        if policy.keeps_packed && !section.has("quant_method") {
-            continue;
+        if !section.has("quant_method") {
+            // What makes no sense is said as such.
+            Quantization::from_config(checkpoint.config())?;
+            if policy.keeps_packed || !checkpoint.is_packed() {
+                continue;
+            }
         }
         let method = section.string_opt("quant_method")?.unwrap_or("MLX's quantization").to_owned();
         let what = format!("{}: packed already ({method})", checkpoint.path("config.json"));
@@ -218,11 +223,14 @@ fn refuse_packed(checkpoint: &Checkpoint, policy: &Policy) -> Result<(), ForgeEr
     Ok(())
 }
 
-/// Refuses what no architecture is asked about: files that cannot be read, code, lists without end.
+/// Refuses what no architecture is asked about: files that cannot be read, code, lists without end, a head that is stated as
+/// it cannot be.
 fn refuse_outright(checkpoint: &Checkpoint) -> Result<(), ForgeError> {
     if let Some(refusal) = checkpoint.refusals().first() {
         return Err(ForgeError::Fault(refusal.into()));
     }
+    HeadQuantization::from_config(checkpoint.config())?;
+    norm_encoding::<ArtifactError>(checkpoint.config(), false, |_| Ok(0.0))?;
     Ok(refuse_endless(checkpoint)?)
 }
 
