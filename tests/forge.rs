@@ -387,6 +387,15 @@ fn what_it_refuses() {
     let (error, _) = fails(&["forge", &model("trained_qwen3_5/mlx_q4g32"), &out], 4);
     assert!(error.contains("config.json: packed already"), "{error}");
 
+    // What another method packed cannot be kept either.
+    let packed = copy("mimo_bf16");
+    for (method, code) in [("awq", 4), ("gptq", 4)] {
+        let stated = json!({"quant_method": method, "bits": 4});
+        edit(&packed.path().join("config.json"), |config| config["quantization_config"] = stated);
+        let (error, hint) = fails(&["forge", packed.path().to_str().unwrap(), &out], code);
+        assert!(error.contains(&format!("packed already ({method})")) && !hint.contains("--policy"), "{error} {hint}");
+    }
+
     let partial = copy("mimo_bf16");
     let mut all = tensors(partial.path(), "model.safetensors");
     all.remove("model.layers.1.mlp.up_proj.weight");

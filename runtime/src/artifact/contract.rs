@@ -16,7 +16,8 @@ use serde_json::{Map, Value};
 
 use self::reading::version;
 use super::checkpoint::Checkpoint;
-use super::error::ArtifactError;
+use super::error::{ArtifactError, shown};
+use crate::architecture::Descriptor;
 use crate::quant::Scheme;
 
 /// The contract's file name.
@@ -260,6 +261,13 @@ impl Contract {
         written.inspect_err(|_| {
             let _ = fs::remove_file(&temporary);
         })
+    }
+
+    /// The error of a contract that names another architecture than the one that claims the checkpoint.
+    pub(crate) fn of_another(&self, descriptor: &Descriptor) -> Option<Finding> {
+        let stated = self.arch_id.as_deref().filter(|stated| *stated != descriptor.id)?;
+        let what = format!("\"{}\": config.json's model_type belongs to {}", shown(stated), descriptor.id);
+        Some(Finding { severity: Severity::Error, file: CONTRACT, field: "arch_id".to_owned(), what })
     }
 
     /// The engine version that it asks for, when `own` is older.

@@ -21,6 +21,7 @@ use crate::architecture::{Descriptor, Head, Tier};
 use crate::quant::{HeadQuantization, Quantization};
 use crate::registry::{Claim, Registry, ResolveError};
 use crate::text::TextSide;
+use crate::verify::stamp;
 
 /// Most reasons that are said in one line.
 const IN_A_LINE: usize = 40;
@@ -35,6 +36,9 @@ pub enum Verdict {
     Unverified {
         /// What the evidence lacks.
         why: Vec<String>,
+        /// What to do next.
+        #[serde(skip)]
+        hint: &'static str,
     },
     /// A draft head is announced and is missing, partial or misshapen.
     Incomplete {
@@ -91,15 +95,10 @@ impl Verdict {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Verified => None,
-            Self::Unverified { .. } => {
-                // `run` alone has the second flag.
-                Some(
-                    "`mtplx verify` measures the evidence on this machine; --allow-unverified runs it without; \
-                     `mtplx run --no-mtp` decodes plainly, which needs none",
-                )
-            }
-            Self::Incomplete { .. } => Some("--no-mtp runs the trunk alone"),
-            Self::NoMtp => Some("--no-mtp runs it without drafting"),
+            Self::Unverified { hint, .. } => Some(hint),
+            // Commands are named with flags that not every command has.
+            Self::Incomplete { .. } => Some("`mtplx run --no-mtp` runs the trunk alone"),
+            Self::NoMtp => Some("`mtplx run --no-mtp` runs it without drafting"),
             Self::Damaged { hint, .. } | Self::Incompatible { hint, .. } => Some(hint),
         }
     }
@@ -111,7 +110,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Verified => Ok(()),
             Self::NoMtp => f.write_str(": the trunk is supported and has no draft head"),
-            Self::Unverified { why } => write!(f, ": {}", why.join("; ")),
+            Self::Unverified { why, .. } => write!(f, ": {}", why.join("; ")),
             Self::Damaged { why, .. } | Self::Incompatible { why, .. } => {
                 write!(f, ": {}", why[..why.len().min(IN_A_LINE)].join("; "))?;
                 let more = why.len().saturating_sub(IN_A_LINE);
@@ -214,7 +213,7 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
     if let Some(claim) = &claim {
         let descriptor = claim.architecture.descriptor();
         if let Some(contract) = &contract {
-            compare(contract, descriptor.id, descriptor.max_depth, &mut findings);
+            compare(contract, descriptor, &mut findings);
         }
         faults.extend(misstated(checkpoint));
         findings.extend(Quantization::doubts(checkpoint).into_iter().map(|(field, what)| Finding {
@@ -243,7 +242,10 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
             // Evidence is not looked at where nothing could run.
             let why =
                 runs.then(|| doubts(checkpoint, architecture.descriptor(), contract.as_ref(), &findings, witness));
-            why.unwrap_or(Some(Vec::new())).map_or(Verdict::Verified, |why| Verdict::Unverified { why })
+            why.unwrap_or(Some(Vec::new())).map_or(Verdict::Verified, |why| {
+                let hint = if lasting(checkpoint, architecture.descriptor()) { CORRECT } else { VERIFY };
+                Verdict::Unverified { why, hint }
+            })
         }),
         None => Verdict::NoMtp,
     };
@@ -303,15 +305,16 @@ fn shown_line(text: &str) -> String {
 }
 
 /// Compares the contract with the architecture that claims the checkpoint.
-fn compare(contract: &Contract, id: &str, max_depth: usize, findings: &mut Vec<Finding>) {
-    let mut add = |severity, field: &str, what| {
-        findings.push(Finding { severity, file: CONTRACT, field: field.to_owned(), what });
-    };
-    if let Some(stated) = contract.arch_id.as_deref().filter(|stated| *stated != id) {
-        add(Severity::Error, "arch_id", format!("\"{}\": config.json's model_type belongs to {id}", shown(stated)));
-    }
-    if let Some(depth) = contract.mtp_depth_max.filter(|&depth| depth > max_depth) {
-        add(Severity::Warning, "mtp_depth_max", format!("{depth}: {id} drafts at most {max_depth}"));
+fn compare(contract: &Contract, descriptor: &Descriptor, findings: &mut Vec<Finding>) {
+    findings.extend(contract.of_another(descriptor));
+    let Descriptor { id, max_depth, .. } = descriptor;
+    if let Some(depth) = contract.mtp_depth_max.filter(|depth| depth > max_depth) {
+        findings.push(Finding {
+            severity: Severity::Warning,
+            file: CONTRACT,
+            field: "mtp_depth_max".to_owned(),
+            what: format!("{depth}: {id} drafts at most {max_depth}"),
+        });
     }
 }
 
@@ -390,6 +393,21 @@ fn doubts(
         })),
     }
     (!why.is_empty()).then_some(why)
+}
+
+/// What an unverified model takes.
+const VERIFY: &str = "`mtplx verify` measures the evidence on this machine; --allow-unverified runs it without; \
+     `mtplx run --no-mtp` decodes plainly, which needs none";
+/// The same where `mtplx verify` would refuse the contract.
+const CORRECT: &str = "correct mtplx_runtime.json or move it out of the way, then `mtplx verify` measures the evidence on \
+     this machine; --allow-unverified runs it without; `mtplx run --no-mtp` decodes plainly, which needs none";
+
+/// Whether the contract has errors that no evidence would make up for.
+fn lasting(checkpoint: &Checkpoint, descriptor: &Descriptor) -> bool {
+    match Contract::fields(checkpoint) {
+        Err(_) => true,
+        Ok(fields) => fields.is_some_and(|fields| !stamp::lasting(&fields, descriptor, 1).is_empty()),
+    }
 }
 
 /// Why evidence is not this machine's own; `None` when it is.

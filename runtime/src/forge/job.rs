@@ -15,7 +15,7 @@ use super::work::hex;
 use super::{Coding, ForgeError, Part, Policy, affine, graft, tokenizer};
 use crate::architecture::{Detection, Head, MtpArchitecture};
 use crate::artifact::expected::Comparison;
-use crate::artifact::{ArtifactError, Checkpoint, norm_encoding, refuse_endless};
+use crate::artifact::{ArtifactError, Checkpoint, norm_encoding, refuse_endless, shown};
 use crate::quant::{HeadQuantization, Quantization};
 
 /// A piece of work: what will be written, from what.
@@ -216,9 +216,12 @@ fn refuse_packed(checkpoint: &Checkpoint, policy: &Policy) -> Result<(), ForgeEr
                 continue;
             }
         }
-        let method = section.string_opt("quant_method")?.unwrap_or("MLX's quantization").to_owned();
-        let what = format!("{}: packed already ({method})", checkpoint.path("config.json"));
-        return Err(ForgeError::unsupported(what, PACKED_HINT));
+        let (method, hint) = match section.string_opt("quant_method")? {
+            Some(method) => (method, "forge from the unquantized checkpoint: this method's packing is not read"),
+            None => ("MLX's quantization", PACKED_HINT),
+        };
+        let what = format!("{}: packed already ({})", checkpoint.path("config.json"), shown(method));
+        return Err(ForgeError::unsupported(what, hint));
     }
     Ok(())
 }
