@@ -224,6 +224,30 @@ fn a_dry_run_writes_nothing() {
     assert!(bench.entries().is_empty());
 }
 
+/// What the table says adds up, and no module is left unpacked in silence.
+#[test]
+fn widths_that_do_not_divide_are_named() {
+    let bench = Bench::new();
+    let policy = bench.policy("name = \"wide\"\nbits = 4\ngroup_size = 128\n");
+    let args = ["--policy", &policy, "--dry-run"];
+    let document = bench.forge(&model("trained_qwen3_5"), &args);
+    let groups = document["groups"].as_array().unwrap();
+    for (total, part) in [("bytes_before", "before"), ("bytes_after", "after")] {
+        let sum: u64 = groups.iter().map(|row| row[part].as_u64().unwrap()).sum();
+        assert_eq!(document[total], sum, "{total}");
+    }
+    assert!(document["file_bytes"].as_u64() > document["bytes_after"].as_u64());
+    let names: Vec<&str> = document["indivisible"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
+    let dense = groups.iter().filter(|row| row["group_size"].is_null());
+    let dense = dense.filter(|row| ["mlp", "mtp_layer"].iter().any(|group| row["group"] == *group));
+    let dense: u64 = dense.map(|row| row["count"].as_u64().unwrap()).sum();
+    assert_eq!((names.len() as u64, dense > 0), (dense, true), "{document:#}");
+    assert!(names.iter().all(|name| name.ends_with("mlp.down_proj")), "{names:?}");
+    let ran = run(&[&["forge", &model("trained_qwen3_5"), &bench.out()], &args[..]].concat());
+    let said = "not packed, because the width is no multiple of the group size: ";
+    assert!(ran.stdout.lines().last().unwrap().starts_with(said), "{}", ran.stdout);
+}
+
 /// The same numbers in fp8 with scales and in bf16 give the same artifact.
 #[test]
 fn fp8_sources_are_unscaled() {
