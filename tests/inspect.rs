@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::command::{copy, fails, json, model, run};
+use crate::command::{copy, fails, json, model, mtplx, run};
 
 fn inspect(model: &str) -> Value {
     json(&["inspect", model, "--json"])
@@ -82,6 +82,25 @@ fn a_damaged_file_among_others() {
     assert_eq!(document["files"].as_array().unwrap().len(), 1);
     let ran = run(&["inspect", dir.path().to_str().unwrap()]);
     assert!(ran.code == 0 && ran.stdout.contains("verdict       damaged\n"), "{ran:?}");
+}
+
+/// A reader that has seen enough is no error; a full disk is.
+#[test]
+fn what_reads_it_may_stop() {
+    use std::process::Stdio;
+
+    let model = model("mimo_bf16");
+    let with = |stdout: Stdio| {
+        let output = mtplx(&["inspect", &model, "--json", "--tensors"]).stdout(stdout).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(with(writer.into()), (0, String::new()));
+    if let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") {
+        let (code, said) = with(full.into());
+        assert!(code == 1 && said.starts_with("error: standard output: ") && said.contains("hint: "), "{code} {said}");
+    }
 }
 
 #[test]
