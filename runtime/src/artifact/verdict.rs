@@ -7,6 +7,7 @@
 //!
 //! The files are hashed only where everything else is in order, unless a [`Witness`] asks for it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::checkpoint::Checkpoint;
@@ -226,8 +227,7 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
             let Compared { faults: found, strange } = fault::compare(checkpoint, claim.architecture);
             let said: Vec<String> = faults.iter().map(|fault| fault.what.clone()).collect();
             faults.extend(found.into_iter().filter(|fault| !said.contains(&fault.what)));
-            findings
-                .extend(strange.into_iter().take(MAX_STRANGE).map(|(name, count)| left_out(name, count, descriptor)));
+            findings.extend(left_out(&strange, descriptor));
         }
     }
     let runs = faults.is_empty();
@@ -258,14 +258,21 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
     Assessment { verdict, claim, contract, faults, findings, sound }
 }
 
-/// Most places whose tensors are said to be left out.
-const MAX_STRANGE: usize = 20;
+/// Most places that are named whose tensors are left out.
+const MAX_STRANGE: usize = 8;
 
-/// What is said of tensors that nothing reads.
-fn left_out(name: String, count: usize, descriptor: &Descriptor) -> Finding {
-    let tensors = if count == 1 { "a tensor".to_owned() } else { format!("{count} tensors") };
+/// What is said of tensors that nothing reads, by place: how many they are, and where the first of them.
+fn left_out(places: &BTreeMap<String, usize>, descriptor: &Descriptor) -> Option<Finding> {
+    let tensors = match places.values().sum::<usize>() {
+        0 => return None,
+        1 => "a tensor".to_owned(),
+        count => format!("{count} tensors"),
+    };
+    let named = places.keys().take(MAX_STRANGE).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = places.len().saturating_sub(MAX_STRANGE);
+    let more = if more > 0 { format!(" and {more} places more") } else { String::new() };
     let what = format!("{tensors} that {} does not read: left out", descriptor.id);
-    Finding { severity: Severity::Warning, file: "weights", field: name, what }
+    Some(Finding { severity: Severity::Warning, file: "weights", field: format!("{named}{more}"), what })
 }
 
 /// A head's file that is named and not there, where a head was found all the same.
