@@ -9,6 +9,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use crate::command::{copy, fails};
+use crate::forge::{tensors, write};
 
 const MODEL: &str = "trained_qwen3_5/mlx_q4g32";
 
@@ -98,6 +99,26 @@ fn a_truncated_weight_file() {
             fs::write(dir.join(file), &bytes[..keep]).unwrap();
         });
         assert!(error.starts_with(&format!("MODEL: damaged: MODEL/{file}: ")), "{error}");
+    }
+}
+
+/// Nothing of it is text.
+#[test]
+fn weights_that_are_no_numbers() {
+    for (name, number) in [
+        ("model.norm.weight", f32::NAN),
+        ("embed_tokens.scales", f32::NAN),
+        ("model.norm.weight", f32::INFINITY),
+        ("model.norm.weight", f32::NEG_INFINITY),
+    ] {
+        let error = error_of(1, |dir| {
+            let mut all = tensors(dir, "model.safetensors");
+            let (dtype, _, bytes) = all.iter_mut().find(|(tensor, _)| tensor.ends_with(name)).unwrap().1;
+            assert_eq!(*dtype, safetensors::Dtype::F32);
+            bytes.chunks_exact_mut(4).for_each(|chunk| chunk.copy_from_slice(&number.to_le_bytes()));
+            write(dir, "model.safetensors", &all);
+        });
+        assert_eq!(error, "the model's logits are not finite numbers", "{name} {number}");
     }
 }
 
