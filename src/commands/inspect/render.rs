@@ -34,6 +34,7 @@ pub fn text(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
             };
             writeln!(out, "architecture  {} ({}), {tier}; model_type {}", found.id, found.name, shown(model_type))?;
         }
+        None if model_type.is_empty() => writeln!(out, "architecture  none")?,
         None => writeln!(out, "architecture  none; model_type {}", shown(model_type))?,
     }
     writeln!(out, "size          {} parameters in {tensors} tensors, {}", count(*parameters), bytes(*file_bytes))?;
