@@ -47,7 +47,7 @@ pub struct TextSide {
 /// with.
 ///
 /// # Errors
-/// There is no such model, or its files are so damaged that it cannot be said what it is.
+/// There is no such model, or its folder cannot be read.
 pub fn open(model: &Model) -> anyhow::Result<Opened> {
     let checkpoint = checkpoint(model)?;
     let text = read_text(&checkpoint);
@@ -94,10 +94,10 @@ pub fn assess(checkpoint: &Checkpoint, text: &runtime::TextSide, thorough: bool)
     assessment
 }
 
-/// Opens a model's files, without judging them: what may not be read or run is left out, and the verdict says so.
+/// Opens a model's files, without judging them: what cannot or may not be read is left out, and the verdict says so.
 ///
 /// # Errors
-/// There is no such model, or its files are damaged.
+/// There is no such model, or its folder cannot be read.
 pub fn checkpoint(model: &Model) -> anyhow::Result<Checkpoint> {
     Ok(match model {
         Model::Dir(typed) => Checkpoint::look(&hub::folder_of(typed)?)?,

@@ -92,7 +92,7 @@ pub fn report(error: &anyhow::Error) -> Exit {
 
 /// What an error says. Every file's names it: an I/O error with nothing before it is standard output's.
 fn said(error: &anyhow::Error) -> String {
-    let place = if error.is::<io::Error>() { "standard output: " } else { "" };
+    let place = if io_kind(error.as_ref()).is_some() { "standard output: " } else { "" };
     format!("{place}{error:#}")
 }
 
@@ -148,6 +148,9 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
         if let Some(error) = cause.downcast_ref::<io::Error>() {
             return (Exit::Failed, Some(io_hint(error).to_owned()));
         }
+        if let Some(kind) = io_kind(cause) {
+            return (Exit::Failed, Some(io_hint(&kind.into()).to_owned()));
+        }
     }
     (Exit::Failed, None)
 }
@@ -182,8 +185,13 @@ pub fn from_code(code: u8) -> Exit {
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let broken = |cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe;
-    error.chain().any(|cause| cause.downcast_ref::<io::Error>().is_some_and(broken))
+    error.chain().filter_map(io_kind).any(|kind| kind == io::ErrorKind::BrokenPipe)
+}
+
+/// What kind of I/O error it is, where it is one; one that a JSON writer met does not name it as its source.
+fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
+    let plain = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    plain.or_else(|| error.downcast_ref::<serde_json::Error>()?.io_error_kind())
 }
 
 /// Messages may quote files: no line ends, no control sequences.

@@ -9,6 +9,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use crate::command::{copy, fails};
+use crate::forge::{tensors, write};
 
 const MODEL: &str = "trained_qwen3_5/mlx_q4g32";
 
@@ -87,7 +88,7 @@ fn no_weights() {
 #[test]
 fn an_empty_weight_file() {
     let error = error_of(5, |dir| fs::write(dir.join("model.safetensors"), "").unwrap());
-    assert!(error.starts_with("MODEL/model.safetensors: "), "{error}");
+    assert!(error.starts_with("MODEL: damaged: MODEL/model.safetensors: "), "{error}");
 }
 
 #[test]
@@ -97,7 +98,27 @@ fn a_truncated_weight_file() {
             let bytes = fs::read(dir.join(file)).unwrap();
             fs::write(dir.join(file), &bytes[..keep]).unwrap();
         });
-        assert!(error.starts_with(&format!("MODEL/{file}: ")), "{error}");
+        assert!(error.starts_with(&format!("MODEL: damaged: MODEL/{file}: ")), "{error}");
+    }
+}
+
+/// Nothing of it is text.
+#[test]
+fn weights_that_are_no_numbers() {
+    for (name, number) in [
+        ("model.norm.weight", f32::NAN),
+        ("embed_tokens.scales", f32::NAN),
+        ("model.norm.weight", f32::INFINITY),
+        ("model.norm.weight", f32::NEG_INFINITY),
+    ] {
+        let error = error_of(1, |dir| {
+            let mut all = tensors(dir, "model.safetensors");
+            let (dtype, _, bytes) = all.iter_mut().find(|(tensor, _)| tensor.ends_with(name)).unwrap().1;
+            assert_eq!(*dtype, safetensors::Dtype::F32);
+            bytes.chunks_exact_mut(4).for_each(|chunk| chunk.copy_from_slice(&number.to_le_bytes()));
+            write(dir, "model.safetensors", &all);
+        });
+        assert_eq!(error, "the model's logits are not finite numbers", "{name} {number}");
     }
 }
 
@@ -146,7 +167,7 @@ fn a_field_that_makes_no_sense() {
     });
     assert!(error.contains("config.json: text_config.hidden_size: -3: "), "{error}");
     let error = error_of(5, |dir| fs::write(dir.join("config.json"), "{").unwrap());
-    assert!(error.starts_with("MODEL/config.json: "), "{error}");
+    assert!(error.starts_with("MODEL: damaged: MODEL/config.json: "), "{error}");
 }
 
 #[test]

@@ -224,6 +224,30 @@ fn a_dry_run_writes_nothing() {
     assert!(bench.entries().is_empty());
 }
 
+/// What the table says adds up, and no module is left unpacked in silence.
+#[test]
+fn widths_that_do_not_divide_are_named() {
+    let bench = Bench::new();
+    let policy = bench.policy("name = \"wide\"\nbits = 4\ngroup_size = 128\n");
+    let args = ["--policy", &policy, "--dry-run"];
+    let document = bench.forge(&model("trained_qwen3_5"), &args);
+    let groups = document["groups"].as_array().unwrap();
+    for (total, part) in [("bytes_before", "before"), ("bytes_after", "after")] {
+        let sum: u64 = groups.iter().map(|row| row[part].as_u64().unwrap()).sum();
+        assert_eq!(document[total], sum, "{total}");
+    }
+    assert!(document["file_bytes"].as_u64() > document["bytes_after"].as_u64());
+    let names: Vec<&str> = document["indivisible"].as_array().unwrap().iter().map(|n| n.as_str().unwrap()).collect();
+    let dense = groups.iter().filter(|row| row["group_size"].is_null());
+    let dense = dense.filter(|row| ["mlp", "mtp_layer"].iter().any(|group| row["group"] == *group));
+    let dense: u64 = dense.map(|row| row["count"].as_u64().unwrap()).sum();
+    assert_eq!((names.len() as u64, dense > 0), (dense, true), "{document:#}");
+    assert!(names.iter().all(|name| name.ends_with("mlp.down_proj")), "{names:?}");
+    let ran = run(&[&["forge", &model("trained_qwen3_5"), &bench.out()], &args[..]].concat());
+    let said = "not packed, because the width is no multiple of the group size: ";
+    assert!(ran.stdout.lines().last().unwrap().starts_with(said), "{}", ran.stdout);
+}
+
 /// The same numbers in fp8 with scales and in bf16 give the same artifact.
 #[test]
 fn fp8_sources_are_unscaled() {
@@ -353,10 +377,31 @@ fn what_would_not_run_is_not_forged() {
     assert!(error.contains("; tokenizer.json: "), "everything at once: {error}");
     let error = refused(5, &|dir| fs::write(dir.join("tokenizer.json"), "{}").unwrap());
     assert!(error.starts_with("DIR: tokenizer.json: "), "{error}");
+    let error = refused(5, &|dir| fs::write(dir.join("chat_template.jinja"), "{% if %}").unwrap());
+    assert!(error.starts_with("DIR: chat_template.jinja: line 1: "), "{error}");
     // One class for one fault, whoever meets it.
-    for (quantization, code) in [(json!("x"), 5), (json!({"bits": 7}), 4)] {
-        refused(code, &|dir| edit(&dir.join("config.json"), |config| config["quantization"] = quantization.clone()));
+    let said = |code: i32, field: &str, value: Value| {
+        refused(code, &|dir| edit(&dir.join("config.json"), |config| config[field] = value.clone()))
+    };
+    for (field, value, code, expected) in [
+        ("quantization", json!("x"), 5, "quantization: \"x\": expected an object"),
+        ("quantization", json!({"bits": 7}), 4, "quantization.bits: 7: affine 7-bit group 64: MLX has "),
+        ("quantization", json!({"bits": "4"}), 5, "quantization.bits: \"4\": expected an integer from 1 to 64"),
+        ("mtplx_mtp_quantization", json!({"norm_encoding": "x"}), 4, "mtplx_mtp_quantization.norm_encoding: \"x\": "),
+    ] {
+        let error = said(code, field, value);
+        assert!(error.contains(&format!("DIR/config.json: {expected}")), "{error}");
     }
+}
+
+/// Stated to be packed, and not: the tensors tell.
+#[test]
+fn what_is_not_packed_is_forged() {
+    let (bench, dir) = (Bench::new(), copy("mimo_bf16"));
+    edit(&dir.path().join("config.json"), |config| config["quantization"] = json!({"bits": 4}));
+    let ran = run(&["forge", dir.path().to_str().unwrap(), &bench.out(), "--dry-run"]);
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("config.json: quantization: affine 4-bit group 64: no weight is packed"), "{ran:?}");
 }
 
 #[test]
@@ -365,6 +410,15 @@ fn what_it_refuses() {
     let out = bench.out();
     let (error, _) = fails(&["forge", &model("trained_qwen3_5/mlx_q4g32"), &out], 4);
     assert!(error.contains("config.json: packed already"), "{error}");
+
+    // What another method packed cannot be kept either.
+    let packed = copy("mimo_bf16");
+    for (method, code) in [("awq", 4), ("gptq", 4)] {
+        let stated = json!({"quant_method": method, "bits": 4});
+        edit(&packed.path().join("config.json"), |config| config["quantization_config"] = stated);
+        let (error, hint) = fails(&["forge", packed.path().to_str().unwrap(), &out], code);
+        assert!(error.contains(&format!("packed already ({method})")) && !hint.contains("--policy"), "{error} {hint}");
+    }
 
     let partial = copy("mimo_bf16");
     let mut all = tensors(partial.path(), "model.safetensors");

@@ -230,6 +230,14 @@ fn evidence() -> Vec<Artifact> {
         figure("a figure that is not its gate's", "/max_abs_diff", json!(5.0)),
         figure("a tolerance that tolerates all", "/gates/state/tolerance", json!(1.0)),
         figure("measured less deep than it claims", "/depth", json!(8)),
+        figure("a type that the device does not compute in", "/dtype", json!("bfloat16")),
+        changed("near-ties, one and all", |contract| {
+            let baseline = &mut contract["exactness_baseline"];
+            let total = baseline["total"].clone();
+            (baseline["matches"], baseline["sample_agreement"]) = (json!(0), json!(0.0));
+            baseline["gates"]["greedy"]["matches"] = json!(0);
+            baseline["gates"]["greedy"]["near_ties"] = total;
+        }),
         with("depth beyond the evidence", json!({"mtp_depth_max": 8})),
         conventions("conventions as measured", json!({"concat_order": "embedding_hidden", "mtp_quant_bits": 4})),
         conventions("order changed", json!({"concat_order": "hidden_embedding", "mtp_quant_bits": 4})),
@@ -269,10 +277,13 @@ fn findings() -> Vec<Artifact> {
         artifact.file(CONTRACT, text);
         artifact
     };
+    let folder_for_contract = qwen("contract that is no regular file");
+    fs::create_dir(folder_for_contract.dir.path().join(CONTRACT)).unwrap();
     let source = |path: &str| json!({"forge_provenance": {"sources": [{"path": path}]}});
     vec![
         unreadable("contract that is not JSON", "[{"),
         unreadable("contract that is no object", "3"),
+        folder_for_contract,
         without("mtplx_version"),
         without("arch_id"),
         without("mtp_depth_max"),
@@ -470,6 +481,8 @@ fn faults() -> Vec<Artifact> {
         foreign,
         qwen("a bias that nothing adds").with_tensor(&format!("{LAYERS}.3.self_attn.q_proj.bias"), &[256]),
         qwen("more layers than are stated").with_tensor(&format!("{LAYERS}.99.input_layernorm.weight"), &[128]),
+        Artifact::of(RECOGNIZED[2].0, "quantization stated in part, and of nothing")
+            .config(|config| config["quantization"] = json!({"bits": 4})),
         with("tensors of unknown use", json!({})).with_tensor("language_model.model.ngrams.weight", &[2, 2]),
         all,
     ];
@@ -481,6 +494,50 @@ fn faults() -> Vec<Artifact> {
         list.push(of("trunk: a tensor missing").without("model.safetensors", trunk));
     }
     list
+}
+
+/// Files that cannot be read, beside everything else that can be said.
+fn unreadable() -> Vec<Artifact> {
+    const INDEX: &str = "model.safetensors.index.json";
+    let truncated = |artifact: Artifact, file: &str| {
+        let bytes = artifact.read(file);
+        artifact.file(file, &bytes[..bytes.len() / 2]);
+        artifact
+    };
+    let gone = |artifact: Artifact, file: &str| {
+        fs::remove_file(artifact.dir.path().join(file)).unwrap();
+        artifact
+    };
+    let index = |name: &str, index: Value| qwen(name).with_file(INDEX, &index.to_string());
+    let text_config = |name: &str, value: Value| qwen(name).config(|config| config["text_config"] = value);
+    let all = with("a shard truncated, and everything else", json!({"mtp_depth_max": "3", "vision": "/a/b"}))
+        .config(|config| {
+            config["auto_map"] = json!({"AutoModel": "modeling.X"});
+            config["text_config"]["hidden_size"] = json!(-3);
+            config["mlx_lm_extra_tensors"] = json!({"mtp_file": "../x"});
+            config["mtplx_mtp_quantization"] = json!({"norm_encoding": "whatever"});
+        })
+        .with_file("tokenizer.json", "{}")
+        .with_file("chat_template.jinja", "{% if %}");
+    vec![
+        truncated(qwen("a shard truncated"), "model.safetensors"),
+        truncated(qwen("the head's file truncated"), "mtp.safetensors"),
+        truncated(all, "model.safetensors"),
+        qwen("a shard empty").with_file("model.safetensors", ""),
+        gone(qwen("no weights but the head's"), "model.safetensors"),
+        gone(gone(qwen("no weights"), "model.safetensors"), "mtp.safetensors"),
+        index("index of a shard that is not there", json!({"weight_map": {"x": "gone.safetensors"}})),
+        index("index of a shard outside", json!({"weight_map": {"x": "../x.safetensors"}})),
+        index("index that lies", json!({"weight_map": {"x": "model.safetensors"}})),
+        qwen("index that is none").with_file(INDEX, "[]"),
+        qwen("head's file outside").config(|config| config["mlx_lm_extra_tensors"]["mtp_file"] = json!("../x")),
+        qwen("model_type of another type").config(|config| config["model_type"] = json!(7)),
+        text_config("text_config of another type", json!([])),
+        with("configuration that is not JSON", json!({"mtp_depth_max": 0})).with_file("config.json", "{"),
+        qwen("configuration with a field stated twice")
+            .with_file("config.json", r#"{"model_type": "qwen3_5", "model_type": "x", "auto_map": {"a": "b"}}"#),
+        gone(qwen("no configuration"), "config.json"),
+    ]
 }
 
 /// Claims what another claims as well.
@@ -526,8 +583,10 @@ fn two_claimants() -> String {
 fn every_verdict_and_finding() {
     let home = tempfile::tempdir().unwrap();
     fs::write(home.path().join("machine"), MACHINE).unwrap();
-    let artifacts: Vec<Artifact> =
-        [evidence(), findings(), heads(), tiers(), incompatible(), faults()].into_iter().flatten().collect();
+    let artifacts: Vec<Artifact> = [evidence(), findings(), heads(), tiers(), incompatible(), faults(), unreadable()]
+        .into_iter()
+        .flatten()
+        .collect();
     assert!(artifacts.len() >= 40);
     // In parts, each by a thread of its own: the program waits for its files and for its linker.
     let parts: Vec<&[Artifact]> = artifacts.chunks(artifacts.len().div_ceil(4)).collect();

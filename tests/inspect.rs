@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::command::{fails, json, model, run};
+use crate::command::{copy, fails, json, model, mtplx, run};
 
 fn inspect(model: &str) -> Value {
     json(&["inspect", model, "--json"])
@@ -68,6 +68,39 @@ fn tensors_on_demand() {
     let first = list.iter().find(|tensor| tensor["name"] == "model.mtp_layers.0.input_proj.weight").unwrap();
     assert_eq!((&first["dtype"], &first["shape"], &first["bytes"]), (&json!("BF16"), &json!([64, 128]), &json!(16384)));
     assert!(run(&["inspect", &model("mimo_bf16"), "--tensors"]).stdout.contains("input_proj.weight  BF16 [64, 128]"));
+}
+
+/// A shard that cannot be read hides nothing of the rest.
+#[test]
+fn a_damaged_file_among_others() {
+    let dir = copy("trained_qwen3_5/mlx_q4g32");
+    std::fs::write(dir.path().join("model.safetensors"), "no header").unwrap();
+    let document = inspect(dir.path().to_str().unwrap());
+    assert_eq!((&document["verdict"]["name"], &document["exit_code"]), (&json!("damaged"), &json!(5)));
+    assert_eq!((&document["architecture"]["id"], &document["context"]), (&json!("qwen3-next-mtp"), &json!(4096)));
+    assert_eq!(document["head"]["source"], json!({"file": "mtp.safetensors"}));
+    assert_eq!((document["files"].as_array().unwrap().len(), &document["memory"]), (1, &Value::Null));
+    let ran = run(&["inspect", dir.path().to_str().unwrap()]);
+    assert!(ran.code == 0 && ran.stdout.contains("verdict       damaged\n"), "{ran:?}");
+}
+
+/// A reader that has seen enough is no error; a full disk is.
+#[test]
+fn what_reads_it_may_stop() {
+    use std::process::Stdio;
+
+    let model = model("mimo_bf16");
+    let with = |stdout: Stdio| {
+        let output = mtplx(&["inspect", &model, "--json", "--tensors"]).stdout(stdout).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(with(writer.into()), (0, String::new()));
+    if let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") {
+        let (code, said) = with(full.into());
+        assert!(code == 1 && said.starts_with("error: standard output: ") && said.contains("hint: "), "{code} {said}");
+    }
 }
 
 #[test]

@@ -193,6 +193,12 @@ fn what_cannot_be_verified() {
     let (error, hint) = fails(&["verify", path], 5);
     assert!(error.contains("mtplx_runtime.json: mtp_contract.concat_order: stated twice"), "{error}");
     assert!(hint.contains("correct it"), "{hint}");
+    // Nor is a link followed out of the folder; and the path is said once.
+    fs::remove_file(dir.path().join(CONTRACT)).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", dir.path().join(CONTRACT)).unwrap();
+    let (error, _) = fails(&["verify", path], 5);
+    assert_eq!(error, format!("{path}/{CONTRACT}: a link out of the folder, to /etc/passwd"));
+    fs::remove_file(dir.path().join(CONTRACT)).unwrap();
     write(r#"{"contract_version": 2}"#);
     let (error, hint) = fails(&["verify", path], 3);
     assert!(error.contains("contract_version: 2: a newer mtplx") && hint.contains("install a newer"), "{error} {hint}");
@@ -213,6 +219,17 @@ fn what_cannot_be_verified() {
     let (error, _) = fails(&["verify", path, "--prompts", "no/such/file"], 5);
     assert!(error.contains("no/such/file"), "{error}");
     let long = dir.path().join("long.txt");
+    fs::write(&long, "a\n").unwrap();
+    let (error, hint) = fails(&["verify", path, "--prompts", long.to_str().unwrap()], 5);
+    assert!(
+        error.ends_with("long.txt: no prompt of two tokens or more") && hint.contains("--prompts"),
+        "{error} {hint}"
+    );
+    // A flag of another command is named with it.
+    fs::write(dir.path().join("chat_template.jinja"), "{% if %}").unwrap();
+    let (_, hint) = fails(&["verify", path], 5);
+    assert!(hint.contains("`mtplx run --raw`"), "{hint}");
+    fs::remove_file(dir.path().join("chat_template.jinja")).unwrap();
     fs::write(&long, "x ".repeat(500_000)).unwrap();
     let (error, hint) = fails(&["verify", path, "--quick", "--prompts", long.to_str().unwrap()], 5);
     assert!(error.contains("long.txt: line 1: 1000000 bytes: expected at most 65536"), "{error}");
@@ -222,8 +239,10 @@ fn what_cannot_be_verified() {
     assert!(error.contains("long.txt: line 1: ") && error.contains("tokens: expected at most 4096"), "{error}");
     fs::remove_file(dir.path().join("mtp.safetensors")).unwrap();
     let (error, hint) = fails(&["verify", path], 3);
-    // A flag of another command is named with it.
-    assert!(hint.contains("`mtplx run --no-mtp`") && !hint.starts_with("--no-mtp"), "{hint}");
+    let home = tempfile::tempdir().unwrap();
+    for (command, hint) in [("verify", hint), ("tune", run_at(home.path(), &["tune", path]).stderr)] {
+        assert!(hint.contains("`mtplx run --no-mtp`") && !hint.contains(" --no-mtp runs"), "{command}: {hint}");
+    }
     assert!(error.contains("incomplete: ") && error.contains("mtp.safetensors"), "{error}");
 }
 

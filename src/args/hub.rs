@@ -32,7 +32,7 @@ pub struct PullArgs {
 
 #[derive(Debug, Args)]
 pub struct ModelsArgs {
-    /// List models too that no linked architecture runs.
+    /// List also what has no weights, and models that no linked architecture runs.
     #[arg(long)]
     pub all: bool,
 

@@ -8,8 +8,8 @@ use super::Model;
 #[command(
     after_help = "Reads configuration, headers and text files, and hashes the files where the contract states hashes; \
 loads nothing. The verdict lists everything that `mtplx run` would stop at. Memory is an estimate.\n\nExit status: 0 \
-whenever it can be said what the model is, whatever the verdict (its `exit_code` is what other commands would end \
-with); 2 usage; 5 no such model, or files so damaged that nothing can be said of it."
+whatever the verdict (its `exit_code` is what other commands would end with); 2 usage; 5 no such model, or a folder \
+that cannot be read."
 )]
 pub struct InspectArgs {
     /// The model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin`.

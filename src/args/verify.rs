@@ -19,8 +19,8 @@ are used.\n\n\
 sequences, and greedy text fed at once.\n\n\
 A passed verification writes exactness_baseline, verified_on, sha256 and speed_evidence.acceptance_by_depth into \
 mtplx_runtime.json, which is made if there is none; a failed one leaves it as it was.\n\n\
-Exit status: 0 passed, 1 a gate failed, 3 no complete MTP head or a faulty contract, 4 model not supported, 5 file \
-missing or damaged, 130 interrupted."
+Exit status: 0 passed; 1 a gate failed; 3 no complete MTP head, or a contract with faulty fields; 4 model not supported; \
+5 file missing or damaged, a contract among them that is not JSON, states a key twice or is no regular file; 130 interrupted."
 )]
 pub struct VerifyArgs {
     /// The model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin`.

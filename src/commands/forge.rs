@@ -36,8 +36,11 @@ struct Document<'a> {
     groups: &'a [Row],
     left_out: &'a [String],
     unmatched: &'a [String],
+    indivisible: &'a [String],
     bytes_before: u64,
     bytes_after: u64,
+    /// The weight files as a whole: tensors and headers.
+    file_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     written: Option<Written>,
 }
@@ -64,12 +67,15 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
         // What the contract says is of the artifact that was, not of the one that will be.
         let of_files = opened.assessment.findings.iter().filter(|finding| finding.file != CONTRACT);
         of_files.for_each(|finding| warn(&format!("{}: {finding}", opened.checkpoint.label())));
+        if !opened.checkpoint.refusals().is_empty() {
+            opened.admit(true, true)?;
+        }
     }
     let claim = Registry::linked().resolve(&opened.checkpoint)?;
     let head = other.as_ref().map(|opened| &opened.checkpoint);
     let job = Job::forge(claim.architecture, &opened.checkpoint, head, policy).map_err(|error| all(&opened, error))?;
     // The artifact would have the faults of these files, too, and be hours of work that nothing runs.
-    opened.text_side(false)?;
+    opened.text_side(true)?;
     make(&job, claim.architecture.descriptor().id, out, &args.making)
 }
 
@@ -156,8 +162,10 @@ fn make(job: &Job<'_>, architecture: &'static str, out: &Path, args: &MakingArgs
         dry_run: args.dry_run,
         left_out: &plan.left_out,
         unmatched: &plan.unmatched,
+        indivisible: &plan.indivisible,
         bytes_before: groups.iter().map(|row| row.before).sum(),
-        bytes_after: plan.bytes(),
+        bytes_after: groups.iter().map(|row| row.after).sum(),
+        file_bytes: plan.bytes(),
         groups: &groups,
         written: None,
     };
@@ -188,7 +196,7 @@ fn make(job: &Job<'_>, architecture: &'static str, out: &Path, args: &MakingArgs
 
 /// The plan, for people.
 fn table(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
-    let Document { architecture, policy, groups, left_out, bytes_before, bytes_after, .. } = document;
+    let Document { architecture, policy, groups, left_out, indivisible, bytes_before, bytes_after, .. } = document;
     writeln!(out, "{architecture}, policy {policy}")?;
     writeln!(out, "{:<14}{:>8}{:>6}{:>7}{:>14}{:>14}", "group", "modules", "bits", "group", "before", "after")?;
     for Row { group, bits, group_size, count, before, after } in *groups {
@@ -201,12 +209,18 @@ fn table(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
         )?;
     }
     writeln!(out, "{:<35}{:>14}{:>14}", "total", disk::shown(*bytes_before), disk::shown(*bytes_after))?;
-    if left_out.is_empty() {
+    named(out, "not packed, because the width is no multiple of the group size", indivisible)?;
+    named(out, "left out, because no part of the model reads it", left_out)
+}
+
+/// The first few of these, if there are any.
+fn named(out: &mut impl Write, what: &str, names: &[String]) -> io::Result<()> {
+    if names.is_empty() {
         return Ok(());
     }
-    let (first, more) = left_out.split_at(left_out.len().min(NAMED));
+    let (first, more) = names.split_at(names.len().min(NAMED));
     let more = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-    writeln!(out, "left out, because no part of the model reads it: {}{more}", one_line(&first.join(", ")))
+    writeln!(out, "{what}: {}{more}", one_line(&first.join(", ")))
 }
 
 fn summary(out: &mut impl Write, outcome: &Outcome, time: Duration, path: &Path) -> io::Result<()> {

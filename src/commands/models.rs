@@ -33,6 +33,9 @@ struct Row {
     /// A verdict's name, or `damaged`.
     verdict: &'static str,
     architecture: Option<&'static str>,
+    /// Whether it has weights and is not for another program.
+    #[serde(skip)]
+    runnable: bool,
     /// Why it does not run as it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
@@ -57,7 +60,7 @@ pub fn models(args: &ModelsArgs) -> anyhow::Result<Exit> {
     let rows = models.iter().zip(opened).map(|((repository, snapshot), opened)| judge(repository, snapshot, opened));
     let mut rows = rows.collect::<anyhow::Result<Vec<Row>>>()?;
     let all = rows.len();
-    rows.retain(|row| args.all || row.verdict != INCOMPATIBLE);
+    rows.retain(|row| args.all || row.runnable);
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &rows)?;
@@ -105,14 +108,13 @@ fn open(folders: &[&Path]) -> Vec<Opened> {
 
 /// By headers, configuration and text files; weights are hashed only where evidence for them depends on it, and once.
 fn judge(repository: &Repository, snapshot: &Snapshot, opened: Opened) -> anyhow::Result<Row> {
-    let (verdict, architecture, why) = match opened {
-        Err(error) if error.is_missing_or_damaged() => ("damaged", None, Some(error.to_string())),
-        Err(error) => (INCOMPATIBLE, None, Some(error.to_string())),
+    let (verdict, architecture, why, weights) = match opened {
+        Err(error) => ("damaged", None, Some(error.to_string()), false),
         Ok((checkpoint, text)) => {
             let assessment = engine::assess(&checkpoint, &text, false);
             let name = assessment.verdict.name();
             let why = (name != "verified").then(|| assessment.verdict.to_string());
-            (name, assessment.claim, why)
+            (name, assessment.claim, why, checkpoint.has_weights())
         }
     };
     Ok(Row {
@@ -123,6 +125,7 @@ fn judge(repository: &Repository, snapshot: &Snapshot, opened: Opened) -> anyhow
         folder: snapshot.dir.clone(),
         verdict,
         architecture,
+        runnable: weights && verdict != INCOMPATIBLE,
         why,
     })
 }

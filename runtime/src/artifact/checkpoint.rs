@@ -5,7 +5,7 @@
 //! Vision tensors are counted and left out. Which tensors a model needs is the architecture's business.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::error::{ArtifactError, LoadError, shown};
 use super::floats::to_f32;
 use super::hashes::{FileStamp, sha256};
 use super::header::TensorInfo;
-use super::index::{self, Shards};
+use super::index;
 use super::opening::Opening;
 use super::sidecar::{self, HeadSource};
 use super::source::{Bytes, Source};
@@ -36,6 +36,16 @@ pub struct Checkpoint {
     missing_head_file: Option<String>,
     foreign_head_files: Vec<String>,
     refusals: Vec<ArtifactError>,
+    /// Whether all of `config.json` could be read, and every weight file.
+    whole: Whole,
+    has_weights: bool,
+}
+
+/// What could be read as a whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Whole {
+    pub(crate) config: bool,
+    pub(crate) weights: bool,
 }
 
 impl Checkpoint {
@@ -47,11 +57,10 @@ impl Checkpoint {
         Self::look(dir)?.unrefused()
     }
 
-    /// Opens a folder to say what it is: what [`Checkpoint::open`] refuses, code from the repository and weights in formats
-    /// that are never read, is left out and listed by [`Checkpoint::refusals`].
+    /// Opens a folder to say what it is: what [`Checkpoint::open`] refuses is left out and listed by [`Checkpoint::refusals`].
     ///
     /// # Errors
-    /// A file is missing, damaged or unsafe to read.
+    /// There is no such folder, or it cannot be read.
     pub fn look(dir: &Path) -> Result<Self, ArtifactError> {
         Self::assemble(Source::folder(dir)?)
     }
@@ -86,7 +95,9 @@ impl Checkpoint {
     /// Not a configuration.
     pub(super) fn noting(&self, config: &[u8]) -> Result<(Self, Notes), ArtifactError> {
         let source = Source::embedded(self.label(), &[]);
-        let (config, notes) = Config::read(&self.path("config.json"), config)?.noting();
+        let (config, faults) = Config::read(&self.path("config.json"), config);
+        faults.into_iter().next().map_or(Ok(()), Err)?;
+        let (config, notes) = config.noting();
         Ok((Self::imagined(source, config, String::new()), notes))
     }
 
@@ -102,65 +113,60 @@ impl Checkpoint {
             missing_head_file: None,
             foreign_head_files: Vec::new(),
             refusals: Vec::new(),
+            whole: Whole { config: true, weights: true },
+            has_weights: false,
         }
     }
 
+    /// Reads what can be read; fails only where there is no telling what files there are.
     fn assemble(source: Source) -> Result<Self, ArtifactError> {
-        let Some(bytes) = source.read("config.json", MAX_CONFIG)? else {
-            let hint = "give the folder that holds config.json and the weights";
-            return Err(ArtifactError::missing(source.path("config.json"), hint));
-        };
-        let config = Config::read(&source.path("config.json"), &bytes)?;
-        let announced = sidecar::announced(&config)?;
+        let names = source.names()?;
+        let (config, bytes, faults) = read_config(&source);
+        let whole_config = faults.is_empty();
         let mut opening = Opening::new(&source);
-        opening.refusals = config.code_keys();
-        let shards = match index::find(&source) {
-            Err(error @ ArtifactError::Refused { .. }) => {
-                opening.refusals.push(error);
-                Shards { files: BTreeSet::new(), weight_map: None }
-            }
-            shards => shards?,
-        };
+        opening.refusals = faults;
+        opening.refusals.extend(config.code_keys());
+        let announced = opening.noted(sidecar::announced(&config)).flatten();
+        let shards = opening.noted(index::find(&source, &names));
+        let whole_list = shards.is_some();
+        let shards = shards.unwrap_or_default();
 
         let is_head_file = |file: &str| announced.as_deref() == Some(file) || sidecar::is_sidecar(file);
         for file in shards.files.iter().filter(|file| !is_head_file(file)) {
-            match opening.open(file)? {
-                Some(opened) => opening.add(opened)?,
-                None if opening.is_refused(file) => {}
-                None => return Err(shards.missing(&source, file)),
+            if !opening.take(file) {
+                opening.leave_out(file, shards.missing(&source, file));
             }
         }
-        let head_source = opening.add_head(announced.as_deref(), &config)?;
-        let absent = |file: &String| {
-            let there = opening.files.contains_key(file.as_str()) || opening.foreign.contains(file);
-            !there && !opening.is_refused(file)
-        };
-        let mut missing_head_file = announced.clone().filter(absent);
+        let head_source = opening.add_head(announced.as_deref(), &config);
+        let mut missing_head_file =
+            announced.clone().filter(|file| !opening.is_there(file) && !opening.foreign.contains(file));
         // Head files that the index names as well, and that the head was not taken from.
         for file in &shards.files {
-            match opening.open(file)? {
-                Some(opened) => opening.add(opened)?,
-                None if opening.files.contains_key(file.as_str()) || opening.is_refused(file) => {}
-                // Without its head's file the trunk still runs: the verdict is "incomplete", not "damaged".
-                None if shards.tensors_of(file).all(sidecar::is_mtp) => missing_head_file = Some(file.clone()),
-                None => return Err(shards.missing(&source, file)),
+            if opening.take(file) {
+                continue;
+            }
+            // Without its head's file the trunk still runs: the verdict is "incomplete", not "damaged".
+            if shards.tensors_of(file).all(sidecar::is_mtp) {
+                missing_head_file = Some(file.clone());
+            } else {
+                opening.leave_out(file, shards.missing(&source, file));
             }
         }
-        shards.check(&source, |tensor, file| {
+        let checked = shards.check(&source, |tensor, file| {
             let replaced = || matches!(head_source, HeadSource::File(_)) && sidecar::is_mtp(tensor);
             let absent = || missing_head_file.as_deref() == Some(file);
             let here = || opening.tensors.get(tensor).is_some_and(|info| &*info.file == file);
             // Vision tensors are not in the map; their shards were read all the same.
             let vision = || sidecar::is_vision(tensor) || sidecar::is_vision_file(file);
-            here() || vision() || replaced() || absent() || opening.is_refused(file)
-        })?;
-
-        for file in source.names()?.into_iter().filter(|file| sidecar::is_vision_file(file)) {
-            if let Some(opened) = opening.open(&file)? {
-                opening.add(opened)?;
-            }
+            here() || vision() || replaced() || absent() || opening.is_left_out(file)
+        });
+        opening.noted(checked);
+        for file in names.iter().filter(|file| sidecar::is_vision_file(file)) {
+            opening.take(file);
         }
 
+        let whole = Whole { config: whole_config, weights: whole_list && !opening.has_left_out() };
+        let has_weights = !opening.files.is_empty() || names.iter().any(|name| name.ends_with(".safetensors"));
         let Opening { files, tensors, vision, foreign, refusals, .. } = opening;
         Ok(Self {
             config_sha256: sha256(&bytes),
@@ -172,6 +178,8 @@ impl Checkpoint {
             foreign_head_files: foreign.into_iter().filter(|file| !files.contains_key(file.as_str())).collect(),
             files,
             refusals,
+            whole,
+            has_weights,
             source,
         })
     }
@@ -287,14 +295,25 @@ impl Checkpoint {
         &self.foreign_head_files
     }
 
-    /// What [`Checkpoint::open`] refuses; nothing of it was read.
+    /// What [`Checkpoint::open`] refuses: files that are missing, damaged, unsafe to read or of formats that are never read,
+    /// and keys that ask for code. Nothing of it was read.
     pub fn refusals(&self) -> &[ArtifactError] {
         &self.refusals
     }
 
-    /// Whether weights are among what is refused.
-    pub(super) fn refused_weights(&self) -> bool {
-        self.refusals.iter().any(|error| matches!(error, ArtifactError::Refused { .. }))
+    /// Whether there are weight files, damaged ones among them.
+    pub fn has_weights(&self) -> bool {
+        self.has_weights
+    }
+
+    /// What could be read as a whole.
+    pub(crate) fn whole(&self) -> Whole {
+        self.whole
+    }
+
+    /// Whether any weight is packed.
+    pub(crate) fn is_packed(&self) -> bool {
+        self.tensors.keys().any(|name| name.ends_with(".scales"))
     }
 
     /// Whether a tensor is in the draft head's own file.
@@ -342,4 +361,21 @@ impl Checkpoint {
             .map(|bytes| text(bytes).map_err(|error| ArtifactError::damaged(self.path(name), error.to_string())))
             .transpose()
     }
+}
+
+/// `config.json` as far as it can be read, its bytes, and what is wrong with it.
+fn read_config(source: &Source) -> (Config, Cow<'static, [u8]>, Vec<ArtifactError>) {
+    let path = source.path("config.json");
+    let (bytes, fault) = match source.read("config.json", MAX_CONFIG) {
+        Ok(Some(bytes)) => (bytes, None),
+        Ok(None) => (
+            Cow::default(),
+            Some(ArtifactError::missing(&*path, "give the folder that holds config.json and the weights")),
+        ),
+        Err(error) => (Cow::default(), Some(error)),
+    };
+    let (config, faults) = Config::read(&path, &bytes);
+    // That nothing is no configuration needs no saying.
+    let faults = fault.map_or(faults, |fault| vec![fault]);
+    (config, bytes, faults)
 }

@@ -58,36 +58,33 @@ impl Config {
     /// # Errors
     /// Not a JSON object; no `model_type`; keys that ask for code from the repository.
     pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Self, ArtifactError> {
-        let config = Self::read(path, bytes)?;
-        config.code_keys().into_iter().next().map_or(Ok(config), Err)
+        let (config, faults) = Self::read(path, bytes);
+        faults.into_iter().chain(config.code_keys()).next().map_or(Ok(config), Err)
     }
 
-    /// The same, keys that ask for code let pass: for whoever asks [`Config::code_keys`].
-    ///
-    /// # Errors
-    /// Not a JSON object; no `model_type`.
-    pub(super) fn read(path: &str, bytes: &[u8]) -> Result<Self, ArtifactError> {
+    /// As much of the file as can be read, which may be nothing, and why it is not a configuration; keys that ask for code are
+    /// let pass: for whoever asks [`Config::code_keys`].
+    pub(super) fn read(path: &str, bytes: &[u8]) -> (Self, Vec<ArtifactError>) {
+        let of = |fields: Map<String, Value>| {
+            let text = fields.get("text_config").and_then(Value::as_object).cloned().map(Arc::new);
+            Self { file: path.into(), prefix: String::new(), fields: Arc::new(fields), text, notes: None }
+        };
+        let nothing = |what: String| (of(Map::new()), vec![ArtifactError::damaged(path, what)]);
         // In memory a value takes up to a hundred times its place in the file.
         if bytes.iter().filter(|byte| b"[{,".contains(byte)).count() > MAX_VALUES {
-            return Err(ArtifactError::damaged(path, format!("more than {MAX_VALUES} values")));
+            return nothing(format!("more than {MAX_VALUES} values"));
         }
-        let (fields, twice) = distinct::object(bytes)
-            .map_err(|error| ArtifactError::damaged(path, format!("not a JSON object: {error}")))?;
-        if let [first, ..] = &twice[..] {
-            return Err(ArtifactError::damaged(
-                path,
-                format!("{first}: stated twice: readers differ on which one holds"),
-            ));
-        }
-        let text = match fields.get("text_config") {
-            None | Some(Value::Null) => None,
-            Some(Value::Object(text)) => Some(Arc::new(text.clone())),
-            Some(_) => None, // reported below, by name
+        let (fields, twice) = match distinct::object(bytes) {
+            Ok(read) => read,
+            Err(error) => return nothing(format!("not a JSON object: {error}")),
         };
-        let config = Self { file: path.into(), prefix: String::new(), fields: Arc::new(fields), text, notes: None };
-        config.section("text_config")?;
-        config.string("model_type")?;
-        Ok(config)
+        let config = of(fields);
+        let twice = twice.first().map(|first| {
+            ArtifactError::damaged(path, format!("{first}: stated twice: readers differ on which one holds"))
+        });
+        let fields = [config.section("text_config").err(), config.string("model_type").err()];
+        let faults = twice.into_iter().chain(fields.into_iter().flatten()).collect();
+        (config, faults)
     }
 
     /// The same, with faults noted instead of returned; for what can be told of a configuration that is at fault. What is

@@ -16,6 +16,8 @@ use serde_json::{Map, Value};
 
 use self::reading::version;
 use super::checkpoint::Checkpoint;
+use super::error::{ArtifactError, shown};
+use crate::architecture::Descriptor;
 use crate::quant::Scheme;
 
 /// The contract's file name.
@@ -227,9 +229,10 @@ impl Contract {
     /// It cannot be read, is no JSON object, or states a key twice.
     pub fn fields(checkpoint: &Checkpoint) -> Result<Option<Map<String, Value>>, Finding> {
         let whole = |what: String| Finding { severity: Severity::Error, file: CONTRACT, field: String::new(), what };
-        let Some(bytes) = checkpoint.read(CONTRACT, MAX_CONTRACT).map_err(|error| whole(error.to_string()))? else {
-            return Ok(None);
-        };
+        // A finding names the file itself.
+        let path = format!("{}: ", checkpoint.path(CONTRACT));
+        let unreadable = |error: ArtifactError| whole(error.to_string().replacen(&path, "", 1));
+        let Some(bytes) = checkpoint.read(CONTRACT, MAX_CONTRACT).map_err(unreadable)? else { return Ok(None) };
         let (fields, twice) = distinct::object(&bytes).map_err(|error| whole(format!("not a JSON object: {error}")))?;
         match twice.split_first() {
             None => Ok(Some(fields)),
@@ -258,6 +261,13 @@ impl Contract {
         written.inspect_err(|_| {
             let _ = fs::remove_file(&temporary);
         })
+    }
+
+    /// The error of a contract that names another architecture than the one that claims the checkpoint.
+    pub(crate) fn of_another(&self, descriptor: &Descriptor) -> Option<Finding> {
+        let stated = self.arch_id.as_deref().filter(|stated| *stated != descriptor.id)?;
+        let what = format!("\"{}\": config.json's model_type belongs to {}", shown(stated), descriptor.id);
+        Some(Finding { severity: Severity::Error, file: CONTRACT, field: "arch_id".to_owned(), what })
     }
 
     /// The engine version that it asks for, when `own` is older.

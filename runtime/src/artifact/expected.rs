@@ -145,7 +145,7 @@ pub(crate) struct Names {
 }
 
 impl Names {
-    fn push(&mut self, name: String) {
+    pub(crate) fn push(&mut self, name: String) {
         if self.named.len() < MAX_NAMED { self.named.push(name) } else { self.more += 1 }
     }
 

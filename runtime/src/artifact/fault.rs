@@ -1,12 +1,12 @@
 //! What keeps a checkpoint from being a model that runs: everything at once, from configuration and headers.
 
 use super::Checkpoint;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::error::{ArtifactError, ErrorKind, LoadError};
-use super::expected::Comparison;
+use super::expected::{Comparison, Names};
 use crate::architecture::MtpArchitecture;
 
 /// What a fault is of.
@@ -86,7 +86,7 @@ pub(crate) struct Compared {
     pub(crate) faults: Vec<Fault>,
     /// Tensors that nothing reads and that may well be meant so, by the list or the tensor that they belong to, and how
     /// many they are.
-    pub(crate) strange: Vec<(String, usize)>,
+    pub(crate) strange: BTreeMap<String, usize>,
 }
 
 /// Most times that a configuration is read to find what else is wrong with it.
@@ -136,7 +136,8 @@ fn remove(fields: &mut Value, path: &str) -> bool {
 }
 
 /// Compares `checkpoint` with what `architecture` reads of it: the configuration's bounds, the trunk's tensors by name,
-/// shape, packing and type, and tensors that there is no place for. Headers only.
+/// shape, packing and type, and tensors that there is no place for. Headers only. Where weight files could not be read,
+/// nothing is called missing, and of what is there nothing is said that those files might explain.
 pub(crate) fn compare(checkpoint: &Checkpoint, architecture: &dyn MtpArchitecture) -> Compared {
     let id = architecture.descriptor().id;
     let mut comparison = Comparison::new(checkpoint);
@@ -150,6 +151,7 @@ pub(crate) fn compare(checkpoint: &Checkpoint, architecture: &dyn MtpArchitectur
     }
     let unread = comparison.unread();
     let Comparison { missing, misshapen, unreadable, .. } = comparison;
+    let (missing, unread) = if checkpoint.whole().weights { (missing, unread) } else { Default::default() };
     let of = |kind: ErrorKind, hint: &'static str| move |what: String| Fault::model(kind, what, hint);
     let partial = "the checkpoint is partial, or its config.json belongs to another model: download it again";
     let foreign = "config.json and weights belong to different models, or the file is damaged";
@@ -160,6 +162,8 @@ pub(crate) fn compare(checkpoint: &Checkpoint, architecture: &dyn MtpArchitectur
     let without = format!(": {id} has no place for it, and without it another model would run");
     let other =
         "use a checkpoint of the architecture as published; if this is one, its architecture's crate is too old";
-    faults.extend(unread.needed.into_iter().map(|name| of(ErrorKind::Incompatible, other)(format!("{name}{without}"))));
-    Compared { faults, strange: unread.strange.into_iter().collect() }
+    let mut needed = Names::default();
+    unread.needed.into_iter().for_each(|name| needed.push(name));
+    faults.extend(needed.lines(&without).map(of(ErrorKind::Incompatible, other)));
+    Compared { faults, strange: unread.strange }
 }

@@ -15,6 +15,7 @@ const MAX_INDEX: usize = 64 << 20;
 const MAX_SHARDS: usize = 4096;
 
 /// The trunk's files, and what the index claims of them.
+#[derive(Default)]
 pub(crate) struct Shards {
     /// File names, sorted.
     pub(crate) files: BTreeSet<String>,
@@ -27,15 +28,15 @@ struct Index {
     weight_map: Unique<String>,
 }
 
-/// Finds the trunk's files.
+/// Finds the trunk's files; `names` are those at the folder's top.
 ///
 /// # Errors
 /// A shard name that leaves the folder; weights in formats that are not read; no weights at all.
-pub(super) fn find(source: &Source) -> Result<Shards, ArtifactError> {
+pub(super) fn find(source: &Source, names: &[String]) -> Result<Shards, ArtifactError> {
     if let Some(bytes) = source.read(INDEX, MAX_INDEX)? {
         return parse(&source.path(INDEX), &bytes);
     }
-    let files = without_index(&source.names()?, |name| source.path(name))?;
+    let files = without_index(names, |name| source.path(name))?;
     Ok(Shards { files, weight_map: None })
 }
 

@@ -25,8 +25,8 @@ pub(super) struct Opening<'a> {
     /// Files that should hold a head and do not.
     pub(super) foreign: Vec<String>,
     pub(super) refusals: Vec<ArtifactError>,
-    /// The files among them.
-    refused: BTreeSet<Arc<str>>,
+    /// Files that are missing, damaged or never read, as the refusals say.
+    left_out: BTreeSet<Arc<str>>,
 }
 
 impl<'a> Opening<'a> {
@@ -38,58 +38,84 @@ impl<'a> Opening<'a> {
             vision: BTreeMap::new(),
             foreign: Vec::new(),
             refusals: Vec::new(),
-            refused: BTreeSet::new(),
+            left_out: BTreeSet::new(),
         }
     }
 
-    /// Opens a weight file; `None` when it is not there, was opened before, or is refused.
-    pub(super) fn open(&mut self, file: &str) -> Result<Option<Opened>, ArtifactError> {
-        if self.files.contains_key(file) || self.is_refused(file) {
-            return Ok(None);
-        }
-        let Some(bytes) = self.source.map(file)? else { return Ok(None) };
-        let file: Arc<str> = file.into();
-        match header::parse(&self.source.path(&file), &file, &bytes) {
-            Err(error @ ArtifactError::Refused { .. }) => {
-                self.refusals.push(error);
-                self.refused.insert(file);
-                Ok(None)
-            }
-            tensors => Ok(Some(Opened { tensors: tensors?, file, bytes })),
-        }
+    /// What was read; an error is one of the refusals.
+    pub(super) fn noted<T>(&mut self, result: Result<T, ArtifactError>) -> Option<T> {
+        result.map_err(|error| self.refusals.push(error)).ok()
     }
 
-    /// Whether a file is one that is never read.
-    pub(super) fn is_refused(&self, file: &str) -> bool {
-        self.refused.contains(file)
+    /// Leaves a file out.
+    pub(super) fn leave_out(&mut self, file: &str, why: ArtifactError) {
+        self.refusals.push(why);
+        self.left_out.insert(file.into());
     }
 
-    /// Adds a file's tensors.
-    pub(super) fn add(&mut self, opened: Opened) -> Result<(), ArtifactError> {
+    /// Whether a file was left out.
+    pub(super) fn is_left_out(&self, file: &str) -> bool {
+        self.left_out.contains(file)
+    }
+
+    /// Whether any file was left out.
+    pub(super) fn has_left_out(&self) -> bool {
+        !self.left_out.is_empty()
+    }
+
+    /// Whether a file was found, be it to be left out.
+    pub(super) fn is_there(&self, file: &str) -> bool {
+        self.files.contains_key(file) || self.is_left_out(file)
+    }
+
+    /// Opens a weight file; `None` when it is not there, was opened before, or is left out.
+    fn open(&mut self, file: &str) -> Option<Opened> {
+        if self.is_there(file) {
+            return None;
+        }
+        let read = |source: &Source| -> Result<Option<Opened>, ArtifactError> {
+            let Some(bytes) = source.map(file)? else { return Ok(None) };
+            let file: Arc<str> = file.into();
+            let tensors = header::parse(&source.path(&file), &file, &bytes)?;
+            Ok(Some(Opened { tensors, file, bytes }))
+        };
+        read(self.source).unwrap_or_else(|error| {
+            self.leave_out(file, error);
+            None
+        })
+    }
+
+    /// Adds a weight file, or leaves it out; whether it was there.
+    pub(super) fn take(&mut self, file: &str) -> bool {
+        let opened = self.open(file);
+        opened.map(|opened| self.add(opened)).is_some() || self.is_there(file)
+    }
+
+    /// Adds a file's tensors, but for those of a name that another file has.
+    fn add(&mut self, opened: Opened) {
         let Opened { file, bytes, tensors } = opened;
+        let mut twice = None;
         for (name, info) in tensors {
             if sidecar::is_vision(&name) || sidecar::is_vision_file(&file) {
                 self.vision.insert(name, info);
-                continue;
+            } else if let Some(other) = self.tensors.get(&name) {
+                twice.get_or_insert_with(|| format!("tensor {}: also in {}", shown(&name), shown(&other.file)));
+            } else {
+                self.tensors.insert(name, info);
             }
-            if let Some(other) = self.tensors.get(&name) {
-                let what = format!("tensor {}: also in {}", shown(&name), shown(&other.file));
-                return Err(ArtifactError::damaged(self.source.path(&file), what));
-            }
-            self.tensors.insert(name, info);
         }
+        self.refusals.extend(twice.map(|what| ArtifactError::damaged(self.source.path(&file), what)));
         self.files.insert(file, bytes);
-        Ok(())
     }
 
     /// Finds the draft head and adds its file.
-    pub(super) fn add_head(&mut self, announced: Option<&str>, config: &Config) -> Result<HeadSource, ArtifactError> {
+    pub(super) fn add_head(&mut self, announced: Option<&str>, config: &Config) -> HeadSource {
         for file in announced.into_iter().chain(SIDECARS) {
-            let Some(opened) = self.open(file)? else { continue };
+            let Some(opened) = self.open(file) else { continue };
             if opened.tensors.iter().any(|(name, _)| sidecar::is_mtp(name)) {
                 self.tensors.retain(|name, _| !sidecar::is_mtp(name));
-                self.add(opened)?;
-                return Ok(HeadSource::File(file.to_owned()));
+                self.add(opened);
+                return HeadSource::File(file.to_owned());
             }
             if !self.foreign.iter().any(|known| known == file) {
                 self.foreign.push(file.to_owned());
@@ -97,6 +123,6 @@ impl<'a> Opening<'a> {
         }
         let layers = config.text().size("num_hidden_layers", usize::MAX).ok();
         let in_shards = self.tensors.keys().any(|name| sidecar::is_head(name, layers));
-        Ok(if in_shards { HeadSource::Shards } else { HeadSource::None })
+        if in_shards { HeadSource::Shards } else { HeadSource::None }
     }
 }

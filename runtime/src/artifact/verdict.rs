@@ -7,6 +7,7 @@
 //!
 //! The files are hashed only where everything else is in order, unless a [`Witness`] asks for it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::checkpoint::Checkpoint;
@@ -21,6 +22,7 @@ use crate::architecture::{Descriptor, Head, Tier};
 use crate::quant::{HeadQuantization, Quantization};
 use crate::registry::{Claim, Registry, ResolveError};
 use crate::text::TextSide;
+use crate::verify::stamp;
 
 /// Most reasons that are said in one line.
 const IN_A_LINE: usize = 40;
@@ -35,6 +37,9 @@ pub enum Verdict {
     Unverified {
         /// What the evidence lacks.
         why: Vec<String>,
+        /// What to do next.
+        #[serde(skip)]
+        hint: &'static str,
     },
     /// A draft head is announced and is missing, partial or misshapen.
     Incomplete {
@@ -91,15 +96,10 @@ impl Verdict {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Verified => None,
-            Self::Unverified { .. } => {
-                // `run` alone has the second flag.
-                Some(
-                    "`mtplx verify` measures the evidence on this machine; --allow-unverified runs it without; \
-                     `mtplx run --no-mtp` decodes plainly, which needs none",
-                )
-            }
-            Self::Incomplete { .. } => Some("--no-mtp runs the trunk alone"),
-            Self::NoMtp => Some("--no-mtp runs it without drafting"),
+            Self::Unverified { hint, .. } => Some(hint),
+            // Commands are named with flags that not every command has.
+            Self::Incomplete { .. } => Some("`mtplx run --no-mtp` runs the trunk alone"),
+            Self::NoMtp => Some("`mtplx run --no-mtp` runs it without drafting"),
             Self::Damaged { hint, .. } | Self::Incompatible { hint, .. } => Some(hint),
         }
     }
@@ -111,7 +111,7 @@ impl fmt::Display for Verdict {
         match self {
             Self::Verified => Ok(()),
             Self::NoMtp => f.write_str(": the trunk is supported and has no draft head"),
-            Self::Unverified { why } => write!(f, ": {}", why.join("; ")),
+            Self::Unverified { why, .. } => write!(f, ": {}", why.join("; ")),
             Self::Damaged { why, .. } | Self::Incompatible { why, .. } => {
                 write!(f, ": {}", why[..why.len().min(IN_A_LINE)].join("; "))?;
                 let more = why.len().saturating_sub(IN_A_LINE);
@@ -202,6 +202,8 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
     let mut faults: Vec<Fault> = checkpoint.refusals().iter().map(Fault::from).collect();
     let claim = match registry.resolve(checkpoint) {
         Ok(claim) => Some(claim),
+        // It is said already that there is nothing that anyone might claim.
+        Err(_) if checkpoint.config().string("model_type").is_err() => None,
         Err(error) => {
             let hint = "`mtplx archs` lists what is linked";
             faults.push(Fault::model(ErrorKind::Incompatible, unclaimed(&error), hint));
@@ -212,16 +214,20 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
     if let Some(claim) = &claim {
         let descriptor = claim.architecture.descriptor();
         if let Some(contract) = &contract {
-            compare(contract, descriptor.id, descriptor.max_depth, &mut findings);
+            compare(contract, descriptor, &mut findings);
         }
         faults.extend(misstated(checkpoint));
-        // Where weights were refused there is nothing to compare.
-        if !checkpoint.refused_weights() {
+        findings.extend(Quantization::doubts(checkpoint).into_iter().map(|(field, what)| Finding {
+            severity: Severity::Warning,
+            file: "config.json",
+            field,
+            what,
+        }));
+        if checkpoint.whole().config {
             let Compared { faults: found, strange } = fault::compare(checkpoint, claim.architecture);
             let said: Vec<String> = faults.iter().map(|fault| fault.what.clone()).collect();
             faults.extend(found.into_iter().filter(|fault| !said.contains(&fault.what)));
-            findings
-                .extend(strange.into_iter().take(MAX_STRANGE).map(|(name, count)| left_out(name, count, descriptor)));
+            findings.extend(left_out(&strange, descriptor));
         }
     }
     let runs = faults.is_empty();
@@ -230,13 +236,16 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
         None => faults.extend_from_slice(TextSide::of(checkpoint).faults()),
     }
     let sound = match &claim {
-        // Nor is anything said of a head where weights were refused.
-        Some(_) if checkpoint.refused_weights() => Verdict::NoMtp,
+        // Nothing is said of a head where files could not be read.
+        Some(_) if !(checkpoint.whole().config && checkpoint.whole().weights) => Verdict::NoMtp,
         Some(Claim { architecture, head }) => of_head(checkpoint, head, || {
             // Evidence is not looked at where nothing could run.
             let why =
                 runs.then(|| doubts(checkpoint, architecture.descriptor(), contract.as_ref(), &findings, witness));
-            why.unwrap_or(Some(Vec::new())).map_or(Verdict::Verified, |why| Verdict::Unverified { why })
+            why.unwrap_or(Some(Vec::new())).map_or(Verdict::Verified, |why| {
+                let hint = if lasting(checkpoint, architecture.descriptor()) { CORRECT } else { VERIFY };
+                Verdict::Unverified { why, hint }
+            })
         }),
         None => Verdict::NoMtp,
     };
@@ -249,14 +258,21 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
     Assessment { verdict, claim, contract, faults, findings, sound }
 }
 
-/// Most places whose tensors are said to be left out.
-const MAX_STRANGE: usize = 20;
+/// Most places that are named whose tensors are left out.
+const MAX_STRANGE: usize = 8;
 
-/// What is said of tensors that nothing reads.
-fn left_out(name: String, count: usize, descriptor: &Descriptor) -> Finding {
-    let tensors = if count == 1 { "a tensor".to_owned() } else { format!("{count} tensors") };
+/// What is said of tensors that nothing reads, by place: how many they are, and where the first of them.
+fn left_out(places: &BTreeMap<String, usize>, descriptor: &Descriptor) -> Option<Finding> {
+    let tensors = match places.values().sum::<usize>() {
+        0 => return None,
+        1 => "a tensor".to_owned(),
+        count => format!("{count} tensors"),
+    };
+    let named = places.keys().take(MAX_STRANGE).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let more = places.len().saturating_sub(MAX_STRANGE);
+    let more = if more > 0 { format!(" and {more} places more") } else { String::new() };
     let what = format!("{tensors} that {} does not read: left out", descriptor.id);
-    Finding { severity: Severity::Warning, file: "weights", field: name, what }
+    Some(Finding { severity: Severity::Warning, file: "weights", field: format!("{named}{more}"), what })
 }
 
 /// A head's file that is named and not there, where a head was found all the same.
@@ -296,15 +312,16 @@ fn shown_line(text: &str) -> String {
 }
 
 /// Compares the contract with the architecture that claims the checkpoint.
-fn compare(contract: &Contract, id: &str, max_depth: usize, findings: &mut Vec<Finding>) {
-    let mut add = |severity, field: &str, what| {
-        findings.push(Finding { severity, file: CONTRACT, field: field.to_owned(), what });
-    };
-    if let Some(stated) = contract.arch_id.as_deref().filter(|stated| *stated != id) {
-        add(Severity::Error, "arch_id", format!("\"{}\": config.json's model_type belongs to {id}", shown(stated)));
-    }
-    if let Some(depth) = contract.mtp_depth_max.filter(|&depth| depth > max_depth) {
-        add(Severity::Warning, "mtp_depth_max", format!("{depth}: {id} drafts at most {max_depth}"));
+fn compare(contract: &Contract, descriptor: &Descriptor, findings: &mut Vec<Finding>) {
+    findings.extend(contract.of_another(descriptor));
+    let Descriptor { id, max_depth, .. } = descriptor;
+    if let Some(depth) = contract.mtp_depth_max.filter(|depth| depth > max_depth) {
+        findings.push(Finding {
+            severity: Severity::Warning,
+            file: CONTRACT,
+            field: "mtp_depth_max".to_owned(),
+            what: format!("{depth}: {id} drafts at most {max_depth}"),
+        });
     }
 }
 
@@ -383,6 +400,21 @@ fn doubts(
         })),
     }
     (!why.is_empty()).then_some(why)
+}
+
+/// What an unverified model takes.
+const VERIFY: &str = "`mtplx verify` measures the evidence on this machine; --allow-unverified runs it without; \
+     `mtplx run --no-mtp` decodes plainly, which needs none";
+/// The same where `mtplx verify` would refuse the contract.
+const CORRECT: &str = "correct mtplx_runtime.json or move it out of the way, then `mtplx verify` measures the evidence on \
+     this machine; --allow-unverified runs it without; `mtplx run --no-mtp` decodes plainly, which needs none";
+
+/// Whether the contract has errors that no evidence would make up for.
+fn lasting(checkpoint: &Checkpoint, descriptor: &Descriptor) -> bool {
+    match Contract::fields(checkpoint) {
+        Err(_) => true,
+        Ok(fields) => fields.is_some_and(|fields| !stamp::lasting(&fields, descriptor, 1).is_empty()),
+    }
 }
 
 /// Why evidence is not this machine's own; `None` when it is.

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::artifact::{ArtifactError, LoadError, io_hint, size_shown};
+use crate::artifact::{ArtifactError, Fault, LoadError, io_hint, size_shown};
 
 /// Why an artifact was not made. Nothing that loads is left behind, whatever it was.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +12,9 @@ pub enum ForgeError {
     /// The checkpoint's files are at fault.
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
+    /// What was left out when they were opened.
+    #[error("{}", .0.what)]
+    Fault(Fault),
     /// A tensor is missing or does not fit.
     #[error(transparent)]
     Load(#[from] LoadError),
@@ -105,6 +108,7 @@ impl ForgeError {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Artifact(error) => error.kind().exit_code(),
+            Self::Fault(fault) => fault.kind.exit_code(),
             Self::Load(error) => error.kind().map_or(1, |kind| kind.exit_code()),
             Self::Policy { .. } | Self::Occupied { .. } => 2,
             Self::Unsupported { .. } | Self::Graft { .. } => 4,
@@ -118,6 +122,7 @@ impl ForgeError {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Artifact(error) => error.hint(),
+            Self::Fault(fault) => Some(&fault.hint),
             Self::Load(error) => error.hint(),
             Self::Policy { .. } => Some("`mtplx forge --help` shows what a policy file looks like"),
             Self::Unsupported { hint, .. } | Self::Occupied { hint, .. } => Some(hint),

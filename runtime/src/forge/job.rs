@@ -15,7 +15,8 @@ use super::work::hex;
 use super::{Coding, ForgeError, Part, Policy, affine, graft, tokenizer};
 use crate::architecture::{Detection, Head, MtpArchitecture};
 use crate::artifact::expected::Comparison;
-use crate::artifact::{ArtifactError, Checkpoint, refuse_endless};
+use crate::artifact::{ArtifactError, Checkpoint, norm_encoding, refuse_endless, shown};
+use crate::quant::{HeadQuantization, Quantization};
 
 /// A piece of work: what will be written, from what.
 pub struct Job<'a> {
@@ -208,22 +209,31 @@ fn refuse_packed(checkpoint: &Checkpoint, policy: &Policy) -> Result<(), ForgeEr
         if section.string_opt("quant_method")? == Some("fp8") {
             continue;
         }
-        if policy.keeps_packed && !section.has("quant_method") {
-            continue;
+        if !section.has("quant_method") {
+            // What makes no sense is said as such.
+            Quantization::from_config(checkpoint.config())?;
+            if policy.keeps_packed || !checkpoint.is_packed() {
+                continue;
+            }
         }
-        let method = section.string_opt("quant_method")?.unwrap_or("MLX's quantization").to_owned();
-        let what = format!("{}: packed already ({method})", checkpoint.path("config.json"));
-        return Err(ForgeError::unsupported(what, PACKED_HINT));
+        let (method, hint) = match section.string_opt("quant_method")? {
+            Some(method) => (method, "forge from the unquantized checkpoint: this method's packing is not read"),
+            None => ("MLX's quantization", PACKED_HINT),
+        };
+        let what = format!("{}: packed already ({})", checkpoint.path("config.json"), shown(method));
+        return Err(ForgeError::unsupported(what, hint));
     }
     Ok(())
 }
 
-/// Refuses what no architecture is asked about: code, formats that are never read, lists without end.
+/// Refuses what no architecture is asked about: files that cannot be read, code, lists without end, a head that is stated as
+/// it cannot be.
 fn refuse_outright(checkpoint: &Checkpoint) -> Result<(), ForgeError> {
     if let Some(refusal) = checkpoint.refusals().first() {
-        let hint = refusal.hint().unwrap_or("forge from the checkpoint as its makers published it");
-        return Err(ForgeError::unsupported(refusal.to_string(), hint));
+        return Err(ForgeError::Fault(refusal.into()));
     }
+    HeadQuantization::from_config(checkpoint.config())?;
+    norm_encoding::<ArtifactError>(checkpoint.config(), false, |_| Ok(0.0))?;
     Ok(refuse_endless(checkpoint)?)
 }
 

@@ -116,6 +116,8 @@ pub struct Plan {
     pub left_out: Vec<String>,
     /// Patterns of the policy that fit no module that could be packed.
     pub unmatched: Vec<String>,
+    /// Modules that the policy would pack and whose width is no multiple of the group size: they stay as they are.
+    pub indivisible: Vec<String>,
     pub(super) policy: Policy,
     pub(super) files: Vec<layout::File>,
 }
@@ -196,7 +198,10 @@ impl Plan {
         let packable = outputs.iter().map(|output| &output.rule).filter(|rule| rule.packable);
         let modules: Vec<_> = packable.map(|rule| (rule.module(), rule.group)).collect();
         let unmatched = policy.unmatched(&modules);
-        Self { outputs, left_out, unmatched, policy, files }
+        let meant = |rule: &Rule| rule.packable && policy.scheme(rule.module(), rule.group).is_some();
+        let indivisible = outputs.iter().filter(|output| output.scheme().is_none() && meant(&output.rule));
+        let indivisible = indivisible.map(|output| output.rule.module().to_owned()).collect();
+        Self { outputs, left_out, unmatched, indivisible, policy, files }
     }
 
     /// The policy's name.

@@ -39,7 +39,7 @@ pub struct Inspection {
     pub head: HeadLayout,
     /// The longest context that the configuration states.
     pub context: Option<usize>,
-    /// What it takes to run; `None` where no architecture says what a sequence holds.
+    /// What it takes to run; `None` where no architecture says what a sequence holds, and where weights could not be read.
     pub memory: Option<Memory>,
     /// Vision parts, which do not run.
     pub vision: Vision,
@@ -157,7 +157,8 @@ pub fn inspect(checkpoint: &Checkpoint, registry: &Registry) -> Inspection {
         files,
         tensors: checkpoint.tensors().count(),
         parameters,
-        memory: cache.map(|cache| memory(cache, &groups, context)),
+        // What is left out has a size as well.
+        memory: cache.filter(|_| checkpoint.whole().weights).map(|cache| memory(cache, &groups, context)),
         groups,
         head,
         context,

@@ -74,6 +74,28 @@ impl Quantization {
         Ok(Self { default: Some(default), modules })
     }
 
+    /// What is stated in a way that other readers may take otherwise, by field: sizes that are left out, and packing where
+    /// nothing is packed.
+    pub(crate) fn doubts(checkpoint: &Checkpoint) -> Vec<(String, String)> {
+        let config = checkpoint.config();
+        let levels = [(config.clone(), ""), (config.text(), "text_config.")];
+        let stated = levels.iter().find_map(|(level, prefix)| {
+            let name = ["quantization", "quantization_config"].into_iter().find(|name| level.has(name))?;
+            let section = level.section(name).ok().flatten().filter(|section| !section.has("quant_method"))?;
+            Some((section, format!("{prefix}{name}")))
+        });
+        let Some((section, name)) = stated else { return Vec::new() };
+        let Ok(scheme) = scheme(&section) else { return Vec::new() };
+        let sizes = [("bits", scheme.bits()), ("group_size", scheme.group_size())];
+        let missing = sizes.into_iter().filter(|(field, _)| !section.has(field));
+        let missing = missing.map(|(field, taken)| {
+            (format!("{name}.{field}"), format!("missing: {taken} is taken, {}'s default", scheme.mode().as_str()))
+        });
+        let dense = checkpoint.whole().weights && !checkpoint.is_packed();
+        let dense = dense.then(|| (name.clone(), format!("{scheme}: no weight is packed: they are read as they are")));
+        missing.chain(dense).collect()
+    }
+
     /// The scheme stated for a module (a tensor's name without `.weight`); `None` when it is not quantized.
     ///
     /// Entries are found with and without the prefix `language_model.`.

@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use mlx_rs::{error::Exception, ops, transforms};
+use mlx_rs::{Dtype, error::Exception, ops, transforms};
 
 use super::accept::{Acceptance, RowOutcome, Rule, decide};
 use super::depth::DepthPolicy;
@@ -113,6 +113,7 @@ pub struct Session {
     queue: Vec<(Array, Vec<u32>)>,
     counts: TokenCounts,
     anchor: Option<u32>,
+    finite: bool,
     stats: SpeculationStats,
 }
 
@@ -141,6 +142,7 @@ impl Session {
             queue: Vec::new(),
             counts: TokenCounts::default(),
             anchor: None,
+            finite: true,
             stats: SpeculationStats::new(),
         })
     }
@@ -194,6 +196,12 @@ impl Session {
     /// Counters so far.
     pub fn stats(&self) -> &SpeculationStats {
         &self.stats
+    }
+
+    /// Whether what was read back so far were numbers: the logits behind the prompt, and the probabilities of drafts, which
+    /// greedy decoding does not ask for. What broken weights give is often not.
+    pub fn is_finite(&self) -> bool {
+        self.finite
     }
 
     /// The depth policy and what it learned.
@@ -261,7 +269,12 @@ impl Session {
         let counts = self.sampler.count_rows(&self.counts, &[])?;
         let draws = Draws { rule: self.rule, noise: &self.noise, first: prompt.len() as u64 };
         let (_, first) = self.sampler.sample(&logits, counts.as_ref(), &draws, Role::Bonus)?;
-        let first = first.try_item_cast::<u32>().map_err(|error| Exception::custom(error.to_string()))?;
+        // One read-back: the token, and a sum that is finite where every logit is.
+        let read = [first.as_dtype(Dtype::Float32)?, logits.as_dtype(Dtype::Float32)?.sum_axis(-1, false)?];
+        let read = ops::concatenate(&read.iter().collect::<Vec<_>>(), 0)?.to_vec_cast::<f32>();
+        let read = read.map_err(|error| Exception::custom(error.to_string()))?;
+        let first = read[0] as u32;
+        self.finite &= read[1].is_finite();
         self.queue.push((hidden, vec![first]));
         self.counts.push(first);
         self.anchor = Some(first);
@@ -352,6 +365,7 @@ impl Session {
         let read = read.map_err(|error| Exception::custom(error.to_string()))?;
         let column = |index: usize| &read[1 + index * depth..][..depth];
         let (p, q, otherwise) = (column(0), column(1), column(2));
+        self.finite &= p.iter().chain(q).all(|probability| probability.is_finite());
         let drafts: Vec<u32> = column(3).iter().map(|&token| token as u32).collect();
         let outcomes: Vec<RowOutcome> = (0..depth)
             .map(|row| RowOutcome {

@@ -3,26 +3,30 @@
 use serde_json::{Map, Value, json};
 
 use crate::verify::stamp::baseline;
-use crate::verify::{DepthCount, Gate, LEVEL, Report};
+use crate::verify::statistics::{bernstein, tail};
+use crate::verify::{DepthCount, Gate, LEVEL, Report, compared};
 
 /// A report whose every figure is in order, for `depth` drafts a round.
 #[must_use]
 pub fn report(depth: usize) -> Report {
-    let counts = |at: usize| {
+    let mut reached = 100;
+    let mut counts = || {
         let mut count = DepthCount::default();
-        (count.drafted, count.examined, count.accepted) = (100, 80, 60);
-        count.promised = at as f64 + 58.5;
+        (count.drafted, count.examined, count.accepted) = (100, reached, reached * 3 / 4);
+        count.promised = 0.74 * reached as f64;
+        reached = count.accepted;
         count
     };
-    let by_depth: Vec<DepthCount> = (0..depth).map(counts).collect();
+    let by_depth: Vec<DepthCount> = (0..depth).map(|_| counts()).collect();
     let with_bound = |count: &DepthCount| {
         let mut figures = json!(count);
-        figures["bound"] = json!(20.5);
+        figures["bound"] = json!(bernstein(0.18 * count.examined as f64, LEVEL));
         figures
     };
+    let examined: u64 = by_depth.iter().map(|count| count.examined).sum();
     let part = |max_abs_diff: f64| json!({"max_abs_diff": max_abs_diff, "relative": 9e-7, "mean_relative": 1e-7, "state_relative": 1e-6});
-    let text = |rule: &str| json!({"rule": rule, "tokens": 100, "p_value": 0.4});
-    let fit = |name: &str, of: &str, count: &str| json!({name: of, count: 1000, "degrees": 20, "p_value": 0.5, "statistic": 19.3});
+    let text = |rule: &str| json!({"rule": rule, "tokens": 195, "p_value": 0.4});
+    let fit = |name: &str, of: &str, count: &str| json!({name: of, count: 4096, "degrees": 20, "p_value": tail(19.3, 20), "statistic": 19.3});
     let (drawn, sequences) = (|kind| fit("kind", kind, "draws"), |rule| fit("rule", rule, "samples"));
     let gate = |name, figures: Value| {
         let figures = figures.as_object().cloned().unwrap_or_default();
@@ -31,7 +35,7 @@ pub fn report(depth: usize) -> Report {
     let gates = vec![
         gate(
             "state",
-            json!({"depth": depth, "compared": 129, "max_abs_diff": 1e-5, "tolerance": 5e-4, "mean_tolerance": 1e-4,
+            json!({"depth": depth, "compared": 3 * compared(depth as u64), "max_abs_diff": 1e-5, "tolerance": 5e-4, "mean_tolerance": 1e-4,
                 "trunk": part(1e-5), "head": part(5e-6)}),
         ),
         gate(
@@ -46,7 +50,7 @@ pub fn report(depth: usize) -> Report {
         ),
         gate(
             "teacher-forced",
-            json!({"rounds": 100, "level": LEVEL, "drafts": 80 * depth, "differing": 0, "differing_allowed": 2,
+            json!({"rounds": 100, "level": LEVEL, "drafts": examined, "differing": 0, "differing_allowed": 2,
                 "by_depth": by_depth.iter().map(with_bound).collect::<Vec<_>>()}),
         ),
         gate("greedy", json!({"depth": depth, "matches": 199, "total": 200, "near_ties": 1, "largest_margin": 1e-6})),

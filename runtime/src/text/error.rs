@@ -77,7 +77,7 @@ impl TextError {
         match self {
             Self::File(error) => error.hint().unwrap_or("check the file, and the disk that it is on"),
             Self::Missing { .. } => "a model's folder needs its tokenizer; download the file from where the model came",
-            Self::Template { .. } => "`--raw` goes without the chat template",
+            Self::Template { .. } => "correct the template, or download it again; `mtplx run --raw` goes without it",
             _ => "download the file again; if it stays the same, the published file is broken",
         }
     }

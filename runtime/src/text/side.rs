@@ -36,7 +36,8 @@ impl TextSide {
             tokenizer: text(TOKENIZER),
             tokenizer_config: text(TOKENIZER_CONFIG),
             generation_config: text(GENERATION_CONFIG),
-            config: text(CONFIG),
+            // What is wrong with it is the model's fault, not the text's.
+            config: checkpoint.whole().config.then(|| text(CONFIG)).flatten(),
             chat_template: text(CHAT_TEMPLATE),
         };
         let mut side = Self::default();

@@ -27,12 +27,34 @@ use crate::speculative::{DepthPolicy, Round, Rule, Session, SessionOptions};
 pub(super) const NAME: &str = "teacher-forced";
 
 /// How far rounding of a 16-bit type may move what a draft promises, on average.
-pub(super) const SLACK_16_BIT: f64 = 0.01;
+const SLACK_16_BIT: f64 = 0.01;
 
 /// The share of drafts that may fall to the other side of an edge of q's cumulative sum, in f32 and in a 16-bit type, and
 /// how many in any case.
-pub(super) const DIFFERING: [f64; 2] = [2e-3, 5e-2];
-pub(super) const FEW: u64 = 2;
+const DIFFERING: [f64; 2] = [2e-3, 5e-2];
+const FEW: u64 = 2;
+
+/// How far rounding may move what drafts promise, for each of them.
+pub(super) fn slack(sixteen_bit: bool) -> f64 {
+    if sixteen_bit { SLACK_16_BIT } else { 0.0 }
+}
+
+/// How many of so many drafts may differ.
+pub(super) fn differing_allowed(examined: u64, sixteen_bit: bool) -> u64 {
+    FEW.max((DIFFERING[usize::from(sixteen_bit)] * examined as f64) as u64)
+}
+
+/// The widest bound that so many drafts can have, whatever each promised: the variance is largest where all promised the
+/// same.
+pub(super) fn widest(examined: f64, promised: f64, slack: f64) -> f64 {
+    let variance = promised * (1.0 - promised / examined.max(1.0));
+    bernstein(variance.max(0.0), LEVEL) + slack * examined
+}
+
+/// Whether as many were accepted as were promised, within `bound`. What is promised never is never accepted.
+pub(super) fn agree(accepted: u64, promised: f64, bound: f64) -> bool {
+    (accepted as f64 - promised).abs() <= bound && (promised > 0.0 || accepted == 0)
+}
 
 /// Rounds that are judged at once: up to depth times as many rows of logits, and what filters make of them.
 const BLOCK: usize = 8;
@@ -68,7 +90,7 @@ impl DepthCount {
     }
 
     fn agrees(&self, slack: f64) -> bool {
-        (self.accepted as f64 - self.promised).abs() <= self.bound(slack)
+        agree(self.accepted, self.promised, self.bound(slack))
     }
 }
 
@@ -91,11 +113,11 @@ pub(super) fn gate(
         text.promises(bench.model, prompt, &sampler, depths, |done| tick(tokens + done))?;
         tick(2 * tokens)?;
     }
-    let sixteen_bit = bench.tolerance.max > 1e-3;
-    let slack = if sixteen_bit { SLACK_16_BIT } else { 0.0 };
+    let sixteen_bit = bench.tolerance.sixteen_bit();
+    let slack = slack(sixteen_bit);
     let total = |of: fn(&DepthCount) -> u64| depths.iter().map(of).sum::<u64>();
     let (differing, examined) = (total(|depth| depth.differing), total(|depth| depth.examined));
-    let allowed = FEW.max((DIFFERING[usize::from(sixteen_bit)] * examined as f64) as u64);
+    let allowed = differing_allowed(examined, sixteen_bit);
     let passed = depths.iter().all(|depth| depth.agrees(slack)) && differing <= allowed && examined > 0;
     let by_depth = depths.iter().enumerate().map(|(index, depth)| {
         let DepthCount { accepted, examined, promised, .. } = depth;

@@ -7,11 +7,13 @@
 //! caught is evidence that is stale, partial or edited. Whose files and whose machine it speaks of is the verdict's
 //! business.
 
+mod figures;
+
 use mlx_rs::Dtype;
 use serde_json::{Map, Value, json};
 
-use super::statistics::bernstein;
-use super::{Effort, GATES, LEVEL, Tolerance, acceptance, greedy, joint, marginal, state};
+use self::figures::{DIGITS, Figures};
+use super::{Effort, GATES, Tolerance, acceptance, greedy, joint, marginal, state};
 use crate::artifact::{Contract, shown, shown_value};
 
 /// Where a baseline keeps the conventions that it was measured with.
@@ -54,14 +56,18 @@ pub fn faults(contract: &Contract) -> Vec<String> {
     }
     let effort = at.one_of("effort", &[Effort::FULL.name, Effort::QUICK.name]);
     let dtype = at.one_of("dtype", &["float32", "float16", "bfloat16"]);
+    let device = contract.verified_on.as_ref().and_then(|on| on.get("device")?.as_str());
+    if let (Some(dtype), Some("cpu")) = (dtype.filter(|&dtype| dtype != "float32"), device) {
+        at.fault("dtype", &format!("\"{dtype}\": verified_on.device is \"cpu\", which computes in float32"));
+    }
     if let Some(measured) = at.object(MEASURED_WITH) {
         at.faults.extend(differences(&conventions(contract), measured));
     }
     if let Some(gates) = at.object("gates") {
         let basis = Basis {
             depth,
-            dtype: if dtype == Some("float32") { Dtype::Float32 } else { Dtype::Bfloat16 },
-            quick: effort == Some(Effort::QUICK.name),
+            sixteen_bit: dtype.is_some_and(|dtype| dtype != "float32"),
+            effort: if effort == Some(Effort::FULL.name) { Effort::FULL } else { Effort::QUICK },
         };
         at.faults.extend(of_gates(gates, &basis));
         repeated(&mut at, gates);
@@ -113,8 +119,8 @@ fn union<'a>(a: &'a Map<String, Value>, b: &'a Map<String, Value>) -> impl Itera
 struct Basis {
     /// Drafts a round, as the baseline states it.
     depth: Option<u64>,
-    dtype: Dtype,
-    quick: bool,
+    sixteen_bit: bool,
+    effort: Effort,
 }
 
 fn of_gates(gates: &Map<String, Value>, basis: &Basis) -> Vec<String> {
@@ -132,7 +138,7 @@ fn of_gates(gates: &Map<String, Value>, basis: &Basis) -> Vec<String> {
         }
         match name.as_str() {
             state::NAME => of_state(&mut at, basis),
-            marginal::NAME => of_marginal(&mut at),
+            marginal::NAME => of_marginal(&mut at, basis),
             joint::NAME => of_joint(&mut at, basis),
             acceptance::NAME => of_acceptance(&mut at, basis),
             greedy::NAME => of_greedy(&mut at, basis),
@@ -143,12 +149,27 @@ fn of_gates(gates: &Map<String, Value>, basis: &Basis) -> Vec<String> {
     all.end()
 }
 
+/// A gate's depth is the baseline's.
+fn same_depth(at: &mut Figures<'_>, basis: &Basis) {
+    let depth = at.count("depth");
+    if let (Some(depth), Some(stated)) = (depth, basis.depth)
+        && depth != stated
+    {
+        at.fault("depth", &format!("{depth}: exactness_baseline.depth is {stated}"));
+    }
+}
+
 fn of_state(at: &mut Figures<'_>, basis: &Basis) {
-    at.same_depth(basis);
-    at.some("compared");
-    let loosest = Tolerance::of(basis.dtype);
-    let max = at.at_most("tolerance", loosest.max);
-    let mean = at.at_most("mean_tolerance", loosest.mean);
+    same_depth(at, basis);
+    let (compared, each) = (at.some("compared"), basis.depth.and_then(|depth| u32::try_from(depth).ok()));
+    if let (Some(compared), Some(each)) = (compared, each.map(|depth| state::compared(depth.into())))
+        && compared % each != 0
+    {
+        at.fault("compared", &format!("{compared}: expected a multiple of {each}, as many as each prompt gives"));
+    }
+    let loosest = Tolerance::of(if basis.sixteen_bit { Dtype::Bfloat16 } else { Dtype::Float32 });
+    let max = at.just("tolerance", loosest.max);
+    let mean = at.just("mean_tolerance", loosest.mean);
     let mut largest = Some(0.0f64);
     for part in ["trunk", "head"] {
         let Some(figures) = at.object(part) else { continue };
@@ -167,35 +188,39 @@ fn of_state(at: &mut Figures<'_>, basis: &Basis) {
     }
 }
 
-fn of_marginal(at: &mut Figures<'_>) {
+fn of_marginal(at: &mut Figures<'_>, basis: &Basis) {
     at.some("rows");
     let tolerance = at.at_most("tolerance", marginal::TOLERANCE);
     at.at_most("total_variation", tolerance.unwrap_or(marginal::TOLERANCE));
-    at.fits("drawn", "kind", "draws", &["rejection", "coupled", "bonus"]);
+    let fits = at.fits("drawn", ("kind", &["rejection", "coupled", "bonus"]), ("draws", basis.effort.draws));
+    at.tails("drawn", fits);
 }
 
 fn of_joint(at: &mut Figures<'_>, basis: &Basis) {
-    at.same_depth(basis);
+    same_depth(at, basis);
     let rules = ["rejection", "coupled"];
-    at.fits("texts", "rule", "tokens", &rules);
+    at.fits("texts", ("rule", &rules), ("tokens", basis.effort.fewest(basis.effort.walk)));
     // A quick verification draws no sequences.
-    at.fits("sequences", "rule", "samples", if basis.quick { &[] } else { &rules });
+    let samples = basis.effort.samples;
+    let fits = at.fits("sequences", ("rule", if samples == 0 { &[] } else { &rules }), ("samples", samples));
+    at.tails("sequences", fits);
 }
 
 fn of_acceptance(at: &mut Figures<'_>, basis: &Basis) {
     at.level();
-    at.some("rounds");
-    let wide = usize::from(basis.dtype != Dtype::Float32);
-    let slack = [0.0, acceptance::SLACK_16_BIT][wide];
+    let rounds = at.some("rounds");
+    let slack = acceptance::slack(basis.sixteen_bit);
     let drafts = at.some("drafts");
-    let allowed = acceptance::FEW.max((acceptance::DIFFERING[wide] * drafts.unwrap_or(0) as f64) as u64);
-    let stated = at.at_most("differing_allowed", allowed as f64);
-    at.at_most("differing", stated.unwrap_or(allowed as f64));
+    let allowed = acceptance::differing_allowed(drafts.unwrap_or(0), basis.sixteen_bit) as f64;
+    at.just("differing_allowed", allowed);
+    at.at_most("differing", allowed);
     let Some(depths) = at.list("by_depth") else { return };
     if let Some(depth) = basis.depth.filter(|&depth| depth != depths.len() as u64) {
         at.fault("by_depth", &format!("{} depths: exactness_baseline.depth is {depth}", depths.len()));
     }
     let mut total = Some(0u64);
+    // Rounds that drafted so deep, and of those, rounds that came to decide on it.
+    let (mut before, mut reached) = (rounds, rounds);
     for (index, depth) in depths.iter().enumerate() {
         let Some(figures) = depth.as_object() else { continue };
         let mut depth = Figures::of(&format!("{}.by_depth[{index}]", at.path), figures);
@@ -207,11 +232,21 @@ fn of_acceptance(at: &mut Figures<'_>, basis: &Basis) {
         {
             depth.fault("accepted", &format!("{accepted} of {examined} examined of {drafted} drafted"));
         }
+        for (name, value, most) in [("drafted", drafted, before), ("examined", examined, reached)] {
+            if let (Some(value), Some(most)) = (value, most)
+                && value > most
+            {
+                depth.fault(name, &format!("{value}: only {most} rounds came so far"));
+            }
+        }
+        (before, reached) = (drafted, accepted);
         if let (Some(examined), Some(accepted), Some(promised), Some(bound)) = (examined, accepted, promised, bound) {
-            // No draft's variance is above a quarter.
-            let widest = bernstein(examined as f64 / 4.0, LEVEL) + slack * examined as f64;
-            if (accepted as f64 - promised).abs() > bound.min(widest) {
-                let bound = bound.min(widest);
+            let widest = acceptance::widest(examined as f64, promised, slack);
+            if promised > examined as f64 {
+                depth.fault("promised", &format!("{promised}: {examined} were examined"));
+            } else if bound > widest * (1.0 + DIGITS) {
+                depth.fault("bound", &format!("{bound}: at most {widest:.1} follows from the counts"));
+            } else if !acceptance::agree(accepted, promised, bound) {
                 depth.fault("accepted", &format!("{accepted}: {promised} were promised, and {bound:.1} is the bound"));
             }
         }
@@ -225,13 +260,18 @@ fn of_acceptance(at: &mut Figures<'_>, basis: &Basis) {
 }
 
 fn of_greedy(at: &mut Figures<'_>, basis: &Basis) {
-    at.same_depth(basis);
+    same_depth(at, basis);
     at.number("largest_margin");
     let (matches, ties, total) = (at.count("matches"), at.count("near_ties"), at.some("total"));
     if let (Some(matches), Some(ties), Some(total)) = (matches, ties, total)
-        && matches.checked_add(ties) != Some(total)
+        && !greedy::agree(matches, ties, total, basis.sixteen_bit)
     {
-        at.fault("matches", &format!("{matches} and {ties} near-ties of {total}: the others differ"));
+        let what = if matches.checked_add(ties) == Some(total) { "too few match" } else { "the others differ" };
+        at.fault("matches", &format!("{matches} and {ties} near-ties of {total}: {what}"));
+    }
+    let fewest = basis.effort.fewest(basis.effort.tokens) as u64;
+    if let Some(total) = total.filter(|&total| total < fewest) {
+        at.fault("total", &format!("{total}: expected at least {fewest}"));
     }
 }
 
@@ -254,7 +294,7 @@ fn repeated(at: &mut Figures<'_>, gates: &Map<String, Value>) {
     let agreement = at.at_most("sample_agreement", 1.0);
     let [matches, total] = ["matches", "total"].map(|figure| of(greedy::NAME, figure).and_then(Value::as_f64));
     if let (Some(agreement), Some(matches), Some(total)) = (agreement, matches, total)
-        && (agreement * total - matches).abs() > 1e-6 * total
+        && (agreement * total - matches).abs() > DIGITS * total
     {
         at.fault("sample_agreement", &format!("{agreement}: gates.greedy has {matches} of {total}"));
     }
@@ -265,129 +305,5 @@ fn repeated(at: &mut Figures<'_>, gates: &Map<String, Value>) {
         && stated != measured.iter().map(counts).collect::<Vec<_>>()
     {
         at.fault("acceptance_counts", &format!("not those of gates.{}", acceptance::NAME));
-    }
-}
-
-/// An object that figures are read from, and what is wrong with them.
-struct Figures<'a> {
-    path: String,
-    fields: &'a Map<String, Value>,
-    /// Fields that are not there: said in one line.
-    missing: Vec<&'static str>,
-    faults: Vec<String>,
-}
-
-impl<'a> Figures<'a> {
-    fn of(path: &str, fields: &'a Map<String, Value>) -> Self {
-        Self { path: path.to_owned(), fields, missing: Vec::new(), faults: Vec::new() }
-    }
-
-    fn end(mut self) -> Vec<String> {
-        if !self.missing.is_empty() {
-            self.faults.insert(0, format!("{}: {} missing", self.path, self.missing.join(", ")));
-        }
-        self.faults
-    }
-
-    fn fault(&mut self, field: &str, what: &str) {
-        self.faults.push(format!("{}.{field}: {what}", self.path));
-    }
-
-    /// Null is how a figure is written that no gate measured.
-    fn get(&mut self, field: &'static str) -> Option<&'a Value> {
-        let value = self.fields.get(field).filter(|value| !value.is_null());
-        if value.is_none() && !self.missing.contains(&field) {
-            self.missing.push(field);
-        }
-        value
-    }
-
-    fn read<T>(&mut self, field: &'static str, expected: &str, read: impl FnOnce(&'a Value) -> Option<T>) -> Option<T> {
-        let value = self.get(field)?;
-        let result = read(value);
-        if result.is_none() {
-            self.fault(field, &format!("{}: expected {expected}", shown_value(Some(value))));
-        }
-        result
-    }
-
-    fn number(&mut self, field: &'static str) -> Option<f64> {
-        self.read(field, "a number from 0", |value| value.as_f64().filter(|value| (0.0..=f64::MAX).contains(value)))
-    }
-
-    fn at_most(&mut self, field: &'static str, limit: f64) -> Option<f64> {
-        let value = self.number(field)?;
-        if value > limit {
-            self.fault(field, &format!("{value}: expected at most {limit}"));
-            return None;
-        }
-        Some(value)
-    }
-
-    fn count(&mut self, field: &'static str) -> Option<u64> {
-        self.read(field, "a whole number from 0", Value::as_u64)
-    }
-
-    /// A count of what was measured, which was not nothing.
-    fn some(&mut self, field: &'static str) -> Option<u64> {
-        self.read(field, "a whole number from 1", |value| value.as_u64().filter(|&count| count > 0))
-    }
-
-    fn text(&mut self, field: &'static str) -> Option<&'a str> {
-        self.read(field, "a text", |value| value.as_str().filter(|text| !text.trim().is_empty()))
-    }
-
-    fn one_of(&mut self, field: &'static str, choices: &[&'static str]) -> Option<&'static str> {
-        let expected = choices.join(" or ");
-        self.read(field, &expected, |value| choices.iter().copied().find(|choice| value.as_str() == Some(*choice)))
-    }
-
-    fn object(&mut self, field: &'static str) -> Option<&'a Map<String, Value>> {
-        self.read(field, "an object", Value::as_object)
-    }
-
-    /// An array of objects.
-    fn list(&mut self, field: &'static str) -> Option<&'a [Value]> {
-        self.read(field, "an array of objects", |value| {
-            value.as_array().map(Vec::as_slice).filter(|items| items.iter().all(Value::is_object))
-        })
-    }
-
-    fn same_depth(&mut self, basis: &Basis) {
-        let depth = self.count("depth");
-        if let (Some(depth), Some(stated)) = (depth, basis.depth)
-            && depth != stated
-        {
-            self.fault("depth", &format!("{depth}: exactness_baseline.depth is {stated}"));
-        }
-    }
-
-    /// Tests against a law, each of `count` draws and named by `name`, `wanted` among them.
-    fn fits(&mut self, field: &'static str, name: &'static str, count: &'static str, wanted: &[&str]) {
-        let level = self.level();
-        let mut named = Vec::new();
-        let Some(fits) = self.list(field) else { return };
-        for (index, fit) in fits.iter().enumerate() {
-            let Some(figures) = fit.as_object() else { continue };
-            let mut fit = Self::of(&format!("{}.{field}[{index}]", self.path), figures);
-            named.extend(fit.text(name));
-            fit.some(count);
-            if let Some(p) = fit.at_most("p_value", 1.0).filter(|&p| p < level) {
-                fit.fault("p_value", &format!("{p}: expected at least {level}"));
-            }
-            self.faults.extend(fit.end());
-        }
-        for missing in wanted.iter().filter(|wanted| !named.contains(wanted)) {
-            self.fault(field, &format!("{missing} is missing"));
-        }
-    }
-
-    /// The probability with which a gate fails a model that is right: a smaller one hides more.
-    fn level(&mut self) -> f64 {
-        let level = self.number("level");
-        if let Some(level) = level.filter(|&level| level < LEVEL) {
-            self.fault("level", &format!("{level}: expected at least {LEVEL}"));
-        }
-        level.unwrap_or(LEVEL).max(LEVEL)
     }
 }

@@ -39,6 +39,8 @@ use serde_json::{Map, Value};
 pub use self::acceptance::DepthCount;
 use self::counted::{Counts, counted};
 use self::prompt::Prompt;
+#[cfg(any(test, feature = "testing"))]
+pub(crate) use self::state::compared;
 pub use self::state::{Difference, Mismatch, difference};
 use crate::model::MtpModel;
 use crate::sampling::SamplingParams;
@@ -100,6 +102,12 @@ impl Effort {
         tokens: 20,
         stepwise: false,
     };
+
+    /// Tokens of a text of `count` at least, that nothing ends but the number of rounds: each emits one or more.
+    const fn fewest(&self, count: usize) -> usize {
+        let by_rounds = self.rounds.saturating_add(1);
+        if count < by_rounds { count } else { by_rounds }
+    }
 }
 
 /// What is measured, and how.
@@ -192,6 +200,10 @@ impl Tolerance {
             Dtype::Float32 => Self { max: 5e-4, mean: 1e-4 },
             _ => Self { max: 5e-2, mean: 1e-2 },
         }
+    }
+
+    fn sixteen_bit(self) -> bool {
+        self != Self::of(Dtype::Float32)
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::Report;
 use super::evidence::{MEASURED_WITH, conventions};
 use crate::architecture::Descriptor;
-use crate::artifact::Contract;
+use crate::artifact::{Contract, Finding, Severity};
 
 /// Evidence, and where it comes from.
 #[derive(Debug, Clone)]
@@ -64,6 +64,17 @@ pub fn stamp(before: Map<String, Value>, evidence: &Evidence<'_>) -> Map<String,
     speed.insert("acceptance_by_depth".to_owned(), json!(acceptance));
     after.insert("speed_evidence".to_owned(), Value::Object(speed));
     after
+}
+
+/// The errors of a contract that evidence does not make up for: they stay whatever is measured.
+#[must_use]
+pub fn lasting(before: &Map<String, Value>, descriptor: &Descriptor, depth: usize) -> Vec<Finding> {
+    let nothing = Report { effort: "", depth, dtype: "", gates: Vec::new(), acceptance_by_depth: Vec::new() };
+    let evidence = Evidence { report: &nothing, descriptor, sha256: &BTreeMap::new(), verified_on: Map::new() };
+    let (contract, mut findings) = Contract::parse(stamp(before.clone(), &evidence));
+    findings.extend(contract.of_another(descriptor));
+    findings.retain(|finding| finding.severity == Severity::Error);
+    findings
 }
 
 /// The report as a contract's `exactness_baseline`.

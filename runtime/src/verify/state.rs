@@ -20,6 +20,13 @@ pub(super) const NAME: &str = "state";
 /// Pairs of the prompt that the head of the comparison is fed one by one, behind those that it is fed at once.
 const ALONE: usize = 4;
 
+/// What is compared behind one prompt: for the trunk, with so many rows kept, each of their logits, those behind them, and
+/// the state before and after; for the head, logits and history after each accept count.
+pub(crate) const fn compared(depth: u64) -> u64 {
+    let kept = (depth + 1) * (depth + 2) / 2;
+    kept + 3 * (depth + 2) + 2 * (depth + 1)
+}
+
 /// The largest differences seen.
 #[derive(Debug, Default)]
 struct Worst {

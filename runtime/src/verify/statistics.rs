@@ -58,12 +58,17 @@ pub fn goodness_of_fit(observed: &[u64], law: &[f64]) -> ChiSquare {
     let cells = pooled(cells);
     let degrees = cells.len().saturating_sub(1);
     let statistic: f64 = cells.iter().map(|(count, expected)| (count - expected).powi(2) / expected).sum();
-    let p_value = match ChiSquared::new(degrees as f64) {
+    ChiSquare { statistic, degrees, p_value: tail(statistic, degrees) }
+}
+
+/// The probability of a chi-square statistic at least this large, by the law of so many degrees of freedom.
+#[must_use]
+pub fn tail(statistic: f64, degrees: usize) -> f64 {
+    match ChiSquared::new(degrees as f64) {
         Ok(law) => law.sf(statistic),
         // One cell is no test.
         Err(_) => 1.0,
-    };
-    ChiSquare { statistic, degrees, p_value }
+    }
 }
 
 /// The law of all sequences of `length` symbols out of `symbols`, by chaining `next(prefix)`, each a law of `symbols`

@@ -34,6 +34,7 @@ pub fn text(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
             };
             writeln!(out, "architecture  {} ({}), {tier}; model_type {}", found.id, found.name, shown(model_type))?;
         }
+        None if model_type.is_empty() => writeln!(out, "architecture  none")?,
         None => writeln!(out, "architecture  none; model_type {}", shown(model_type))?,
     }
     writeln!(out, "size          {} parameters in {tensors} tensors, {}", count(*parameters), bytes(*file_bytes))?;
@@ -61,7 +62,7 @@ pub fn text(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
 fn verdict(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
     writeln!(out, "verdict       {}", document.verdict.name())?;
     let reasons: Vec<String> = match document.verdict {
-        Verdict::Unverified { why } => why.clone(),
+        Verdict::Unverified { why, .. } => why.clone(),
         Verdict::Damaged { why, .. } | Verdict::Incompatible { why, .. } => why.clone(),
         Verdict::Incomplete { missing, misshapen } => {
             let of = |what: &'static str, names: &[String]| -> Vec<String> {
@@ -146,7 +147,7 @@ fn contract(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
         }
     }
     // Errors are among the verdict's reasons where they decide it.
-    let reasons: &[String] = if let Verdict::Unverified { why } = document.verdict { why } else { &[] };
+    let reasons: &[String] = if let Verdict::Unverified { why, .. } = document.verdict { why } else { &[] };
     for finding in document.findings.iter().filter(|finding| !reasons.contains(&finding.to_string())) {
         let severity = match finding.severity {
             Severity::Warning => "warning",

@@ -7,10 +7,10 @@ use std::io::{self, Write as _};
 use std::time::Instant;
 
 use mtplx_runtime::architecture::Precision;
-use mtplx_runtime::artifact::{CONTRACT, Checkpoint, Contract, Finding, KnownHashes, Severity, Verdict};
+use mtplx_runtime::artifact::{CONTRACT, Checkpoint, Contract, KnownHashes, Verdict};
 use mtplx_runtime::mlx;
 use mtplx_runtime::sampling::SamplingParams;
-use mtplx_runtime::verify::stamp::{Evidence, stamp};
+use mtplx_runtime::verify::stamp::{Evidence, lasting, stamp};
 use mtplx_runtime::verify::{self, Effort, Options, Report, VerifyError};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -140,7 +140,7 @@ fn admit(opened: &Opened) -> Result<(), Failure> {
 ///
 /// # Errors
 /// It has faults that new evidence would not mend: better said before an hour of measuring than after.
-fn contract(opened: &Opened) -> Result<Map<String, Value>, Failure> {
+fn contract(opened: &Opened) -> anyhow::Result<Map<String, Value>> {
     let path = opened.checkpoint.path(CONTRACT);
     let before = Contract::fields(&opened.checkpoint).map_err(|finding| {
         let field = if finding.field.is_empty() { String::new() } else { format!("{}: ", finding.field) };
@@ -148,16 +148,7 @@ fn contract(opened: &Opened) -> Result<Map<String, Value>, Failure> {
             .hint("correct it, or move it out of the way: a new one is written where there is none")
     })?;
     let before = before.unwrap_or_default();
-    let Some(descriptor) = opened.descriptor().ok() else { return Ok(before) };
-    let depth = depth(&before);
-    let nothing = Report { effort: "", depth, dtype: "", gates: Vec::new(), acceptance_by_depth: Vec::new() };
-    let evidence = Evidence { report: &nothing, descriptor, sha256: &BTreeMap::new(), verified_on: Map::new() };
-    let (_, findings) = Contract::parse(stamp(before.clone(), &evidence));
-    // What the architecture says of it besides.
-    let other = |finding: &&Finding| finding.field == "arch_id" && before.contains_key("arch_id");
-    let stated = opened.assessment.findings.iter().filter(other);
-    let mut faults: Vec<&Finding> = stated.chain(&findings).filter(|found| found.severity == Severity::Error).collect();
-    faults.dedup();
+    let faults = lasting(&before, opened.descriptor()?, depth(&before));
     if faults.is_empty() {
         return Ok(before);
     }
@@ -165,7 +156,7 @@ fn contract(opened: &Opened) -> Result<Map<String, Value>, Failure> {
     let what = format!("{path}: {}", faults.join("; "));
     let newer = before.get("contract_version").and_then(Value::as_u64).is_some_and(|version| version > 1);
     let hint = if newer { "install a newer mtplx" } else { "correct these fields; evidence cannot make up for them" };
-    Err(Failure::new(Exit::NotReady, what).hint(hint))
+    Err(Failure::new(Exit::NotReady, what).hint(hint).into())
 }
 
 /// That the contract still says what it said: what was measured was steered by it, and what was edited since would be lost.

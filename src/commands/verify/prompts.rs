@@ -48,7 +48,7 @@ enum Kind {
 /// The tokens of the first `most` prompts: those of `file`, or the built-in ones.
 ///
 /// # Errors
-/// The file cannot be read, holds no prompt, or one that is too long; the tokenizer or the chat template fails.
+/// The file cannot be read, holds no prompt of two tokens or more, or one that is too long; the tokenizer or the chat template fails.
 pub fn encode(file: Option<&Path>, most: usize, text: &TextSide) -> anyhow::Result<Vec<Vec<u32>>> {
     let Some(file) = file else {
         return BUILTIN.iter().take(most).map(|&(kind, prompt)| tokens(text, kind, prompt)).collect();
@@ -67,6 +67,14 @@ pub fn encode(file: Option<&Path>, most: usize, text: &TextSide) -> anyhow::Resu
         if tokens.len() >= 2 {
             prompts.push(tokens);
         }
+    }
+    if prompts.is_empty() {
+        return Err(refused(
+            file,
+            "no prompt of two tokens or more",
+            "a few words make a prompt; without --prompts a few are built in",
+        )
+        .into());
     }
     Ok(prompts)
 }

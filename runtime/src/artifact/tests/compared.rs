@@ -187,11 +187,19 @@ fn what_nothing_reads() {
         [("model.ngrams.0.a", "F32", &[1]), ("model.ngrams.0.b", "F32", &[1]), ("model.scale", "F32", &[1])];
     assert_eq!(
         said(&and(&strange)),
-        [
-            "weights: model.ngrams.0.*: 2 tensors that layers-mtp does not read: left out",
-            "weights: model.scale: a tensor that layers-mtp does not read: left out"
-        ]
+        ["weights: model.ngrams.0.*, model.scale: 3 tensors that layers-mtp does not read: left out"]
     );
+    assert_eq!(said(&and(&strange[2..])), ["weights: model.scale: a tensor that layers-mtp does not read: left out"]);
+    // However many: one finding, and a list of faults that ends.
+    let many = |place: &str| -> Vec<String> {
+        let names: Vec<String> = (0..3000).map(|i| format!("{place}{i}.a")).collect();
+        let tensors: Vec<(&str, &str, &[usize])> = names.iter().map(|name| (&**name, "F32", &[1][..])).collect();
+        said(&and(&tensors))
+    };
+    let said_of = many("model.ngrams.");
+    assert!(said_of.len() == 1 && said_of[0].contains(" and 2992 places more: 3000 tensors that"), "{said_of:?}");
+    let needed = many("model.layers.0.");
+    assert_eq!((needed.len(), &*needed[1000]), (1001, &*format!("2000 more tensors: {without}")));
     assert_eq!(assessed(&and(&strange)).verdict.name(), "unverified");
     for quiet in [
         "model.layers.0.self_attn.rotary_emb.inv_freq",

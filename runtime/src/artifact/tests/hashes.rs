@@ -122,7 +122,7 @@ fn a_thorough_look_compares_hashes_though_the_verdict_is_clear() {
     let why = |thorough| {
         let witness = Witness { thorough, ..Witness::default() };
         match assess_with(&folder.open().unwrap(), &registry(), witness).verdict {
-            Verdict::Unverified { why } => why.len(),
+            Verdict::Unverified { why, .. } => why.len(),
             other => panic!("{other}"),
         }
     };
