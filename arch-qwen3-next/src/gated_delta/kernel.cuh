@@ -85,9 +85,10 @@ delta_step(
       const float fade = __expf(decays[t]);
       total += decays[t];
       float seen = 0.f;
+      float4 keys_here[PART / 4];
 #pragma unroll
       for (int j = 0; j < PART / 4; ++j) {
-        const float4 kk = *(const float4*)(k + 16 * j);
+        const float4 kk = keys_here[j] = *(const float4*)(k + 16 * j);
         s[4 * j] *= fade; s[4 * j + 1] *= fade; s[4 * j + 2] *= fade; s[4 * j + 3] *= fade;
         seen += s[4 * j] * kk.x + s[4 * j + 1] * kk.y + s[4 * j + 2] * kk.z + s[4 * j + 3] * kk.w;
       }
@@ -95,7 +96,7 @@ delta_step(
       float out = 0.f;
 #pragma unroll
       for (int j = 0; j < PART / 4; ++j) {
-        const float4 kk = *(const float4*)(k + 16 * j), qq = *(const float4*)(q + 16 * j);
+        const float4 kk = keys_here[j], qq = *(const float4*)(q + 16 * j);
         s[4 * j] += update * kk.x; s[4 * j + 1] += update * kk.y; s[4 * j + 2] += update * kk.z; s[4 * j + 3] += update * kk.w;
         out += s[4 * j] * qq.x + s[4 * j + 1] * qq.y + s[4 * j + 2] * qq.z + s[4 * j + 3] * qq.w;
       }

@@ -1,9 +1,9 @@
-// Attention of a few queries over a long history, in parts: each block takes one key head, up to ROWS of its query rows and one
-// stretch of the history, and leaves a maximum, a sum of weights and a weighted sum of values; a second kernel joins them.
+// Attention of a few queries over a long history, in parts: each block takes one key head, up to ROWS of its query rows and stretches
+// of the history, and leaves a maximum, a sum of weights and a weighted sum of values; a second kernel joins them.
 //
 // Query row r of a key head is query head r / n of its group at token r % n; that token sees the keys up to its own.
 
-constexpr int WARPS = 4, TILE = 32, STRETCH = WARPS * TILE;
+constexpr int WARPS = 4, TILE = 16, STRETCH = WARPS * TILE, ROWS = 16;
 
 #ifdef prepare
 // Splits a row of joined projections, [queries (each with its gate where GATED) | keys | values], into heads, norms queries and
@@ -50,6 +50,34 @@ prepare(
 #endif
 
 #ifdef attend_part
+// Sixteen query rows, on tensor cores: their scores against sixteen keys are the accumulators of m16n8k16, and, rounded to bf16, its
+// left operand in the product with the values. Keys and values stream through shared memory, each warp's through a region of its own,
+// with 16-byte pieces of a row permuted so that no access meets a bank twice.
+
+constexpr int PIECES = D / 8, STAGE = 2 * TILE * PIECES; // 16-byte pieces of a row; of a tile of keys and one of values
+
+__device__ __forceinline__ uint4* place(uint4* rows, int row, int piece) { return rows + row * PIECES + (piece ^ (row & 7)); }
+
+__device__ __forceinline__ void matrices(unsigned (&r)[4], const uint4* at) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"((unsigned)__cvta_generic_to_shared(at)));
+}
+__device__ __forceinline__ void matrices_across(unsigned (&r)[4], const uint4* at) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"((unsigned)__cvta_generic_to_shared(at)));
+}
+__device__ __forceinline__ void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+__device__ __forceinline__ unsigned both(float low, float high) {
+  unsigned packed;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
+  return packed;
+}
+
 // Keys and values lie in two buffers: `past` rows of [kv_heads, capacity, D], then all of [kv_heads, own, D].
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
 attend_part(
@@ -57,133 +85,129 @@ attend_part(
     int heads, int kv_heads, int n, int past, int capacity, int own, float scale) {
   next_may_start();
   previous_done();
-  constexpr int PER = D / 32, RUN = D / 8;               // features a lane: of values; of keys
-  const int group = heads / kv_heads, rows = group * n, length = past + own;
-  const int kv = blockIdx.x, first_row = blockIdx.y * ROWS, part = blockIdx.z, parts = gridDim.z;
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, count = min(ROWS, rows - first_row);
-  __shared__ float query[ROWS][D];
-  __shared__ float weights[WARPS][ROWS][TILE];
-  __shared__ float joined[WARPS][D];
+  extern __shared__ uint4 memory[];
   __shared__ float peaks[WARPS][ROWS], totals[WARPS][ROWS];
-  for (int i = threadIdx.x; i < ROWS * D; i += WARPS * 32) {
-    const int r = first_row + i / D;
-    float x = 0.f;
-    if (r < rows) x = float(q[((long long)kv * rows + r) * D + i % D]) * scale;
-    query[i / D][i % D] = x;
-  }
-  __syncthreads();
-  float peak[ROWS], total[ROWS], acc[ROWS][PER];
+  const int rows = heads / kv_heads * n, length = past + own;
+  const int kv = blockIdx.x, first_row = blockIdx.y * ROWS, part = blockIdx.z, parts = gridDim.z;
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, g = lane / 4, t = lane % 4, count = min(ROWS, rows - first_row);
+  uint4* queries = memory;
+  uint4* stages = memory + ROWS * PIECES + warp * 2 * STAGE;
+
+  auto fetch = [&](int stage, int tile) {
+    if (tile < length) {
 #pragma unroll
-  for (int r = 0; r < ROWS; ++r) {
-    peak[r] = NOTHING; total[r] = 0.f;
-#pragma unroll
-    for (int e = 0; e < PER; ++e) acc[r][e] = 0.f;
-  }
-  auto row_of = [&](const bf16* buffer, const bf16* beside, int j) {
-    return j < past ? buffer + ((long long)kv * capacity + j) * D : beside + ((long long)kv * own + j - past) * D;
+      for (int i = 0; i < TILE * PIECES / 32; ++i) {
+        const int r = (i * 32 + lane) / PIECES, c = (i * 32 + lane) % PIECES, j = min(tile + r, length - 1);
+        const bool there = tile + r < length;
+        const long long at = (j < past ? (long long)kv * capacity + j : (long long)kv * own + j - past) * PIECES + c;
+        copy_async(place(stages + stage * STAGE, r, c), (const uint4*)(j < past ? k : own_k) + at, there);
+        copy_async(place(stages + stage * STAGE + TILE * PIECES, r, c), (const uint4*)(j < past ? v : own_v) + at, there);
+      }
+    }
+    end_batch();
   };
+  int tile = (part * WARPS + warp) * TILE;
+  fetch(0, tile);
+  for (int i = threadIdx.x; i < ROWS * PIECES; i += WARPS * 32) {
+    const int r = i / PIECES;
+    const uint4* from = (const uint4*)q + ((long long)kv * rows + first_row + r) * PIECES + i % PIECES;
+    *place(queries, r, i % PIECES) = r < count ? *from : make_uint4(0, 0, 0, 0);
+  }
+  __syncthreads();
+
   const int seen = length - n;                           // keys before the first token's own
-  for (int tile = (part * WARPS + warp) * TILE; tile < length; tile += parts * STRETCH) {
-    // Scores: eight lanes a key, four keys at a time.
-    for (int at = 0; at < TILE; at += 4) {
-      const int j = tile + at + lane / 8;
-      float s[ROWS];
+  const int limits[2] = {seen + (first_row + g) % n, seen + (first_row + g + 8) % n};
+  const int low = lane % 8, side = lane / 8;             // of the eight by eight matrix that a lane addresses a row of
+  float peak[2] = {NOTHING, NOTHING}, total[2] = {}, acc[D / 8][4] = {};
+  for (int stage = 0; tile < length; stage ^= 1, tile += parts * STRETCH) {
+    fetch(stage ^ 1, tile + parts * STRETCH);
+    await_batches<1>();
+    __syncwarp();
+    uint4* keys = stages + stage * STAGE;
+    uint4* values = keys + TILE * PIECES;
+    float s[2][4] = {};
 #pragma unroll
-      for (int r = 0; r < ROWS; ++r) s[r] = 0.f;
-      if (j < length) {
-        const bf16* kp = row_of(k, own_k, j);
+    for (int d = 0; d < D / 16; ++d) {
+      unsigned a[4], b[4];
+      matrices(a, place(queries, (side & 1) * 8 + low, 2 * d + (side >> 1)));
+      matrices(b, place(keys, (side >> 1) * 8 + low, 2 * d + (side & 1)));
+      mma(s[0], a, b[0], b[1]);
+      mma(s[1], a, b[2], b[3]);
+    }
+    float fade[2];
 #pragma unroll
-        for (int c = 0; c < RUN / 8; ++c) {
-          const int f = (c * 8 + lane % 8) * 8;
-          const uint4 raw = *(const uint4*)(kp + f);
-          const bf16* e = (const bf16*)&raw;
-          float kf[8];
+    for (int h = 0; h < 2; ++h) {
+      float top = peak[h];
 #pragma unroll
-          for (int i = 0; i < 8; ++i) kf[i] = float(e[i]);
+      for (int i = 0; i < 2; ++i)
 #pragma unroll
-          for (int r = 0; r < ROWS; ++r) {
-            const float4 a = *(const float4*)&query[r][f], b = *(const float4*)&query[r][f + 4];
-            s[r] += a.x * kf[0] + a.y * kf[1] + a.z * kf[2] + a.w * kf[3] + b.x * kf[4] + b.y * kf[5] + b.z * kf[6] + b.w * kf[7];
-          }
+        for (int e = 0; e < 2; ++e) {
+          const int j = tile + i * 8 + 2 * t + e;
+          float& score = s[i][2 * h + e];
+          score = j < length && j <= limits[h] ? score * scale : NOTHING;
+          top = fmaxf(top, score);
         }
-      }
+      top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+      top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+      fade[h] = peak[h] == top ? 1.f : __expf(peak[h] - top);
+      peak[h] = top;
+      float sum = 0.f;
 #pragma unroll
-      for (int r = 0; r < ROWS; ++r) {
-        for (int d = 4; d; d /= 2) s[r] += __shfl_xor_sync(~0u, s[r], d);
-        const bool visible = j < length && j <= seen + (first_row + r) % n;
-        if (lane % 8 == 0) weights[warp][r][at + lane / 8] = visible ? s[r] : NOTHING;
-      }
+      for (int i = 0; i < 2; ++i)
+#pragma unroll
+        for (int e = 0; e < 2; ++e) {
+          float& score = s[i][2 * h + e];
+          score = score == NOTHING ? 0.f : __expf(score - top);
+          sum += score;
+        }
+      sum += __shfl_xor_sync(~0u, sum, 1);
+      sum += __shfl_xor_sync(~0u, sum, 2);
+      total[h] = total[h] * fade[h] + sum;
     }
-    __syncwarp();
+    if (__any_sync(~0u, fade[0] != 1.f || fade[1] != 1.f))
 #pragma unroll
-    for (int r = 0; r < ROWS; ++r) {
-      const float s = weights[warp][r][lane];
-      float top = s;
-      for (int d = 16; d; d /= 2) top = fmaxf(top, __shfl_xor_sync(~0u, top, d));
-      const float next = fmaxf(peak[r], top);
-      const float fade = next == NOTHING ? 1.f : __expf(peak[r] - next);
-      const float w = next == NOTHING ? 0.f : __expf(s - next);
-      float sum = w;
-      for (int d = 16; d; d /= 2) sum += __shfl_xor_sync(~0u, sum, d);
-      total[r] = total[r] * fade + sum;
-      peak[r] = next;
-      weights[warp][r][lane] = w;
+      for (int d = 0; d < D / 8; ++d)
 #pragma unroll
-      for (int e = 0; e < PER; ++e) acc[r][e] *= fade;
-    }
-    __syncwarp();
-    const int keys = min(TILE, length - tile);
-    for (int at = 0; at < keys; ++at) {
-      const bf16* vp = row_of(v, own_v, tile + at) + lane * PER;
-      float vf[PER];
-      if constexpr (PER == 8) {
-        const uint4 raw = *(const uint4*)vp;
+        for (int e = 0; e < 4; ++e) acc[d][e] *= fade[e / 2];
+    const unsigned p[4] = {both(s[0][0], s[0][1]), both(s[0][2], s[0][3]), both(s[1][0], s[1][1]), both(s[1][2], s[1][3])};
 #pragma unroll
-        for (int e = 0; e < PER; ++e) vf[e] = float(((const bf16*)&raw)[e]);
-      } else {
-#pragma unroll
-        for (int e = 0; e < PER; ++e) vf[e] = float(vp[e]);
-      }
-#pragma unroll
-      for (int r = 0; r < ROWS; ++r) {
-        const float w = weights[warp][r][at];
-#pragma unroll
-        for (int e = 0; e < PER; ++e) acc[r][e] += w * vf[e];
-      }
+    for (int d = 0; d < D / 16; ++d) {
+      unsigned b[4];
+      matrices_across(b, place(values, (side & 1) * 8 + low, 2 * d + (side >> 1)));
+      mma(acc[2 * d], p, b[0], b[1]);
+      mma(acc[2 * d + 1], p, b[2], b[3]);
     }
     __syncwarp();
   }
-  // The warps' shares.
-  if (lane == 0)
+  await_batches<0>();
+  __syncwarp();
+
+  // The warps' shares, in their own regions.
+  float* shares = (float*)stages;
 #pragma unroll
-    for (int r = 0; r < ROWS; ++r) { peaks[warp][r] = peak[r]; totals[warp][r] = total[r]; }
+  for (int h = 0; h < 2; ++h) {
+    if (t == 0) { peaks[warp][g + 8 * h] = peak[h]; totals[warp][g + 8 * h] = total[h]; }
+#pragma unroll
+    for (int d = 0; d < D / 8; ++d)
+      *(float2*)(shares + (g + 8 * h) * D + d * 8 + 2 * t) = make_float2(acc[d][2 * h], acc[d][2 * h + 1]);
+  }
   __syncthreads();
+  const float* all = (const float*)(memory + ROWS * PIECES);
+  constexpr int REGION = 2 * STAGE * 4;                  // floats of a warp's region
+  for (int i = threadIdx.x; i < count * D; i += WARPS * 32) {
+    const int r = i / D;
+    const long long at = ((long long)kv * rows + first_row + r) * parts + part;
+    float top = NOTHING, sum = 0.f, weight = 0.f;
 #pragma unroll
-  for (int r = 0; r < ROWS; ++r) {
-    float top = NOTHING;
+    for (int w = 0; w < WARPS; ++w) top = fmaxf(top, peaks[w][r]);
 #pragma unroll
-    for (int i = 0; i < WARPS; ++i) top = fmaxf(top, peaks[i][r]);
-    const float mine = peak[r] == NOTHING ? 0.f : __expf(peak[r] - top);
-#pragma unroll
-    for (int e = 0; e < PER; ++e) joined[warp][lane * PER + e] = acc[r][e] * mine;
-    __syncthreads();
-    if (r < count) {
-      const long long at = ((long long)kv * rows + first_row + r) * parts + part;
-      for (int c = threadIdx.x; c < D; c += WARPS * 32) {
-        float sum = 0.f;
-#pragma unroll
-        for (int i = 0; i < WARPS; ++i) sum += joined[i][c];
-        sums[at * D + c] = sum;
-      }
-      if (threadIdx.x == 0) {
-        float sum = 0.f;
-#pragma unroll
-        for (int i = 0; i < WARPS; ++i) sum += peaks[i][r] == NOTHING ? 0.f : totals[i][r] * __expf(peaks[i][r] - top);
-        stats[2 * at] = top;
-        stats[2 * at + 1] = sum;
-      }
+    for (int w = 0; w < WARPS; ++w) {
+      const float share = peaks[w][r] == NOTHING ? 0.f : __expf(peaks[w][r] - top);
+      sum += all[w * REGION + i] * share;
+      weight += totals[w][r] * share;
     }
-    __syncthreads();
+    sums[at * D + i % D] = sum;
+    if (i % D == 0) { stats[2 * at] = top; stats[2 * at + 1] = weight; }
   }
 }
 #endif

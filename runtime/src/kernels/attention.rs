@@ -14,12 +14,14 @@ use crate::{Array, Result};
 
 /// The most tokens that attend at once.
 const MAX_TOKENS: i32 = 16;
-/// Query rows of a block.
-const ROWS: i32 = 8;
-/// Keys that a block takes at once, as the source has it.
-const STRETCH: i32 = 128;
-/// Blocks that fill a device: two for each of an H100's 132 multiprocessors.
-const BLOCKS: i32 = 264;
+/// Query rows of a block, as the source has it.
+const ROWS: i32 = 16;
+/// Warps of a block, and keys that each takes at once, as the source has it.
+const WARPS: i32 = 4;
+const TILE: i32 = 16;
+const STRETCH: i32 = WARPS * TILE;
+/// Blocks that fill a device: one for each of an H100's 132 multiprocessors.
+const BLOCKS: i32 = 132;
 
 static GATE: Gate = Gate::new("attention");
 
@@ -141,8 +143,10 @@ impl Layer<'_> {
         let part = Launch {
             outputs: &[(&[rows, parts, width], Dtype::Float32), (&[rows, parts, 2], Dtype::Float32)],
             blocks: [kv_heads, row_blocks, parts],
-            threads: STRETCH,
-            constants: &[d, ("ROWS", Constant::Int(ROWS))],
+            threads: 32 * WARPS,
+            // Queries, and two stages of keys and values for each warp, two bytes a number.
+            shared: 2 * width * (ROWS + WARPS * 2 * 2 * TILE),
+            constants: &[d],
             scalars: &[
                 Scalar::Int(heads),
                 Scalar::Int(kv_heads),
@@ -172,7 +176,8 @@ fn check() -> Result<(f32, f32)> {
     let normal = |shape: &[i32], seed: u64| random::normal::<f32>(shape, None, None, &random::key(seed)?);
     let bf16 = |shape: &[i32], seed: u64| normal(shape, seed)?.as_dtype(Dtype::Bfloat16);
     let mut worst = 0f32;
-    for (n, past, width, gated) in [(1, 700, 64, false), (5, 37, 128, true), (4, 1500, 256, true)] {
+    for (n, past, width, gated) in [(1, 700, 64, false), (5, 37, 128, true), (8, 90, 128, false), (4, 1500, 256, true)]
+    {
         let norms = [normal(&[width], 1)?, normal(&[width], 2)?];
         let norms = Some(([&norms[0], &norms[1]], 1e-6));
         let layer = Layer { heads: 6, kv_heads: 2, width, gated, norms, rope: (width / 2, 1e6) };

@@ -16,9 +16,12 @@ __device__ __forceinline__ void mma(float (&c)[4], unsigned a0, unsigned a1, uns
       : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b.x), "r"(b.y));
 }
 
+// Two nibbles under an exponent. Written out, since the compiler makes two instructions of the last one.
 template <int SHIFT, unsigned EXPONENT>
 __device__ __forceinline__ unsigned nibbles(unsigned w) {
-  return ((w >> SHIFT) & 0x000f000fu) | EXPONENT;
+  unsigned r;
+  asm("lop3.b32 %0, %1, %2, %3, 0xea;" : "=r"(r) : "r"(w >> SHIFT), "n"(0x000f000f), "r"(EXPONENT));
+  return r;
 }
 
 // Words of one lane, row and unit: 4-bit, eight numbers a word; 8-bit, four.
@@ -28,15 +31,6 @@ template <int N> struct Count { static constexpr int value = N; };
 
 // Scales or biases of a row and a chunk, side by side in memory.
 template <int COUNT> struct alignas(COUNT * sizeof(S) > 16 ? 16 : COUNT * sizeof(S)) Group { S of[COUNT]; };
-
-__device__ __forceinline__ void copy_async(void* to, const void* from, bool there) {
-  const unsigned at = __cvta_generic_to_shared(to);
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(at), "l"(from), "r"(there ? 16 : 0) : "memory");
-}
-__device__ __forceinline__ void end_batch() { asm volatile("cp.async.commit_group;" ::: "memory"); }
-template <int PENDING> __device__ __forceinline__ void await_batches() {
-  asm volatile("cp.async.wait_group %0;" :: "n"(PENDING) : "memory");
-}
 
 // One block: a tile of 16 weight rows, WARPS warps that share k. out [m, n]; PAIRED: a second tile is `up` for the `gate` of the
 // first, n rows further on, and what is written is silu(gate) * up [m, n]. S, T: the types of scales and biases, and of the output.
@@ -136,6 +130,7 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases, T* out, 
     for (int u = 0; u < UNITS; ++u) {
       if (u + 1 < UNITS) fetch_x((u + 1) & 1, chunk * UNITS + u + 1);
       else if (next < chunks) fetch_x((u + 1) & 1, next * UNITS);
+      __syncwarp();                                      // or the compiler puts these loads off until they are needed
       Words<WORDS> a[TILES][2];
 #pragma unroll
       for (int i = 0; i < TILES; ++i)

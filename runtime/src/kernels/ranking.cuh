@@ -17,10 +17,33 @@ __device__ __forceinline__ float logit_of(Key key) {
 }
 __device__ __forceinline__ int id_of(Key key) { return key ? int(0xffffffffu - (unsigned)key) : -1; }
 
-// `best`: the warp's best keys so far, falling from lane to lane; takes in one more key of each lane.
+// The larger of each pair of lanes `distance` apart to the lower lane, or to the upper one.
+__device__ __forceinline__ Key exchanged(Key key, int distance, bool falling) {
+  const Key other = __shfl_xor_sync(~0u, key, distance);
+  const bool lower = !(threadIdx.x & distance);
+  return (key > other) == (lower == falling) ? key : other;
+}
+// The keys of a warp, falling from lane to lane (a bitonic sort).
+__device__ __forceinline__ Key sorted(Key key) {
+  for (int size = 2; size <= 32; size *= 2)
+    for (int d = size / 2; d; d /= 2) key = exchanged(key, d, !(threadIdx.x & 31 & size));
+  return key;
+}
+// `best`: the warp's best keys so far, falling from lane to lane; takes in the best of others that fall likewise.
+__device__ __forceinline__ void merge(Key& best, Key falling) {
+  if (__shfl_sync(~0u, falling, 0) <= __shfl_sync(~0u, best, KEEP - 1)) return;
+  const Key other = __shfl_sync(~0u, falling, 31 - (threadIdx.x & 31));
+  best = best > other ? best : other;
+  for (int d = 16; d; d /= 2) best = exchanged(best, d, true);
+}
+// Takes in one more key of each lane: a few one by one, many sorted.
 __device__ __forceinline__ void take(Key& best, Key key) {
   const int lane = threadIdx.x & 31;
   unsigned open = __ballot_sync(~0u, key > __shfl_sync(~0u, best, KEEP - 1));
+  if (__popc(open) > 4) {
+    merge(best, sorted(key));
+    return;
+  }
   while (open) {
     const Key next = __shfl_sync(~0u, key, __ffs(open) - 1);
     open &= open - 1;
@@ -38,7 +61,7 @@ __device__ __forceinline__ void join(Key& best) {
   lists[warp][lane] = best;
   __syncthreads();
   if (warp == 0)
-    for (int i = 1; i < WARPS; ++i) take(best, lists[i][lane]);
+    for (int i = 1; i < WARPS; ++i) merge(best, lists[i][lane]);
 }
 
 __device__ __forceinline__ float prefix_sum(float x) {
@@ -89,9 +112,11 @@ candidates(const float* logits, Key* keys, float* masses, int vocab, float rate)
   logits += (long long)row * vocab;
   Key best = 0;
   float top = NOTHING, sum = 0.f;
-  for (int from = part * stretch + warp * 32; from < end; from += WARPS * 32) {
-    const int id = from + lane;
-    const float x = id < end ? logits[id] : NOTHING;
+  int id = part * stretch + warp * 32 + lane;
+  float next = id < end ? logits[id] : NOTHING;
+  for (int from = id - lane; from < end; from += WARPS * 32, id += WARPS * 32) {
+    const float x = next;
+    next = id + WARPS * 32 < end ? logits[id + WARPS * 32] : NOTHING;
     take(best, id < end ? key_of(x, id) : 0);
     if (x > top) {
       sum = sum * __expf((top - x) * rate) + 1.f;
@@ -130,7 +155,12 @@ ranked(
   keys += (long long)row * parts * KEEP;
   masses += (long long)row * parts * 2;
   Key best = 0;
-  for (int part = warp; part < parts; part += WARPS) take(best, keys[part * KEEP + lane]);
+  Key next = warp < parts ? keys[warp * KEEP + lane] : 0;
+  for (int part = warp; part < parts; part += WARPS) {
+    const Key list = next;
+    if (part + WARPS < parts) next = keys[(part + WARPS) * KEEP + lane];
+    merge(best, list);
+  }
   join(best);
   if (warp) return;
   const int id = id_of(best);

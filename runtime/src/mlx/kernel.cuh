@@ -33,6 +33,16 @@ __device__ __forceinline__ void previous_done() {
 #endif
 }
 
+// Sixteen bytes into shared memory, or zeros; what a thread starts between two ends is a batch.
+__device__ __forceinline__ void copy_async(void* to, const void* from, bool there) {
+  const unsigned at = __cvta_generic_to_shared(to);
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(at), "l"(from), "r"(there ? 16 : 0) : "memory");
+}
+__device__ __forceinline__ void end_batch() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+template <int PENDING> __device__ __forceinline__ void await_batches() {
+  asm volatile("cp.async.wait_group %0;" :: "n"(PENDING) : "memory");
+}
+
 #define NOTHING __int_as_float(0xff800000)  // minus infinity
 
 __device__ __forceinline__ float warp_sum(float x) {

@@ -16,8 +16,9 @@ pub trait Mixer: Send {
 /// Rows of a round at most.
 const FEW_ROWS: i32 = 16;
 
-/// Additions, two a layer, that are made before the device is to begin on them.
-const BATCH: usize = 8;
+/// Additions, two a layer, after which the device is to begin: soon, and then rarely, since that takes as long as ten operations.
+const FIRST: usize = 4;
+const BATCH: usize = 32;
 
 /// The stream that layers add to, `[n, hidden]` f32: in fewer bits every addition would round it.
 ///
@@ -42,7 +43,7 @@ impl Residual {
         }
         self.additions += 1;
         // With few rows, making operations takes as long as running them.
-        if self.additions.is_multiple_of(BATCH) && self.sum.dim(0) <= FEW_ROWS {
+        if (self.additions == FIRST || self.additions.is_multiple_of(BATCH)) && self.sum.dim(0) <= FEW_ROWS {
             begin(self.addend.iter().chain([&self.sum]))?;
         }
         Ok(())

@@ -15,13 +15,14 @@ use super::simulate::Simulation;
 use super::stats::SpeculationStats;
 use crate::Array;
 use crate::cache::Cache;
-use crate::mlx::{begin, slice_axis};
+use crate::mlx::{begin, cuda_default, slice_axis};
 use crate::model::{DraftState, MtpModel};
 use crate::sampling::device::{Draws, Law};
 use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
 
-/// Prompt tokens fed at once.
+/// Prompt tokens fed at once, so that a prompt can be broken off; more on CUDA, where weights are unpacked for every chunk.
 const PREFILL_CHUNK: usize = 512;
+const CUDA_PREFILL_CHUNK: usize = 2048;
 /// Pairs that wait at most, while nothing is drafted, before they are fed to the head after all.
 const QUEUE: usize = 256;
 
@@ -244,9 +245,10 @@ impl Session {
         }
         self.counts = TokenCounts::from_prompt(prompt);
         let mut last = None;
-        for (index, chunk) in prompt.chunks(PREFILL_CHUNK).enumerate() {
+        let size = if cuda_default() { CUDA_PREFILL_CHUNK } else { PREFILL_CHUNK };
+        for (index, chunk) in prompt.chunks(size).enumerate() {
             let hidden = model.trunk.forward(&token_array(chunk), &mut self.cache)?;
-            let end = index * PREFILL_CHUNK + chunk.len();
+            let end = index * size + chunk.len();
             let rows = hidden.dim(0);
             // The last row of the prompt waits for the token that is about to be drawn.
             let known = if end < prompt.len() { rows } else { rows - 1 };
