@@ -137,3 +137,44 @@ fn grow(old: &Array, len: usize, needed: usize) -> Result<Array> {
     let larger = empty(old.shape(), old.dtype(), needed.max(len + len / 2))?;
     if len == 0 { Ok(larger) } else { update_axis(&larger, &slice_axis(old, ROWS, 0, len as i32)?, ROWS, 0) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(first: f32) -> Array {
+        Array::from_slice(&[first, first + 1.0], &[1, 1, 2, 1])
+    }
+
+    fn place(array: &Array) -> *const f32 {
+        array.eval().unwrap();
+        array.as_slice::<f32>().as_ptr()
+    }
+
+    /// What kernels write into in place is nobody else's.
+    #[test]
+    fn room_is_shared_with_no_clone() {
+        let mut cache = KvCache::default();
+        let [k, v] = cache.room(2, &[1, 1], Dtype::Float32).unwrap();
+        assert_eq!((k.shape(), v.shape()), (&[1, 1, BLOCK as i32, 1][..], k.shape()));
+        cache.write(&rows(1.0), &rows(5.0)).unwrap();
+        assert!(cache.room(1, &[1, 1], Dtype::Float32).is_err(), "rows are pending");
+        cache.commit(0);
+        let own = place(cache.buffers().unwrap().0);
+        assert_eq!(place(&cache.room(1, &[1, 1], Dtype::Float32).unwrap()[0]), own, "sole holder");
+
+        let snapshot = cache.clone();
+        let [k, v] = cache.room(1, &[1, 1], Dtype::Float32).unwrap();
+        assert_ne!(place(&k), own, "a clone holds the buffers");
+        assert_eq!((&k.as_slice::<f32>()[..2], &v.as_slice::<f32>()[..2]), (&[1.0, 2.0][..], &[5.0, 6.0][..]));
+        cache.fill(k, v, 1);
+        cache.commit(0);
+        assert_eq!((cache.len(), snapshot.len()), (3, 2));
+        // Each is alone again.
+        let (mut snapshot, taken) = (snapshot, place(cache.buffers().unwrap().0));
+        assert_eq!(place(&snapshot.room(1, &[1, 1], Dtype::Float32).unwrap()[0]), own);
+        assert_eq!(place(&cache.room(1, &[1, 1], Dtype::Float32).unwrap()[0]), taken);
+        let [larger, _] = cache.room(BLOCK, &[1, 1], Dtype::Float32).unwrap();
+        assert_eq!(larger.dim(2), 2 * BLOCK as i32);
+    }
+}
