@@ -26,6 +26,7 @@
 #include "mlx/c/private/enums.h"
 #include "mlx/c/private/stream.h"
 #include "mlx/c/stream.h"
+#include "mlx/memory.h"
 #include "mlx/ops.h"
 #include "mlx/primitives.h"
 #include "mlx/version.h"
@@ -166,7 +167,13 @@ class Pool {
     if (host_) {
       driver.check(driver.allocate_host(&data, size, kHostPortableMapped), "memory for what is read back");
     } else {
-      driver.check(driver.allocate(&data, size, stream), "memory for a kernel's output");
+      if (driver.allocate(&data, size, stream) != 0) {
+        core::clear_cache();
+        driver.check(driver.allocate(&data, size, stream), "memory for a kernel's output");
+      }
+      // MLX waits for the card before it takes more than its limit, of what it knows of.
+      const auto limit = core::get_memory_limit();
+      core::set_memory_limit(limit - std::min(limit, size));
     }
     return core::allocator::Buffer(new Buffer{data, size, host_ ? -1 : 0});
   }

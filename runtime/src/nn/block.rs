@@ -4,7 +4,7 @@ use mlx_rs::Dtype;
 
 use super::{FeedForward, RmsNorm, Rows, Weights};
 use crate::artifact::LoadError;
-use crate::mlx::begin;
+use crate::mlx::{begin, cuda_default};
 use crate::{Array, Result};
 
 /// What mixes the rows of a layer and keeps two arrays a row: attention in all its forms.
@@ -16,9 +16,12 @@ pub trait Mixer: Send {
 /// Rows of a round at most.
 const FEW_ROWS: i32 = 16;
 
-/// Additions, two a layer, after which the device is to begin: soon, and then rarely, since that takes as long as ten operations.
+/// Additions, two a layer, after which a CUDA device begins on them: soon, and then rarely, since that takes as long as ten
+/// operations.
 const FIRST: usize = 4;
 const BATCH: usize = 32;
+/// The same with many rows, where the next but one waits for them: weights that were unpacked for them are held until then.
+const STRETCH: usize = 8;
 
 /// The stream that layers add to, `[n, hidden]` f32: in fewer bits every addition would round it.
 ///
@@ -28,12 +31,14 @@ pub struct Residual {
     sum: Array,
     addend: Option<Array>,
     additions: usize,
+    /// The sum at the end of the last stretch, which may not be computed yet.
+    under_way: Option<Array>,
 }
 
 impl Residual {
     /// A stream that begins with `x` `[n, hidden]`.
     pub fn new(x: &Array) -> Result<Self> {
-        Ok(Self { sum: x.as_dtype(Dtype::Float32)?, addend: None, additions: 0 })
+        Ok(Self { sum: x.as_dtype(Dtype::Float32)?, addend: None, additions: 0, under_way: None })
     }
 
     /// Adds `y` `[n, hidden]`.
@@ -43,8 +48,17 @@ impl Residual {
         }
         self.additions += 1;
         // With few rows, making operations takes as long as running them.
-        if (self.additions == FIRST || self.additions.is_multiple_of(BATCH)) && self.sum.dim(0) <= FEW_ROWS {
+        let few = self.sum.dim(0) <= FEW_ROWS;
+        let due = if few {
+            self.additions == FIRST || self.additions.is_multiple_of(BATCH)
+        } else {
+            self.additions.is_multiple_of(STRETCH)
+        };
+        if due && cuda_default() {
             begin(self.addend.iter().chain([&self.sum]))?;
+            if let Some(before) = self.under_way.replace(self.sum.clone()).filter(|_| !few) {
+                before.eval()?;
+            }
         }
         Ok(())
     }
