@@ -3,8 +3,6 @@
 //
 // Query row r of a key head is query head r / n of its group at token r % n; that token sees the keys up to its own.
 
-constexpr int WARPS = 4, TILE = 16, STRETCH = WARPS * TILE, ROWS = 16;
-
 #ifdef prepare
 // Splits a row of joined projections, [queries (each with its gate where GATED) | keys | values], into heads, norms queries and
 // keys (NORMS), and rotates their first DIMS features in halves: one block for each head and row, of D threads. Keys and values go to
@@ -54,6 +52,7 @@ prepare(
 // left operand in the product with the values. Keys and values stream through shared memory, each warp's through a region of its own,
 // with 16-byte pieces of a row permuted so that no access meets a bank twice.
 
+constexpr int TILE = 16, STRETCH = WARPS * TILE, ROWS = 16;
 constexpr int PIECES = D / 8, STAGE = 2 * TILE * PIECES; // 16-byte pieces of a row; of a tile of keys and one of values
 
 __device__ __forceinline__ uint4* place(uint4* rows, int row, int piece) { return rows + row * PIECES + (piece ^ (row & 7)); }

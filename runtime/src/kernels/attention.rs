@@ -4,22 +4,22 @@
 //! MLX hands such shapes to cuDNN, which plans anew for every length of the history, and takes a dozen launches more. The twin is
 //! what [`crate::nn::Attention`] does with MLX's operations.
 
+use std::sync::OnceLock;
+
 use mlx_rs::fast::{self, ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::{Dtype, ops, random};
 
 use super::{Gate, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
-use crate::mlx::slice_axis;
+use crate::mlx::{DeviceInfo, slice_axis};
 use crate::{Array, Result};
 
 /// The most tokens that attend at once.
 const MAX_TOKENS: i32 = 16;
 /// Query rows of a block, as the source has it.
 const ROWS: i32 = 16;
-/// Warps of a block, and keys that each takes at once, as the source has it.
-const WARPS: i32 = 4;
+/// Keys that a warp takes at once, as the source has it.
 const TILE: i32 = 16;
-const STRETCH: i32 = WARPS * TILE;
 /// Blocks that fill a device: one for each of an H100's 132 multiprocessors.
 const BLOCKS: i32 = 132;
 
@@ -136,17 +136,18 @@ impl Layer<'_> {
         let own = history.own.unwrap_or(past);
         let group_rows = heads / kv_heads * n;
         let row_blocks = (group_rows + ROWS - 1) / ROWS;
-        let stretches = (past_rows + own_rows + STRETCH - 1) / STRETCH;
+        let warps = warps(width, shared_memory());
+        let stretch = warps * TILE;
+        let stretches = (past_rows + own_rows + stretch - 1) / stretch;
         let parts = stretches.min((BLOCKS / (kv_heads * row_blocks)).max(1));
         let rows = heads * n;
         let [d, gated] = self.constants();
         let part = Launch {
             outputs: &[(&[rows, parts, width], Dtype::Float32), (&[rows, parts, 2], Dtype::Float32)],
             blocks: [kv_heads, row_blocks, parts],
-            threads: 32 * WARPS,
-            // Queries, and two stages of keys and values for each warp, two bytes a number.
-            shared: 2 * width * (ROWS + WARPS * 2 * 2 * TILE),
-            constants: &[d],
+            threads: 32 * warps,
+            shared: shared(width, warps),
+            constants: &[d, ("WARPS", Constant::Int(warps))],
             scalars: &[
                 Scalar::Int(heads),
                 Scalar::Int(kv_heads),
@@ -169,6 +170,22 @@ impl Layer<'_> {
         };
         Ok(JOIN.launch(&[&made[0], &made[1], joined], &join)?.remove(0))
     }
+}
+
+/// Bytes of a block's queries, and of two stages of keys and values for each warp, two a number.
+fn shared(width: i32, warps: i32) -> i32 {
+    2 * width * (ROWS + warps * 2 * 2 * TILE)
+}
+
+/// Warps of a block that may take so much shared memory.
+fn warps(width: i32, limit: usize) -> i32 {
+    if shared(width, 4) as usize <= limit { 4 } else { 2 }
+}
+
+/// What the device lets a block take.
+fn shared_memory() -> usize {
+    static LIMIT: OnceLock<usize> = OnceLock::new();
+    *LIMIT.get_or_init(|| DeviceInfo::of_default().shared_memory())
 }
 
 /// Kernels against twins: in one part and in several, in one buffer and in two, gated or not.
@@ -253,6 +270,15 @@ impl Layer<'_> {
 mod tests {
     use super::*;
     use crate::mlx::cuda_default;
+
+    #[test]
+    fn blocks_fit_smaller_devices() {
+        let consumer = 99 << 10;
+        for width in [64, 128, 256] {
+            assert!(shared(width, warps(width, consumer)) as usize <= consumer, "{width}");
+            assert_eq!(warps(width, 227 << 10), 4);
+        }
+    }
 
     #[test]
     fn attention_is_its_twin() {

@@ -41,6 +41,17 @@ impl DeviceInfo {
         }
         found
     }
+
+    /// Bytes of shared memory that a block of a CUDA kernel may take: by compute capability, as NVIDIA's programming guide lists
+    /// them (CUDA 13, technical specifications); the least of them where the device is not known.
+    pub fn shared_memory(&self) -> usize {
+        let kilobytes = match self.architecture.as_deref().and_then(|name| name.strip_prefix("sm_")) {
+            Some("80" | "87") => 163,
+            Some("90" | "100" | "103" | "110") => 227,
+            _ => 99,
+        };
+        kilobytes << 10
+    }
 }
 
 /// Whether there is such an entry, and whether it is a text.
