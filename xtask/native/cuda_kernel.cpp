@@ -21,7 +21,6 @@
 #include <vector>
 
 #include "mlx/c/array.h"
-#include "mlx/c/error.h"
 #include "mlx/c/private/array.h"
 #include "mlx/c/private/enums.h"
 #include "mlx/c/private/stream.h"
@@ -293,22 +292,23 @@ class Kernel : public core::Primitive {
   std::vector<int> in_place_;
 };
 
+// What went wrong, until the thread's next call; null when nothing did.
 template <typename F>
-int guarded(F body) {
+const char* guarded(F body) {
+  static thread_local std::string what;
   try {
     body();
-    return 0;
+    return nullptr;
   } catch (std::exception& error) {
-    mlx_error("%s", error.what());
-    return 1;
+    what = error.what();
+    return what.c_str();
   }
 }
 
 } // namespace
 
 // Loads the function `name` of machine code, for the life of the process, with `shared` bytes of dynamic shared memory at most.
-// 0 on success.
-extern "C" int mtplx_cuda_load(const void* code, const char* name, unsigned shared, const void** function) {
+extern "C" const char* mtplx_cuda_load(const void* code, const char* name, unsigned shared, const void** function) {
   return guarded([&] {
     const auto& driver = Driver::get();
     void* module = nullptr;
@@ -322,8 +322,8 @@ extern "C" int mtplx_cuda_load(const void* code, const char* name, unsigned shar
   });
 }
 
-// Fills `results`, one empty handle for each output. 0 on success.
-extern "C" int mtplx_cuda_launch(const mtplx_launch* launch, mlx_array* results) {
+// Fills `results`, one empty handle for each output.
+extern "C" const char* mtplx_cuda_launch(const mtplx_launch* launch, mlx_array* results) {
   return guarded([&] {
     auto stream = mlx_stream_get_(launch->stream);
     if (stream.device != core::Device::gpu) {

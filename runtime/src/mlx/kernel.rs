@@ -18,7 +18,7 @@ use mlx_rs::{Array, Dtype, Stream};
 use sha2::{Digest as _, Sha256};
 
 use super::DeviceInfo;
-use super::backend::{install_error_handler, kernels, launches_are_sent_at_once};
+use super::backend::{kernels, launches_are_sent_at_once};
 use super::nvrtc::Nvrtc;
 use crate::Result;
 
@@ -123,19 +123,35 @@ struct RawLaunch {
 // In libmlxc.so, where set-up puts them (`xtask/native/cuda_kernel.cpp`).
 #[cfg(target_os = "linux")]
 unsafe extern "C" {
-    fn mtplx_cuda_load(code: *const c_void, name: *const c_char, shared: c_uint, function: *mut *const c_void)
-    -> c_int;
-    fn mtplx_cuda_launch(launch: *const RawLaunch, results: *mut mlx_sys::mlx_array) -> c_int;
+    fn mtplx_cuda_load(
+        code: *const c_void,
+        name: *const c_char,
+        shared: c_uint,
+        function: *mut *const c_void,
+    ) -> *const c_char;
+    fn mtplx_cuda_launch(launch: *const RawLaunch, results: *mut mlx_sys::mlx_array) -> *const c_char;
 }
 
 // Elsewhere there is no CUDA, and no gate opens.
 #[cfg(not(target_os = "linux"))]
-unsafe fn mtplx_cuda_load(_: *const c_void, _: *const c_char, _: c_uint, _: *mut *const c_void) -> c_int {
-    1
+unsafe fn mtplx_cuda_load(_: *const c_void, _: *const c_char, _: c_uint, _: *mut *const c_void) -> *const c_char {
+    c"there is no CUDA".as_ptr()
 }
 #[cfg(not(target_os = "linux"))]
-unsafe fn mtplx_cuda_launch(_: *const RawLaunch, _: *mut mlx_sys::mlx_array) -> c_int {
-    1
+unsafe fn mtplx_cuda_launch(_: *const RawLaunch, _: *mut mlx_sys::mlx_array) -> *const c_char {
+    c"there is no CUDA".as_ptr()
+}
+
+/// What the shim said of a call that failed.
+///
+/// # Safety
+/// `message` is what the call that this thread made last returned: null, or NUL-terminated.
+unsafe fn outcome(message: *const c_char) -> Result<(), String> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: as above.
+    Err(unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned())
 }
 
 impl CudaKernel {
@@ -211,25 +227,23 @@ fn send(function: Function, inputs: &[&Array], launch: &Launch<'_>) -> Result<Ve
     // live; results are empty handles, which the call fills and which become arrays of their own.
     unsafe {
         let mut results: Vec<mlx_sys::mlx_array> = outputs.iter().map(|_| mlx_sys::mlx_array_new()).collect();
-        let status = mtplx_cuda_launch(&raw, results.as_mut_ptr());
+        let outcome = outcome(mtplx_cuda_launch(&raw, results.as_mut_ptr()));
         let arrays = results.into_iter().map(|result| Array::from_ptr(result)).collect();
-        if status == 0 { Ok(arrays) } else { Err(Exception::custom("MLX refused a kernel")) }
+        outcome.map(|()| arrays).map_err(|why| Exception::custom(format!("{}: {why}", function.name.to_string_lossy())))
     }
 }
 
 /// The kernel with these constants: out of the folder of compiled ones, or compiled and put there.
 fn load(function: &str, source: &str, launch: &Launch<'_>) -> Result<Function, String> {
-    install_error_handler();
     let (name, code, overlap) = compiled(function, source, launch.constants)?;
     let name: &'static CStr = Box::leak(CString::new(name).map_err(|error| error.to_string())?.into_boxed_c_str());
     let mut handle = ptr::null();
     // SAFETY: machine code whole, as the compiler made it; a name that lives on; a place for the handle.
-    let status = unsafe { mtplx_cuda_load(code.as_ptr().cast(), name.as_ptr(), launch.shared as c_uint, &mut handle) };
-    if status == 0 {
-        Ok(Function { handle, name, overlap })
-    } else {
-        Err(format!("the driver refuses {}", kernels().join(format!("{}.cubin", name.to_string_lossy())).display()))
-    }
+    let loaded =
+        unsafe { outcome(mtplx_cuda_load(code.as_ptr().cast(), name.as_ptr(), launch.shared as c_uint, &mut handle)) };
+    let place = || kernels().join(format!("{}.cubin", name.to_string_lossy()));
+    loaded.map_err(|why| format!("{}: {why}", place().display()))?;
+    Ok(Function { handle, name, overlap })
 }
 
 /// The name of a kernel with these constants, its machine code, and whether the device can overlap launches.
@@ -314,7 +328,7 @@ mod tests {
             ..Launch::default()
         };
         assert!(KERNEL.launch(&[&x], &launch).unwrap_err().what().contains("not a CUDA build"));
-        // MLX's own refusal comes back as an error, through the same call as a launch.
+        // The shim's own refusal comes back as an error, through the same call as a launch.
         let nothing = Function { handle: ptr::null(), name: c"nothing", overlap: false };
         assert!(send(nothing, &[&x, &x], &launch).unwrap_err().what().contains("another device"));
     }
