@@ -9,6 +9,7 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 use std::ptr;
 use std::sync::{Mutex, PoisonError};
@@ -21,6 +22,9 @@ use super::DeviceInfo;
 use super::backend::{kernels, launches_are_sent_at_once};
 use super::nvrtc::Nvrtc;
 use crate::Result;
+
+/// Bytes of a SHA-256.
+const HASH: usize = 32;
 
 /// Types and helpers that every kernel may use.
 const PRELUDE: &str = include_str!("kernel.cuh");
@@ -238,7 +242,7 @@ fn load(function: &str, source: &str, launch: &Launch<'_>) -> Result<Function, S
     let (name, code, overlap) = compiled(function, source, launch.constants)?;
     let name: &'static CStr = Box::leak(CString::new(name).map_err(|error| error.to_string())?.into_boxed_c_str());
     let mut handle = ptr::null();
-    // SAFETY: machine code whole, as the compiler made it; a name that lives on; a place for the handle.
+    // SAFETY: machine code whole, as the compiler made it, which its hash says of code from a file; a name that lives on; a place for the handle.
     let loaded =
         unsafe { outcome(mtplx_cuda_load(code.as_ptr().cast(), name.as_ptr(), launch.shared as c_uint, &mut handle)) };
     let place = || kernels().join(format!("{}.cubin", name.to_string_lossy()));
@@ -279,22 +283,30 @@ fn compiled(function: &str, source: &str, constants: &[(&str, Constant)]) -> Res
     let name = format!("mtplx_{function}_{digest}");
     let folder = kernels();
     let place = folder.join(format!("{name}.cubin"));
-    if let Ok(code) = fs::read(&place) {
+    if let Some(code) = kept(&place) {
         return Ok((name, code, specific));
     }
     let code = nvrtc.compile(&whole(&name), &options).map_err(|error| format!("{function}: {error}"))?;
     tracing::debug!("compiled {name}, {} bytes", code.len());
-    let kept = fs::create_dir_all(&folder).and_then(|()| write(&folder, &place, &code));
-    if let Err(error) = kept {
+    let written = fs::create_dir_all(&folder).and_then(|()| keep(&folder, &place, &code));
+    if let Err(error) = written {
         tracing::warn!("{}: {error}: the next process compiles this kernel again", place.display());
     }
     Ok((name, code, specific))
 }
 
-/// Writes a file whole or not at all.
-fn write(folder: &Path, place: &Path, bytes: &[u8]) -> std::io::Result<()> {
+/// The machine code in a file that [`keep`] wrote; `None` where it is damaged or not there.
+fn kept(place: &Path) -> Option<Vec<u8>> {
+    let bytes = fs::read(place).ok()?;
+    let (hash, code) = bytes.split_first_chunk::<HASH>()?;
+    (Sha256::digest(code)[..] == hash[..]).then(|| code.to_vec())
+}
+
+/// Writes machine code behind its hash, whole or not at all: the driver reads what it is given without a length.
+fn keep(folder: &Path, place: &Path, code: &[u8]) -> std::io::Result<()> {
     let mut part = tempfile::NamedTempFile::new_in(folder)?;
-    std::io::Write::write_all(&mut part, bytes)?;
+    part.write_all(&Sha256::digest(code))?;
+    part.write_all(code)?;
     part.persist(place)?;
     Ok(())
 }
@@ -311,6 +323,22 @@ fn type_name(dtype: Dtype) -> &'static str {
 mod tests {
     use super::*;
     use crate::mlx::cuda_default;
+
+    #[test]
+    fn damaged_code_is_compiled_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("a.cubin");
+        assert_eq!(kept(&place), None, "not there");
+        keep(folder.path(), &place, b"machine code").unwrap();
+        assert_eq!(kept(&place).as_deref(), Some(&b"machine code"[..]));
+        let whole = fs::read(&place).unwrap();
+        for cut in [0, 1, HASH, whole.len() - 1] {
+            fs::write(&place, &whole[..cut]).unwrap();
+            assert_eq!(kept(&place), None, "{cut} bytes");
+        }
+        fs::write(&place, [&whole[..], b"!"].concat()).unwrap();
+        assert_eq!(kept(&place), None, "more than was written");
+    }
 
     #[test]
     fn a_build_without_cuda_refuses_and_goes_on() {
