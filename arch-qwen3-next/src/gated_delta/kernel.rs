@@ -72,7 +72,9 @@ pub(super) fn rows(
     joined: &Array,
     states: &[Array; 2],
 ) -> Option<Result<(Array, impl Tape + 'static)>> {
-    let fits = serves(&layer.shape, joined.dtype()) && states[1].dtype() == joined.dtype();
+    let shape = &layer.shape;
+    let width = shape.channels() + shape.values() + 2 * shape.value_heads;
+    let fits = serves(shape, joined.dtype()) && states[1].dtype() == joined.dtype() && joined.dim(1) as usize == width;
     (fits && GATE.open(check)).then(|| launch(layer, joined, states))
 }
 

@@ -9,13 +9,11 @@ use std::sync::OnceLock;
 use mlx_rs::fast::{self, ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::{Dtype, ops, random};
 
-use super::{Gate, relative_difference};
+use super::{Gate, MAX_ROWS, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use crate::mlx::{DeviceInfo, slice_axis};
 use crate::{Array, Result};
 
-/// The most tokens that attend at once.
-const MAX_TOKENS: i32 = 16;
 /// Query rows of a block, as the source has it.
 const ROWS: i32 = 16;
 /// Keys that a warp takes at once, as the source has it.
@@ -71,7 +69,8 @@ impl Layer<'_> {
     pub fn served(&self, joined: &Array) -> bool {
         let (dims, _) = self.rope;
         joined.dtype() == Dtype::Bfloat16
-            && (1..=MAX_TOKENS).contains(&joined.dim(0))
+            && (1..=MAX_ROWS).contains(&joined.dim(0))
+            && joined.dim(1) == self.width * (self.heads * if self.gated { 2 } else { 1 } + 2 * self.kv_heads)
             && matches!(self.width, 64 | 128 | 256)
             && (2..=self.width).contains(&dims)
             && dims % 2 == 0

@@ -7,7 +7,7 @@
 use mlx_rs::error::Exception;
 use mlx_rs::{Dtype, ops, random};
 
-use super::{Gate, relative_difference};
+use super::{Gate, MAX_ROWS, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use crate::mlx::{QuantizedWeight, dequantize, slice_axis};
 use crate::nn::mlp::silu;
@@ -15,8 +15,6 @@ use crate::nn::{Groups, Router, Scoring};
 use crate::quant::{Linear, Mode, Scheme, Weight};
 use crate::{Array, Result};
 
-/// The most rows that a launch takes.
-const MAX_ROWS: i32 = 16;
 /// The most experts, which a warp holds in registers.
 const MAX_EXPERTS: i32 = 512;
 /// The most experts a row: a warp each in a block.
@@ -51,20 +49,32 @@ pub struct Mixture<'a> {
 impl Mixture<'_> {
     /// Whether the kernels serve rows `x` `[n, hidden]`.
     pub fn served(&self, x: &Array) -> bool {
+        self.fits(x) && GATE.open(check)
+    }
+
+    fn fits(&self, x: &Array) -> bool {
         let Self { router, experts: [gate, up, down], shared } = self;
         let alike = gate.scheme == up.scheme && gate.scales.dtype() == up.scales.dtype();
         let stacked = [gate, up, down].iter().all(|w| readable(w) && w.packed.ndim() == 3);
-        let experts = gate.packed.dim(0);
+        let (experts, hidden) = (gate.packed.dim(0), x.dim(-1));
+        let shape = |w: &QuantizedWeight| [w.packed.dim(0), w.packed.dim(-2), unpacked_width(w)];
+        let width = gate.packed.dim(-2);
+        let stacks = [gate, up, down].map(|w| shape(w))
+            == [[experts, width, hidden], [experts, width, hidden], [experts, hidden, width]];
+        let matches = |[gate_up, down]: [&QuantizedWeight; 2]| {
+            let width = unpacked_width(down);
+            (gate_up.packed.dim(0), unpacked_width(gate_up), down.packed.dim(0)) == (2 * width, hidden, hidden)
+        };
         let chosen = (1..=MAX_CHOICES).contains(&router.top_k) && router.top_k as i32 <= experts;
         x.dtype() == Dtype::Bfloat16
             && x.ndim() == 2
             && (1..=MAX_ROWS).contains(&x.dim(0))
-            && (alike && stacked && experts <= MAX_EXPERTS && chosen)
+            && (alike && stacked && stacks && experts <= MAX_EXPERTS && chosen)
             && shared.iter().flatten().all(|w| readable(w) && w.packed.ndim() == 2)
+            && shared.is_none_or(matches)
             && limit(&router.scoring).is_none_or(|groups| {
                 (1..=MAX_GROUPS).contains(&groups.count) && (experts as usize).is_multiple_of(groups.count)
             })
-            && GATE.open(check)
     }
 
     /// `x` `[n, hidden]` bf16 and the router's logits `[n, at least experts]` of it -> `[n, hidden]` f32. The last column of
@@ -145,6 +155,11 @@ fn readable(w: &QuantizedWeight) -> bool {
         && matches!(w.scheme.bits(), 4 | 8)
         && matches!(w.scheme.group_size(), 32 | 64 | 128)
         && float
+}
+
+/// The width of a packed weight's rows.
+fn unpacked_width(w: &QuantizedWeight) -> i32 {
+    w.packed.dim(-1) * 32 / w.scheme.bits() as i32
 }
 
 /// The groups that choices are limited to.
@@ -328,11 +343,13 @@ mod tests {
     #[test]
     fn mixtures_are_their_twins() {
         for (seed, sample) in SAMPLES.iter().enumerate() {
-            let served = sample.compare(seed as u64, |mixture, x, [logits, gate]| {
+            let twin = sample.compare(seed as u64, |mixture, x, [logits, gate]| {
+                assert!(mixture.fits(x));
                 assert_eq!(mixture.served(x), cuda_default());
+                assert!(!mixture.fits(&slice_axis(x, 1, 32, x.dim(1))?), "rows of another width");
                 twin(mixture, x, logits, sample.sigmoid.is_none().then_some(gate))
             });
-            assert_eq!(served.unwrap(), 0.0);
+            twin.unwrap();
         }
         if !cuda_default() {
             return;

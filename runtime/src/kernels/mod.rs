@@ -18,6 +18,9 @@ use mlx_rs::error::Exception;
 use crate::mlx::cuda_default;
 use crate::{Array, Result};
 
+/// The most rows of a launch that serves a decoding step or a verification.
+pub(crate) const MAX_ROWS: i32 = 16;
+
 /// Whether a kernel may run: a CUDA device, and a self-check that passed.
 pub struct Gate {
     name: &'static str,

@@ -68,7 +68,8 @@ add_norm(const float* x, const Y* y, const float* w, float* sum, T* out, float e
 pub fn add_norm(x: &Array, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Option<Result<(Array, Array)>> {
     let float = matches!(y.dtype(), Dtype::Bfloat16 | Dtype::Float16 | Dtype::Float32);
     let fits = x.ndim() == 2 && x.dtype() == Dtype::Float32 && x.shape() == y.shape() && float;
-    let fits = fits && x.dim(1) % QUAD == 0 && x.dim(1) <= WIDEST && weight.dtype() == Dtype::Float32;
+    let fits = fits && x.dim(1) % QUAD == 0 && x.dim(1) <= WIDEST;
+    let fits = fits && weight.dtype() == Dtype::Float32 && weight.shape() == &x.shape()[1..];
     (fits && dtype != Dtype::Float32 && x.dim(0) <= 64 && GATE.open(check)).then(|| launch(x, y, weight, eps, dtype))
 }
 

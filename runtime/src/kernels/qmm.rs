@@ -4,15 +4,13 @@
 
 use mlx_rs::{Dtype, ops, random};
 
-use super::{Gate, relative_difference};
+use super::{Gate, MAX_ROWS, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use crate::mlx::{QuantizedWeight, dequantize, slice_axis};
 use crate::nn::mlp::silu;
 use crate::quant::{Mode, Scheme};
 use crate::{Array, Result};
 
-/// The most rows that a launch takes.
-const MAX_ROWS: i32 = 16;
 /// Weight rows of a block.
 const TILE: i32 = 16;
 /// Bytes of a row that a warp takes at once.
@@ -28,6 +26,7 @@ static KERNEL: CudaKernel = CudaKernel::new("qmm", include_str!("qmm.cuh"));
 fn serves(x: &Array, w: &QuantizedWeight) -> bool {
     let (bits, group) = (w.scheme.bits(), w.scheme.group_size());
     let floats = |a: &Array| matches!(a.dtype(), Dtype::Bfloat16 | Dtype::Float16 | Dtype::Float32);
+    let alike = |biases: &Array| biases.dtype() == w.scales.dtype() && biases.shape() == w.scales.shape();
     w.scheme.mode() == Mode::Affine
         && matches!(bits, 4 | 8)
         && matches!(group, 32 | 64 | 128)
@@ -35,7 +34,9 @@ fn serves(x: &Array, w: &QuantizedWeight) -> bool {
         && x.ndim() == 2
         && w.packed.ndim() == 2
         && (1..=MAX_ROWS).contains(&x.dim(0))
+        && w.packed.dim(1) * 32 == x.dim(1) * bits as i32
         && floats(&w.scales)
+        && w.biases.as_ref().is_some_and(alike)
 }
 
 /// `x w^T` `[m, out]` in `dtype`, bf16 or f32; or `None` where MLX's own product is to be used.
@@ -144,6 +145,9 @@ mod tests {
 
     #[test]
     fn what_it_was_not_written_for_is_left_to_mlx() {
+        let (x, w) = sample(0, 4, 64, [16, 32, 128]).unwrap();
+        assert!(serves(&x, &w));
+        assert!(!serves(&slice_axis(&x, 1, 0, 64).unwrap(), &w), "rows of another width");
         let (x, w) = sample(0, 4, 64, [17, 32, 128]).unwrap();
         assert!(product(&x, &w, x.dtype()).is_none(), "seventeen rows");
         let (x, w) = sample(0, 4, 64, [4, 32, 128]).unwrap();

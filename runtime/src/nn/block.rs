@@ -4,6 +4,7 @@ use mlx_rs::Dtype;
 
 use super::{FeedForward, RmsNorm, Rows, Weights};
 use crate::artifact::LoadError;
+use crate::kernels::MAX_ROWS;
 use crate::mlx::{begin, cuda_default};
 use crate::{Array, Result};
 
@@ -12,9 +13,6 @@ pub trait Mixer: Send {
     /// `[n, hidden]` -> `[n, hidden]`, over the rows before them and, causally, over one another.
     fn forward(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array>;
 }
-
-/// Rows of a round at most.
-const FEW_ROWS: i32 = 16;
 
 /// Additions, two a layer, after which a CUDA device begins on them: soon, and then rarely, since that takes as long as ten
 /// operations.
@@ -48,7 +46,7 @@ impl Residual {
         }
         self.additions += 1;
         // With few rows, making operations takes as long as running them.
-        let few = self.sum.dim(0) <= FEW_ROWS;
+        let few = self.sum.dim(0) <= MAX_ROWS;
         let due = if few {
             self.additions == FIRST || self.additions.is_multiple_of(BATCH)
         } else {
