@@ -48,13 +48,18 @@ impl KvCache {
     pub fn write(&mut self, keys: &Array, values: &Array) -> Result<()> {
         let rows = keys.dim(ROWS as i32) as usize;
         let end = self.end(rows)?;
-        let (k, v) = match self.buffers.take() {
-            Some((k, v)) if k.dim(ROWS as i32) as usize >= end => (k, v),
-            Some((k, v)) => (grow(&k, self.len, end)?, grow(&v, self.len, end)?),
-            None => (empty(keys.shape(), keys.dtype(), end)?, empty(values.shape(), values.dtype(), end)?),
+        let written = |old: Option<&Array>, new: &Array| -> Result<Array> {
+            let larger = match old {
+                Some(old) if old.dim(ROWS as i32) as usize >= end => None,
+                Some(old) => Some(grow(old, self.len, end)?),
+                None => Some(empty(new.shape(), new.dtype(), end)?),
+            };
+            let buffer = larger.as_ref().or(old).ok_or("no buffer")?;
+            update_axis(buffer, new, ROWS, self.len as i32)
         };
-        let k = update_axis(&k, keys, ROWS, self.len as i32)?;
-        let v = update_axis(&v, values, ROWS, self.len as i32)?;
+        // What was there stays where either fails.
+        let [old_keys, old_values] = self.buffers.as_ref().map_or([None; 2], |(k, v)| [Some(k), Some(v)]);
+        let (k, v) = (written(old_keys, keys)?, written(old_values, values)?);
         self.fill(k, v, rows);
         Ok(())
     }
@@ -64,6 +69,12 @@ impl KvCache {
     pub fn room(&mut self, rows: usize, &[heads, width]: &[i32; 2], dtype: Dtype) -> Result<[Array; 2]> {
         let end = self.end(rows)?;
         let fits = |k: &Array| k.dim(ROWS as i32) as usize >= end;
+        let alike = |a: &Array| a.dtype() == dtype && a.dim(1) == heads && a.dim(3) == width;
+        if let Some(other) = self.arrays().find(|a| !alike(a)) {
+            let (shape, found) = (other.shape(), other.dtype());
+            let what = format!("rows of {heads} heads, {width} wide, {dtype:?}, in a cache of {shape:?}, {found:?}");
+            return Err(Exception::custom(what));
+        }
         Ok(match &self.buffers {
             Some((k, v)) if fits(k) && Arc::strong_count(&self.holders) == 1 => [k.clone(), v.clone()],
             Some((k, v)) => [grow(k, self.len, end)?, grow(v, self.len, end)?],
@@ -149,6 +160,20 @@ mod tests {
     fn place(array: &Array) -> *const f32 {
         array.eval().unwrap();
         array.as_slice::<f32>().as_ptr()
+    }
+
+    #[test]
+    fn what_does_not_fit_leaves_the_rows() {
+        let mut cache = KvCache::default();
+        cache.write(&rows(1.0), &rows(5.0)).unwrap();
+        cache.commit(0);
+        let wide = Array::from_slice(&[0f32; 4], &[1, 1, 2, 2]);
+        assert!(cache.write(&rows(7.0), &wide).is_err());
+        for (heads, width, dtype) in [(2, 1, Dtype::Float32), (1, 2, Dtype::Float32), (1, 1, Dtype::Bfloat16)] {
+            assert!(cache.room(1, &[heads, width], dtype).is_err(), "{heads} {width} {dtype:?}");
+        }
+        let (k, v) = cache.committed().unwrap().unwrap();
+        assert_eq!((k.as_slice::<f32>(), v.as_slice::<f32>()), (&[1.0, 2.0][..], &[5.0, 6.0][..]));
     }
 
     /// What kernels write into in place is nobody else's.

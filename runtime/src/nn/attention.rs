@@ -82,15 +82,16 @@ impl Attention {
 
     /// `joined`, the projections side by side, -> what goes into the output projection.
     fn by_kernels(&self, layer: &Layer<'_>, joined: &Array, rows: &mut Rows<'_>) -> Result<Array> {
+        let position = rows.position();
         match rows {
             Rows::Kept(cache) => {
                 let [k, v] = cache.room(joined.dim(0) as usize, &[layer.kv_heads, layer.width], joined.dtype())?;
-                let p = layer.prepare(joined, cache.len(), Some([&k, &v]))?;
+                let p = layer.prepare(joined, position, Some([&k, &v]))?;
                 cache.fill(p.k, p.v, joined.dim(0) as usize);
                 layer.attend(&p.q, joined, &History { past: cache.buffers(), own: None })
             }
             Rows::Beside { history, side } => {
-                let p = layer.prepare(joined, history.len() + side.len(), None)?;
+                let p = layer.prepare(joined, position, None)?;
                 side.push((p.k, p.v));
                 let joined_rows = |part: fn(&(Array, Array)) -> &Array| -> Result<Array> {
                     let parts: Vec<&Array> = side.iter().map(part).collect();
