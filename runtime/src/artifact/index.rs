@@ -21,6 +21,8 @@ pub(crate) struct Shards {
     pub(crate) files: BTreeSet<String>,
     /// Tensor to file, where there is an index.
     pub(super) weight_map: Option<BTreeMap<String, String>>,
+    /// How many tensors the index places in a file.
+    placed: BTreeMap<String, usize>,
 }
 
 #[derive(serde::Deserialize)]
@@ -37,7 +39,7 @@ pub(super) fn find(source: &Source, names: &[String]) -> Result<Shards, Artifact
         return parse(&source.path(INDEX), &bytes);
     }
     let files = without_index(names, |name| source.path(name))?;
-    Ok(Shards { files, weight_map: None })
+    Ok(Shards { files, ..Shards::default() })
 }
 
 /// The trunk's files among `names`, those at the folder's top, where no index names them.
@@ -74,7 +76,11 @@ pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Shards, ArtifactError> {
         let what = format!("weight_map: {} shards: expected 1 to {MAX_SHARDS}", files.len());
         return Err(ArtifactError::damaged(path, what));
     }
-    Ok(Shards { files, weight_map: Some(weight_map) })
+    let mut placed = BTreeMap::new();
+    for file in weight_map.values() {
+        *placed.entry(file.clone()).or_insert(0) += 1;
+    }
+    Ok(Shards { files, weight_map: Some(weight_map), placed })
 }
 
 /// The error of a folder without safetensors, by what it has instead.
@@ -110,7 +116,7 @@ impl Shards {
 
     /// The error of a shard that is not there.
     pub(super) fn missing(&self, source: &Source, file: &str) -> ArtifactError {
-        let hint = match self.tensors_of(file).count() {
+        let hint = match self.placed.get(file).copied().unwrap_or(0) {
             0 => "the file went away while the folder was read".to_owned(),
             count => format!("{INDEX} places {count} tensors there: the download is incomplete"),
         };

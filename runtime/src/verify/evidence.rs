@@ -161,7 +161,7 @@ fn same_depth(at: &mut Figures<'_>, basis: &Basis) {
 
 fn of_state(at: &mut Figures<'_>, basis: &Basis) {
     same_depth(at, basis);
-    let (compared, each) = (at.some("compared"), basis.depth.and_then(|depth| u32::try_from(depth).ok()));
+    let (compared, each) = (at.some("compared"), basis.depth.and_then(|depth| u16::try_from(depth).ok()));
     if let (Some(compared), Some(each)) = (compared, each.map(|depth| state::compared(depth.into())))
         && compared % each != 0
     {

@@ -192,6 +192,8 @@ fn a_baseline_that_contradicts_itself() {
         ("status", nothing(), "status: missing, so it is not evidence"),
         ("depth", json!(1), "depth: 1: mtp_depth_max allows 2 drafts a round: run `mtplx verify` again"),
         ("depth", json!(3), "gates.state.depth: 2: exactness_baseline.depth is 3"),
+        ("depth", json!(u64::MAX), "gates.state.depth: 2: exactness_baseline.depth is 18446744073709551615"),
+        ("depth", json!(u32::MAX), "gates.state.depth: 2: exactness_baseline.depth is 4294967295"),
         ("depth", json!("2"), "depth: \"2\": expected a whole number from 0"),
         ("effort", json!("none"), "effort: \"none\": expected full or quick"),
         ("dtype", json!("int1"), "dtype: \"int1\": expected float32 or float16 or bfloat16"),
