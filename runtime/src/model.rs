@@ -100,3 +100,10 @@ pub trait DraftHead: Send {
     /// Logits `[n, vocab]` of rows of [`DraftState::rows`].
     fn logits(&mut self, hidden: &Array) -> Result<Array>;
 }
+
+/// Token ids as a model takes them, `[n]` int32.
+#[must_use]
+pub fn token_array(tokens: &[u32]) -> Array {
+    let tokens: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
+    Array::from_slice(&tokens, &[tokens.len() as i32])
+}

@@ -145,7 +145,8 @@ struct Driver {
 };
 
 // Buffers of powers of two, never given back to the driver while the process runs. They may be handed out again as soon as nothing
-// refers to them: all work is on one stream, and whatever comes later in it also runs later.
+// refers to them: a model's work is on one stream, where whatever comes later also runs later, and MLX holds what work on another
+// stream depends on until that is done.
 class Pool {
  public:
   explicit Pool(bool host) : host_(host) {}

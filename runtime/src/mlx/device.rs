@@ -43,7 +43,7 @@ impl DeviceInfo {
     }
 
     /// Bytes of shared memory that a block of a CUDA kernel may take: by compute capability, as NVIDIA's programming guide lists
-    /// them (CUDA 13, technical specifications); the least of them where the device is not known.
+    /// them (CUDA 13, technical specifications); elsewhere the least of those with bf16 matrix units (8.0 and later).
     pub fn shared_memory(&self) -> usize {
         let kilobytes = match self.architecture.as_deref().and_then(|name| name.strip_prefix("sm_")) {
             Some("80" | "87") => 163,

@@ -16,7 +16,7 @@ use super::stats::SpeculationStats;
 use crate::Array;
 use crate::cache::Cache;
 use crate::mlx::{begin, cuda_default, slice_axis};
-use crate::model::{DraftState, MtpModel};
+use crate::model::{DraftState, MtpModel, token_array};
 use crate::sampling::device::{Draws, Law};
 use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
 
@@ -417,9 +417,4 @@ impl Session {
         self.queue.clear();
         Ok(())
     }
-}
-
-fn token_array(tokens: &[u32]) -> Array {
-    let tokens: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
-    Array::from_slice(&tokens, &[tokens.len() as i32])
 }

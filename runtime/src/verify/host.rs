@@ -4,14 +4,8 @@ use mlx_rs::Dtype;
 use mlx_rs::error::Exception;
 
 use crate::mlx::slice_axis;
+pub use crate::model::token_array;
 use crate::{Array, Result};
-
-/// Token ids as a model takes them.
-#[must_use]
-pub fn token_array(tokens: &[u32]) -> Array {
-    let tokens: Vec<i32> = tokens.iter().map(|&token| token as i32).collect();
-    Array::from_slice(&tokens, &[tokens.len() as i32])
-}
 
 /// Rows `start..stop`.
 ///
