@@ -94,11 +94,22 @@ pub trait DraftHead: Send {
     fn ingest(&mut self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState>;
 
     /// Logits `[1, vocab]` of the next draft: of the first with `previous = None`, after that with the draft that was
-    /// drawn before, `[1]` int32. The history is read, never changed.
+    /// drawn before, `[1]` int32. The history is read, never changed. Where drafts are restricted, a column for each token of
+    /// [`DraftHead::vocabulary`].
     fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array>;
 
-    /// Logits `[n, vocab]` of rows of [`DraftState::rows`].
+    /// Logits `[n, vocab]` of rows of [`DraftState::rows`], restricted or not.
     fn logits(&mut self, hidden: &Array) -> Result<Array>;
+
+    /// The tokens that drafts are restricted to, rising; `None` for the whole vocabulary.
+    fn vocabulary(&self) -> Option<&[u32]>;
+
+    /// Drafts `tokens` alone from here on, which are rising: less of the output matrix to read for each draft. Sampling stays exact,
+    /// since q is 0 elsewhere (FR-Spec, Zhao et al. 2025, arXiv 2502.14856, does so with a draft model).
+    ///
+    /// # Errors
+    /// No tokens, tokens out of order or beyond the vocabulary; when MLX fails.
+    fn restrict(&mut self, tokens: &[u32]) -> Result<()>;
 }
 
 /// Token ids as a model takes them, `[n]` int32.

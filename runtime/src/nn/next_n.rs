@@ -13,7 +13,7 @@ use super::{Block, Embedding, LmHead, Mixer, Residual, RmsNorm};
 use crate::artifact::{ConcatOrder, HiddenVariant};
 use crate::cache::{Cache, KvCache, LayerCache, RecurrentCache, Tape};
 use crate::mlx::slice_axis;
-use crate::model::{DraftHead, DraftState};
+use crate::model::{DraftHead, DraftState, token_array};
 use crate::quant::Linear;
 use crate::{Array, Result};
 
@@ -95,8 +95,16 @@ pub struct NextNHead<M> {
     modules: Vec<M>,
     embedding: Embedding,
     lm_head: LmHead,
+    /// What drafts are restricted to.
+    restricted: Option<Restricted>,
     max_depth: usize,
     fed: HiddenVariant,
+}
+
+/// Some tokens, rising, and their rows of the output matrix.
+struct Restricted {
+    tokens: Vec<u32>,
+    lm_head: LmHead,
 }
 
 /// What a layer makes of some rows, `[n, hidden]` each.
@@ -112,7 +120,7 @@ impl<M: NextNModule> NextNHead<M> {
     /// `max_depth` tokens by recursion; several draft one each.
     pub fn new(modules: Vec<M>, embedding: Embedding, lm_head: LmHead, max_depth: usize) -> Self {
         let max_depth = if modules.len() == 1 { max_depth } else { modules.len() };
-        Self { modules, embedding, lm_head, max_depth, fed: HiddenVariant::PostNorm }
+        Self { modules, embedding, lm_head, restricted: None, max_depth, fed: HiddenVariant::PostNorm }
     }
 
     /// The same, fed with its own outputs as a contract asks for them (`mtp_contract.hidden_variant`).
@@ -120,6 +128,11 @@ impl<M: NextNModule> NextNHead<M> {
     pub fn feeding(mut self, variant: Option<HiddenVariant>) -> Self {
         self.fed = variant.unwrap_or(self.fed);
         self
+    }
+
+    /// Logits of a draft.
+    fn draft_logits(&self, hidden: &Array) -> Result<Array> {
+        self.restricted.as_ref().map_or(&self.lm_head, |restricted| &restricted.lm_head).forward(hidden)
     }
 
     fn run(&self, layer: usize, hidden: &Array, tokens: &Array, rows: &mut Rows<'_>) -> Result<Outputs> {
@@ -196,7 +209,7 @@ impl<M: NextNModule> DraftHead for NextNHead<M> {
     }
 
     fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array> {
-        let Some(previous) = previous else { return self.lm_head.forward(&state.last) };
+        let Some(previous) = previous else { return self.draft_logits(&state.last) };
         state.drafts.push(previous.clone());
         let depth = state.drafts.len();
         let kv = |layer: usize| match &history.layers()[layer] {
@@ -235,10 +248,27 @@ impl<M: NextNModule> DraftHead for NextNHead<M> {
                 None => state.fed.push(outputs.fed),
             }
         }
-        self.lm_head.forward(&state.last)
+        self.draft_logits(&state.last)
     }
 
     fn logits(&mut self, hidden: &Array) -> Result<Array> {
         self.lm_head.forward(hidden)
+    }
+
+    fn vocabulary(&self) -> Option<&[u32]> {
+        self.restricted.as_ref().map(|restricted| &restricted.tokens[..])
+    }
+
+    fn restrict(&mut self, tokens: &[u32]) -> Result<()> {
+        let vocab = self.lm_head.0.weight().out_features();
+        let last = tokens.last().ok_or("drafts of no tokens")?;
+        if !tokens.is_sorted_by(|a, b| a < b) || i64::from(*last) >= i64::from(vocab) {
+            let what =
+                format!("drafts of {} tokens, the last {last}: expected rising ones below {vocab}", tokens.len());
+            return Err(Exception::custom(what));
+        }
+        let lm_head = LmHead(self.lm_head.0.take_rows(&token_array(tokens))?);
+        self.restricted = Some(Restricted { tokens: tokens.to_vec(), lm_head });
+        Ok(())
     }
 }

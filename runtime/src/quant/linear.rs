@@ -137,6 +137,12 @@ impl Linear {
         Ok(Self { weight, bias, tiles })
     }
 
+    /// The outputs that `rows` `[n]` int32 names, in its order.
+    pub fn take_rows(&self, rows: &Array) -> Result<Self> {
+        let bias = self.bias.as_ref().map(|bias| bias.take_axis(rows, 0)).transpose()?;
+        Self::new(self.weight.take_rows(rows)?, bias)
+    }
+
     /// `[n, in]` -> `[n, out]`.
     pub fn forward(&self, x: &Array) -> Result<Array> {
         if let Some(tiles) = self.tiles.as_ref().filter(|_| x.dim(0) == 1) {

@@ -19,13 +19,25 @@ use crate::{Array, Result};
 pub struct DeviceSampler {
     params: SamplingParams,
     vocab: i32,
-    /// Token ids, `[1, vocab]` int32.
+    /// Of the logits: a token each.
+    columns: i32,
+    /// Their numbers, `[1, columns]` int32.
     ids: Array,
-    /// `[1, vocab]`.
+    /// Their tokens, where they are some of the vocabulary.
+    tokens: Option<Tokens>,
+    /// `[1, columns]`.
     bias: Option<Array>,
 }
 
-/// How often tokens occurred, as the penalties need it: `[rows, vocab]` f32 each.
+/// The tokens of some columns, rising.
+#[derive(Debug)]
+struct Tokens {
+    host: Vec<u32>,
+    /// `[columns]` int32.
+    device: Array,
+}
+
+/// How often tokens occurred, as the penalties need it: `[rows, columns]` f32 each.
 pub struct CountRows {
     /// 1 where the token is in the prompt or the output.
     seen: Array,
@@ -66,18 +78,40 @@ fn scalar(value: f32) -> Array {
 impl DeviceSampler {
     /// For rows of `vocab` logits. `params` were validated.
     pub fn new(params: SamplingParams, vocab: usize) -> Result<Self> {
-        let bias = (!params.logit_bias.is_empty()).then(|| {
-            let mut dense = vec![0.0; vocab];
-            for (&token, &bias) in &params.logit_bias {
-                if let Some(place) = dense.get_mut(token as usize) {
-                    *place = bias;
-                }
+        Self::of(params, vocab, None)
+    }
+
+    /// For rows of logits of `tokens` alone, which are rising and of a vocabulary of so many. What comes out is of the whole
+    /// vocabulary: the other tokens have no probability.
+    pub fn restricted(params: SamplingParams, vocab: usize, tokens: &[u32]) -> Result<Self> {
+        let device = Array::from_slice(&tokens.iter().map(|&id| id as i32).collect::<Vec<_>>(), &[tokens.len() as i32]);
+        Self::of(params, vocab, Some(Tokens { host: tokens.to_vec(), device }))
+    }
+
+    fn of(params: SamplingParams, vocab: usize, tokens: Option<Tokens>) -> Result<Self> {
+        let columns = tokens.as_ref().map_or(vocab, |tokens| tokens.host.len()) as i32;
+        let ids = ops::arange::<i32, i32>(0, columns, None)?.reshape(&[1, columns])?;
+        let mut sampler = Self { params, vocab: vocab as i32, columns, ids, tokens, bias: None };
+        if !sampler.params.logit_bias.is_empty() {
+            let biases = sampler.params.logit_bias.iter().map(|(&token, &bias)| (token, bias));
+            sampler.bias = Some(sampler.row(biases));
+        }
+        Ok(sampler)
+    }
+
+    /// Numbers of tokens, 0 for the others: `[1, columns]` f32.
+    fn row(&self, numbers: impl Iterator<Item = (u32, f32)>) -> Array {
+        let mut row = vec![0.0; self.columns as usize];
+        for (token, number) in numbers {
+            let column = match &self.tokens {
+                None => Some(token as usize),
+                Some(tokens) => tokens.host.binary_search(&token).ok(),
+            };
+            if let Some(place) = column.and_then(|column| row.get_mut(column)) {
+                *place = number;
             }
-            Array::from_slice(&dense, &[1, vocab as i32])
-        });
-        let vocab = vocab as i32;
-        let ids = ops::arange::<i32, i32>(0, vocab, None)?.reshape(&[1, vocab])?;
-        Ok(Self { params, vocab, ids, bias })
+        }
+        Array::from_slice(&row, &[1, self.columns])
     }
 
     /// What was asked for.
@@ -85,9 +119,9 @@ impl DeviceSampler {
         &self.params
     }
 
-    /// `[n]` int32 -> `[n, vocab]` f32, one 1 in each row.
-    fn one_hot(&self, tokens: &Array) -> Result<Array> {
-        tokens.expand_dims(-1)?.eq(&self.ids)?.as_dtype(Dtype::Float32)
+    /// Columns `[n]` int32 -> `[n, columns]` f32, one 1 in each row.
+    fn one_hot(&self, chosen: &Array) -> Result<Array> {
+        chosen.expand_dims(-1)?.eq(&self.ids)?.as_dtype(Dtype::Float32)
     }
 
     /// The counts that hold at each of `drafts.len() + 1` rows: `counts`, and the drafts before the row. `None` where
@@ -96,17 +130,15 @@ impl DeviceSampler {
         if !self.params.needs_counts() {
             return Ok(None);
         }
-        let (mut seen, mut output) = (vec![0f32; self.vocab as usize], vec![0f32; self.vocab as usize]);
-        for (token, count) in counts.iter().filter(|&(token, _)| (token as i32) < self.vocab) {
-            (seen[token as usize], output[token as usize]) = (1.0, count as f32);
-        }
-        let row = |values: &[f32]| Array::from_slice(values, &[1, self.vocab]);
-        let (seen, output) = (row(&seen), row(&output));
+        let seen = self.row(counts.iter().map(|(token, _)| (token, 1.0)));
+        let output = self.row(counts.iter().map(|(token, count)| (token, count as f32)));
         if drafts.is_empty() {
             return Ok(Some(CountRows { seen, output }));
         }
-        let added = self.one_hot(&ops::concatenate(drafts, 0)?)?.cumsum(0, None, None)?;
-        let added = ops::concatenate(&[&ops::zeros::<f32>(&[1, self.vocab])?, &added], 0)?;
+        let tokens = self.tokens.as_ref().map_or(&self.ids, |tokens| &tokens.device);
+        let drafts = ops::concatenate(drafts, 0)?.expand_dims(-1)?;
+        let added = drafts.eq(tokens)?.as_dtype(Dtype::Float32)?.cumsum(0, None, None)?;
+        let added = ops::concatenate(&[&ops::zeros::<f32>(&[1, self.columns])?, &added], 0)?;
         Ok(Some(CountRows {
             seen: ops::maximum(&seen, ops::minimum(&added, scalar(1.0))?)?,
             output: output.add(added)?,
@@ -120,16 +152,36 @@ impl DeviceSampler {
         Ok(Some(CountRows { seen: last(&seen)?, output: last(&output)? }))
     }
 
-    /// Logits `[n, vocab]` f32 -> distributions `[n, vocab]` f32. `counts` has n rows.
+    /// Logits `[n, columns]` f32 -> distributions `[n, vocab]` f32. `counts` has n rows.
     pub fn distribution(&self, logits: &Array, counts: Option<&CountRows>) -> Result<Array> {
         let logits = self.penalized(logits, counts)?;
-        if ranking::serves(&self.params) {
-            return ranking::rank(&logits, &self.params, &ops::zeros::<f32>(&[1, 2])?)?.0.dense(self.vocab);
+        if self.ranks() {
+            return self.rank(&logits, &ops::zeros::<f32>(&[1, 2])?)?.0.dense(self.vocab);
         }
-        self.dense(&logits)
+        self.spread(self.dense(&logits)?)
     }
 
-    /// Logits `[n, vocab]` f32 -> their distributions, and a token drawn from the last as `role` asks, `[1]` int32. `counts` has n
+    /// Whether the kernels serve these logits: no row is short of candidates.
+    fn ranks(&self) -> bool {
+        (self.tokens.is_none() || self.columns >= ranking::KEEP) && ranking::serves(&self.params)
+    }
+
+    fn rank(&self, logits: &Array, uniforms: &Array) -> Result<(Ranked, Array)> {
+        let (ranked, drawn) = ranking::rank(logits, &self.params, uniforms)?;
+        let Some(tokens) = &self.tokens else { return Ok((ranked, drawn)) };
+        let named = |columns: &Array| tokens.device.take(columns);
+        Ok((Ranked { ids: named(&ranked.ids)?, p: ranked.p }, named(&drawn)?))
+    }
+
+    /// Distributions of columns as those of the vocabulary.
+    fn spread(&self, p: Array) -> Result<Array> {
+        let Some(tokens) = &self.tokens else { return Ok(p) };
+        let rows = p.dim(0);
+        let places = ops::broadcast_to(&tokens.device, &[rows, self.columns])?;
+        ops::zeros::<f32>(&[rows, self.vocab])?.put_along_axis(places, &p, -1)
+    }
+
+    /// Logits `[n, columns]` f32 -> their distributions, and a token drawn from the last as `role` asks, `[1]` int32. `counts` has n
     /// rows, whose first is `draws`'s.
     pub fn sample(
         &self,
@@ -142,11 +194,11 @@ impl DeviceSampler {
         let rows = logits.dim(0);
         let last = Draws { first: draws.first + rows as u64 - 1, ..*draws };
         // The coupled rule's noise is on every token.
-        if draws.rule == Rule::Rejection && ranking::serves(&self.params) {
-            let (ranked, token) = ranking::rank(&logits, &self.params, &last.uniforms(1, role))?;
+        if draws.rule == Rule::Rejection && self.ranks() {
+            let (ranked, token) = self.rank(&logits, &last.uniforms(1, role))?;
             return Ok((Law::Ranked(ranked, self.vocab), token));
         }
-        let p = self.dense(&logits)?;
+        let p = self.spread(self.dense(&logits)?)?;
         let row = if rows == 1 { p.clone() } else { slice_axis(&p, 0, rows - 1, rows)? };
         let token = last.draw(&row, role)?;
         Ok((Law::Dense(p), token))
@@ -199,10 +251,10 @@ impl DeviceSampler {
     /// threshold on the order's key says it all.
     fn ranked(&self, scaled: &Array, p: &Array) -> Result<Array> {
         let SamplingParams { top_p, top_k, min_p, .. } = self.params;
-        let most = i32::try_from(top_k).map_or(self.vocab, |k| k.min(self.vocab));
-        let keep_at_most = if top_k == 0 { self.vocab } else { most };
+        let most = i32::try_from(top_k).map_or(self.columns, |k| k.min(self.columns));
+        let keep_at_most = if top_k == 0 { self.columns } else { most };
         let keys = self.keys(scaled)?;
-        let best = if keep_at_most < self.vocab {
+        let best = if keep_at_most < self.columns {
             slice_axis(&ops::partition_axis(&keys, keep_at_most - 1, -1)?, 1, 0, keep_at_most)?
         } else {
             keys.clone()
@@ -222,7 +274,7 @@ impl DeviceSampler {
         ops::select(keys.le(threshold)?, p, scalar(0.0))
     }
 
-    /// Keys that sort by falling logit, then by rising token id: `[n, vocab]` int64, the id in the low half.
+    /// Keys that sort by falling logit, then by rising token id: `[n, columns]` int64, the column in the low half.
     fn keys(&self, logits: &Array) -> Result<Array> {
         // The bits of a float sort like the float; those of negative ones sort the other way round.
         let bits = logits.view_dtype(Dtype::Int32)?.as_dtype(Dtype::Int64)?;

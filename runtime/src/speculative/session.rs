@@ -129,9 +129,18 @@ impl Session {
         if let Some(draft) = &options.draft_sampling {
             draft.validate(vocab)?;
         }
+        let restricted = model.draft_head.as_ref().and_then(|head| head.vocabulary());
+        let draft_sampler = match (options.draft_sampling, restricted) {
+            (None, None) => None,
+            (Some(params), None) => Some(DeviceSampler::new(params, vocab)?),
+            (params, Some(tokens)) => {
+                let params = params.unwrap_or_else(|| options.sampling.clone());
+                Some(DeviceSampler::restricted(params, vocab, tokens)?)
+            }
+        };
         Ok(Self {
             sampler: DeviceSampler::new(options.sampling, vocab)?,
-            draft_sampler: options.draft_sampling.map(|params| DeviceSampler::new(params, vocab)).transpose()?,
+            draft_sampler,
             rule: options.rule,
             simulation: None,
             depth: options.depth,

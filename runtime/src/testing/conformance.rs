@@ -123,6 +123,7 @@ macro_rules! conformance {
                 rejection_is_exact_when_filtered,
                 rejection_is_exact_in_other_settings,
                 coupled_is_exact,
+                restricted_drafts_are_exact,
                 session_is_the_reference,
             ] }
 

@@ -67,6 +67,14 @@ impl DraftHead for ScriptedHead {
     fn logits(&mut self, hidden: &Array) -> Result<Array> {
         self.inner.logits(hidden)
     }
+
+    fn vocabulary(&self) -> Option<&[u32]> {
+        None
+    }
+
+    fn restrict(&mut self, _: &[u32]) -> Result<()> {
+        Err("a script names any token".into())
+    }
 }
 
 /// Which states keep the rows of rejected drafts.
@@ -241,5 +249,13 @@ impl DraftHead for LaggingHead {
 
     fn logits(&mut self, hidden: &Array) -> Result<Array> {
         self.inner.logits(hidden)
+    }
+
+    fn vocabulary(&self) -> Option<&[u32]> {
+        self.inner.vocabulary()
+    }
+
+    fn restrict(&mut self, tokens: &[u32]) -> Result<()> {
+        self.inner.restrict(tokens)
     }
 }

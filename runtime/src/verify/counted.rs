@@ -148,6 +148,15 @@ impl DraftHead for Counted<dyn DraftHead> {
         self.counts.note_logits(hidden.dim(0));
         self.with(|head| head.logits(hidden))
     }
+
+    /// A verification is of the head as it is.
+    fn vocabulary(&self) -> Option<&[u32]> {
+        None
+    }
+
+    fn restrict(&mut self, _: &[u32]) -> Result<()> {
+        Err(Exception::custom("a verification drafts from the whole vocabulary"))
+    }
 }
 
 /// In the place of a trunk that is lent.

@@ -88,6 +88,49 @@ fn distributions_are_the_references() {
     }
 }
 
+/// Some columns give the law of logits that leave the other tokens out, and draw from it.
+#[test]
+fn restricted_laws_are_those_of_masked_logits() {
+    let mut rng = Rng::new(9);
+    for vocab in [2, 5, 37, 320, 1000] {
+        for case in 0..40 {
+            let params = params(&mut rng, vocab);
+            let count = 1 + rng.below(vocab);
+            let mut tokens = rng.tokens(count, vocab);
+            tokens.sort_unstable();
+            tokens.dedup();
+            let rows: Vec<Vec<f32>> = (0..2).map(|kind| logits(&mut rng, vocab, kind)).collect();
+            let columns: Vec<Vec<f32>> =
+                rows.iter().map(|row| tokens.iter().map(|&token| row[token as usize]).collect()).collect();
+            let mut counts = TokenCounts::from_prompt(&rng.tokens(3, vocab));
+            rng.tokens(4, vocab).into_iter().for_each(|token| counts.push(token));
+            let draft = rng.tokens(1, vocab);
+            let sampler = DeviceSampler::restricted(params.clone(), vocab, &tokens).unwrap();
+            let count_rows = sampler.count_rows(&counts, &[host::token_array(&draft)]).unwrap();
+            let device = sampler.distribution(&matrix(&columns), count_rows.as_ref()).unwrap();
+            assert_eq!(device.shape(), [2, vocab as i32]);
+            for (row, device) in host::table(&device).unwrap().iter().enumerate() {
+                let mut masked = vec![f32::NEG_INFINITY; vocab];
+                tokens.iter().for_each(|&token| masked[token as usize] = rows[row][token as usize]);
+                let counts = counts.with(&draft[..row]);
+                assert!(
+                    agree(device, &masked, &params, &counts),
+                    "{} of a vocabulary of {vocab}, case {case}, row {row}, {params:?}",
+                    tokens.len()
+                );
+            }
+            for rule in [Rule::Rejection, Rule::Coupled] {
+                let noise = Noise::new(case);
+                let draws = Draws { rule, noise: &noise, first: 3 };
+                let (law, drawn) = sampler.sample(&matrix(&columns), count_rows.as_ref(), &draws, Role::Draft).unwrap();
+                let drawn = drawn.item_exact::<i32>() as usize;
+                assert!(tokens.binary_search(&(drawn as u32)).is_ok(), "{drawn} of {tokens:?}");
+                assert!(host::table(&law.dense().unwrap()).unwrap()[1][drawn] > 0.0);
+            }
+        }
+    }
+}
+
 #[test]
 fn equal_logits_go_to_the_lower_token() {
     for (params, kept) in [
