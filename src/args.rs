@@ -186,13 +186,29 @@ pub struct DraftingArgs {
     pub mtp_depth: Option<Depth>,
 
     /// Leave the MTP head out: plain decoding, which needs no evidence.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["draft_vocab"])]
     pub no_mtp: bool,
+
+    #[command(flatten)]
+    pub vocab: DraftVocabArgs,
 
     /// How drafts are judged. Both are exact: `rejection` accepts most, `coupled` writes the same text for a seed at
     /// every depth [default: rejection].
     #[arg(long, value_name = "RULE")]
     pub acceptance: Option<Acceptance>,
+}
+
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Drafting")]
+pub struct DraftVocabArgs {
+    /// Draft from N tokens of the vocabulary, whose logits are then all that a draft computes: added tokens and those with
+    /// the lowest ids, which are the frequent ones. Still exact: other tokens come from the verification.
+    #[arg(long, value_name = "N", value_parser = positive())]
+    pub draft_vocab: Option<usize>,
+
+    /// Count what is frequent in this text first.
+    #[arg(long, value_name = "PATH", requires = "draft_vocab")]
+    pub draft_vocab_text: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::args::{self, Model};
 use crate::builtin;
+use crate::commands;
 use crate::error::{Failure, from_code};
 use crate::home::Home;
 use crate::hub;
@@ -188,6 +189,46 @@ impl Opened {
         let claim = Registry::linked().resolve(&self.checkpoint)?;
         let model = claim.architecture.load(&self.checkpoint, &LoadOptions { precision, trunk_only })?;
         Ok(Engine { model, descriptor: claim.architecture.descriptor(), load_time: started.elapsed() })
+    }
+}
+
+/// What drafts are to be restricted to.
+pub struct DraftVocab {
+    count: usize,
+    /// Tokens of a text, whose most frequent ones come first.
+    sample: Vec<u32>,
+}
+
+impl DraftVocab {
+    /// As `args` ask.
+    ///
+    /// # Errors
+    /// The text cannot be read.
+    pub fn of(args: &args::DraftVocabArgs, tokenizer: &Tokenizer) -> anyhow::Result<Option<Self>> {
+        let Some(count) = args.draft_vocab else { return Ok(None) };
+        let sample = match &args.draft_vocab_text {
+            Some(path) => tokenizer.encode(&commands::read_text(path)?, false)?,
+            None => Vec::new(),
+        };
+        Ok(Some(Self { count, sample }))
+    }
+}
+
+impl Engine {
+    /// Restricts drafts; returns to how many tokens, if to any.
+    ///
+    /// # Errors
+    /// The head cannot be restricted.
+    pub fn restrict_drafts(
+        &mut self,
+        vocab: Option<&DraftVocab>,
+        tokenizer: &Tokenizer,
+    ) -> anyhow::Result<Option<usize>> {
+        let all = self.model.info.vocab_size;
+        let Some(vocab) = vocab.filter(|vocab| vocab.count < all) else { return Ok(None) };
+        let Some(head) = &mut self.model.draft_head else { return Ok(None) };
+        head.restrict(&tokenizer.foremost(vocab.count, all, &vocab.sample))?;
+        Ok(Some(vocab.count))
     }
 }
 

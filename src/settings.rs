@@ -79,6 +79,8 @@ pub struct Settings {
     pub mtp_depth_max: Sourced<usize>,
     pub acceptance: Sourced<Rule>,
     pub draft_sampler: Sourced<Option<DraftSampler>>,
+    /// Tokens that drafts are restricted to.
+    pub draft_vocab: Sourced<Option<usize>>,
     pub seed: Sourced<u64>,
     pub max_tokens: Sourced<usize>,
     pub stop: Sourced<Vec<String>>,
@@ -139,6 +141,7 @@ impl Settings {
             mtp_depth_max,
             acceptance: first(args.drafting.acceptance.map(rule), None, None, Rule::Rejection),
             draft_sampler: draft_sampler(model.contract),
+            draft_vocab: given(args.drafting.vocab.draft_vocab, Option::is_none),
             seed: match typed.seed {
                 Some(seed) => Sourced { value: seed, source: Source::Flag },
                 // The standard library's hash keys are the operating system's randomness. 53 bits, so that the seed

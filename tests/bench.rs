@@ -45,6 +45,15 @@ fn simulated_acceptance_gives_the_length_that_it_implies() {
 }
 
 #[test]
+fn drafts_from_a_part_of_the_vocabulary() {
+    let measured = |more: &[&str]| bench("decode", &[&["--depths", "1", "-n", "4"], more].concat());
+    let (whole, some) = (measured(&[]), measured(&["--draft-vocab", "64"]));
+    assert_eq!((&whole["method"]["draft_vocab"], &some["method"]["draft_vocab"]), (&json!(null), &json!(64)));
+    let bytes = |document: &Value| document["memory"]["draft_weights"].as_u64().unwrap();
+    assert!(bytes(&some) < bytes(&whole), "less of the output matrix is read");
+}
+
+#[test]
 fn simulation_that_makes_no_sense() {
     let model = model(TRAINED);
     for (what, more, named) in [

@@ -45,6 +45,34 @@ fn greedy_text_of_the_reference_at_every_depth() {
 }
 
 #[test]
+fn drafts_from_a_part_of_the_vocabulary() {
+    let of =
+        |more: &[&str]| json(&[&["run", "fn main() {", "--json", "-t0", "-n48", "--mtp-depth", "2"], more].concat());
+    let rounds = |document: &Value| document["stats"]["rounds"].as_u64().unwrap();
+    let whole = of(&[]);
+    assert_eq!(whole["settings"]["draft_vocab"], json!({"value": null, "source": "default"}));
+    let some = of(&["--draft-vocab", "300"]);
+    assert_eq!(some["settings"]["draft_vocab"], json!({"value": 300, "source": "flag"}));
+    assert_eq!(of(&["--draft-vocab", "4096"])["settings"]["draft_vocab"]["value"], Value::Null, "all of it");
+    // The text's own tokens make better drafts than those with the lowest ids.
+    let dir = tempfile::tempdir().unwrap();
+    let sample = dir.path().join("sample.txt").display().to_string();
+    fs::write(&sample, whole["text"].as_str().unwrap()).unwrap();
+    let own = of(&["--draft-vocab", "300", "--draft-vocab-text", &sample]);
+    for document in [&some, &own] {
+        assert_eq!(document["token_ids"], whole["token_ids"]);
+    }
+    let [some, own, whole] = [&some, &own, &whole].map(rounds);
+    assert!(whole < some && own < some, "{some} {own} {whole}");
+
+    let (error, _) = fails(&["run", "x", "--draft-vocab", "9", "--draft-vocab-text", "/nowhere"], 5);
+    assert!(error.contains("/nowhere"), "{error}");
+    for args in [&["--draft-vocab", "0"][..], &["--draft-vocab-text", "x"], &["--draft-vocab", "9", "--no-mtp"]] {
+        assert_eq!(run(&[&["run", "x"], args].concat()).code, 2, "{args:?}");
+    }
+}
+
+#[test]
 fn rounds_of_the_reference_at_depth_one() {
     let trace: Value = serde_json::from_slice(&fs::read(fixture("trained_qwen3_5/golden.json")).unwrap()).unwrap();
     let accepted: Vec<u64> =

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Command, FromArgMatches as _, Subcommand};
 
-use super::{Acceptance, DeviceArgs, MAX_DEPTH, Model, RunArgs, SamplingArgs, positive};
+use super::{Acceptance, DeviceArgs, DraftVocabArgs, MAX_DEPTH, Model, RunArgs, SamplingArgs, positive};
 
 /// More than this of anything is a slip of the hand.
 const MOST: usize = 64;
@@ -45,6 +45,9 @@ pub struct MeasureArgs {
     #[arg(long, value_name = "P,...", value_delimiter = ',', num_args = 1, value_parser = share)]
     #[arg(allow_negative_numbers = true, help_heading = "What to measure")]
     pub simulate_acceptance: Option<Vec<f64>>,
+
+    #[command(flatten)]
+    pub vocab: DraftVocabArgs,
 
     /// Print one JSON document.
     #[arg(long, help_heading = "Output")]

@@ -127,6 +127,7 @@ fn method(a: &Report, b: &Report) -> Vec<String> {
             ("top-k", method.top_k.to_string()),
             ("text", method.text.clone()),
             ("seed", method.seed.to_string()),
+            ("draft vocabulary", method.draft_vocab.map_or("whole".to_owned(), |tokens| tokens.to_string())),
         ]
     };
     let pairs = of(a).into_iter().zip(of(b)).filter(|(a, b)| a.1 != b.1);

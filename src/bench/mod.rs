@@ -31,7 +31,7 @@ use self::report::{Memory, Method, SCHEMA};
 pub use self::table::write as write_table;
 use self::texts::Texts;
 use crate::args::{MeasureArgs, MethodArgs};
-use crate::engine::{self, Opened};
+use crate::engine::{self, DraftVocab, Opened};
 use crate::error::warn;
 use crate::settings::{ModelSays, Settings};
 use crate::terminal::Progress;
@@ -43,7 +43,8 @@ use crate::terminal::Progress;
 pub fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Report> {
     engine::choose_device(args.method.device.device)?;
     let figures = args.simulate_acceptance.as_deref();
-    let wanted = Wanted::of(&args.method, figures, kind)?;
+    let mut wanted = Wanted::of(&args.method, figures, kind)?;
+    wanted.vocab = args.vocab.clone();
     of_opened(&engine::open(&args.model)?.without(Subject::Template), &args.method, &wanted, args.json)
 }
 
@@ -58,6 +59,7 @@ pub fn of_opened(opened: &Opened, args: &MethodArgs, wanted: &Wanted<'_>, quiet:
     let descriptor = opened.descriptor()?;
     let text = opened.text_side(false)?;
     let texts = Texts::of(args, &text.tokenizer)?;
+    let draft_vocab = DraftVocab::of(&wanted.vocab, &text.tokenizer)?;
     let says = ModelSays {
         contract: opened.assessment.contract.as_ref(),
         generation_config: text.generation_config.as_ref(),
@@ -73,7 +75,9 @@ pub fn of_opened(opened: &Opened, args: &MethodArgs, wanted: &Wanted<'_>, quiet:
     mlx::reset_peak_memory();
     let mut engine = opened.load(trunk_only, Precision::Auto)?;
     let plan = wanted.plan(&engine.model)?;
+    let draft_vocab = engine.restrict_drafts(draft_vocab.as_ref(), &text.tokenizer)?;
     let traffic = traffic(opened)?;
+    let traffic = draft_vocab.map_or(traffic, |tokens| traffic.with_drafts_of(tokens, engine.model.info.vocab_size));
     let tell = |what: String| progress.say(what);
     let mut bench = Bench {
         model: &mut engine.model,
@@ -91,7 +95,7 @@ pub fn of_opened(opened: &Opened, args: &MethodArgs, wanted: &Wanted<'_>, quiet:
         schema: SCHEMA,
         kind: wanted.kind,
         simulated_acceptance: wanted.simulation.as_ref().map(|simulation| simulation.cumulative().to_vec()),
-        method: method(args, &settings, &texts, bench.options.seed),
+        method: Method { draft_vocab, ..method(args, &settings, &texts, bench.options.seed) },
         memory: Memory::new(bench.model.info.weight_bytes, traffic),
         provenance: Provenance::of(opened, engine.load_time),
         cold_first_token_s: None,
@@ -158,6 +162,7 @@ fn method(args: &MethodArgs, settings: &Settings, texts: &Texts, seed: u64) -> M
         top_k: settings.top_k.value,
         min_p: settings.min_p.value,
         text: texts.source.clone(),
+        draft_vocab: None,
     }
 }
 
@@ -184,7 +189,7 @@ mod tests {
         ] {
             let opened = engine::open(&Model::Dir(fixtures.join(name))).unwrap();
             let loaded = opened.load(false, Precision::Auto).unwrap().model.info.weight_bytes;
-            let Traffic { step, draft, total } = Traffic::of(&opened.checkpoint, true).unwrap();
+            let Traffic { step, draft, total, .. } = Traffic::of(&opened.checkpoint, true).unwrap();
             // The loader counts norms twice, and does not load copies.
             let ratio = total as f64 / loaded as f64;
             assert!(ratio > 0.99 && ratio < if copies { 1.5 } else { 1.01 }, "{name}: {total}, loaded {loaded}");

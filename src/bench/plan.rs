@@ -5,7 +5,7 @@ use mtplx_runtime::speculative::Simulation;
 
 use super::measure::{SETTLE, STEPS};
 use super::report::Kind;
-use crate::args::{Acceptance, Depths, MAX_DEPTH, MethodArgs};
+use crate::args::{Acceptance, Depths, DraftVocabArgs, MAX_DEPTH, MethodArgs};
 use crate::error::Failure;
 
 /// Lengths of context where none are stated.
@@ -18,6 +18,8 @@ pub struct Wanted<'a> {
     pub kind: Kind,
     args: &'a MethodArgs,
     pub simulation: Option<Simulation>,
+    /// What drafts are restricted to.
+    pub vocab: DraftVocabArgs,
     /// The deepest, as typed or by default.
     depths: Vec<usize>,
 }
@@ -81,7 +83,7 @@ impl<'a> Wanted<'a> {
         if depths.first() != Some(&0) {
             depths.insert(0, 0);
         }
-        Ok(Self { kind, args, simulation, depths })
+        Ok(Self { kind, args, simulation, vocab: DraftVocabArgs::default(), depths })
     }
 
     /// Whether it takes a draft head.

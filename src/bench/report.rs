@@ -98,6 +98,9 @@ pub struct Method {
     pub min_p: f32,
     /// Where the context's tokens come from.
     pub text: String,
+    /// Tokens that drafts are restricted to.
+    #[serde(default)]
+    pub draft_vocab: Option<usize>,
 }
 
 /// Bytes.

@@ -21,6 +21,9 @@ pub fn write(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
         method.top_k,
         method.seed
     )?;
+    if let Some(tokens) = method.draft_vocab {
+        writeln!(out, "drafts from {tokens} tokens of the vocabulary")?;
+    }
     if let Some(line) = report.simulation_line() {
         writeln!(out, "{line}")?;
     }

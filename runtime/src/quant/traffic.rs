@@ -15,6 +15,8 @@ pub struct Traffic {
     pub step: usize,
     /// One draft: a pass of the draft head, logits included.
     pub draft: usize,
+    /// Of that, the output matrix.
+    pub draft_output: usize,
     /// Everything, embeddings and all experts included.
     pub total: usize,
 }
@@ -52,11 +54,20 @@ impl Traffic {
         let output = if of(trunk, Part::Output) > 0 { of(trunk, Part::Output) } else { of(trunk, Part::Embedding) };
         let head_output = if of(head, Part::Output) > 0 { of(head, Part::Output) } else { output };
         let has_head = head.iter().sum::<usize>() > 0;
+        let draft_output = if has_head { head_output } else { 0 };
         Ok(Self {
             step: read(trunk) + output,
             draft: if has_head { read(head) + head_output } else { 0 },
+            draft_output,
             total: sums.iter().flatten().sum(),
         })
+    }
+
+    /// With drafts of `tokens` out of `vocab`, whose rows of the output matrix are all that is read of it.
+    #[must_use]
+    pub fn with_drafts_of(self, tokens: usize, vocab: usize) -> Self {
+        let draft_output = self.draft_output / vocab.max(1) * tokens;
+        Self { draft: self.draft - self.draft_output + draft_output, draft_output, ..self }
     }
 }
 

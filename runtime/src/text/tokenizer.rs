@@ -2,6 +2,7 @@
 //!
 //! Wraps the `tokenizers` crate, built without its C parts (regular expressions by `fancy-regex`).
 
+use std::cmp::Reverse;
 use std::collections::HashSet;
 use std::fmt;
 use std::time::Duration;
@@ -126,6 +127,24 @@ impl Tokenizer {
     /// The id of a token, as the vocabulary spells it.
     pub fn id(&self, token: &str) -> Option<u32> {
         self.inner.token_to_id(token)
+    }
+
+    /// The `count` tokens, at most, of a vocabulary of `vocab` that are worth having first: added ones, which mark turns and
+    /// ends; then those of `sample`, the most frequent ahead; then by id, since what a tokenizer's training finds first is
+    /// frequent. Rising.
+    pub fn foremost(&self, count: usize, vocab: usize, sample: &[u32]) -> Vec<u32> {
+        let mut occurrences = vec![0_u64; vocab];
+        let added = self.inner.get_added_tokens_decoder();
+        for (&id, weight) in sample.iter().map(|id| (id, 1)).chain(added.keys().map(|id| (id, u64::from(u32::MAX)))) {
+            if let Some(place) = occurrences.get_mut(id as usize) {
+                *place += weight;
+            }
+        }
+        let mut ids: Vec<u32> = (0..vocab as u32).collect();
+        ids.sort_by_key(|&id| Reverse(occurrences[id as usize]));
+        ids.truncate(count);
+        ids.sort_unstable();
+        ids
     }
 
     /// How many tokens there are, added ones included. A model's vocabulary may be padded beyond that.
@@ -258,6 +277,29 @@ pub(super) mod tests {
         assert_eq!(tokenizer.encode("a<|im_end|>", false).unwrap().last(), Some(&258));
         assert_eq!(tokenizer.decode(&[258, 64, 9999], true).unwrap(), "a");
         assert!(tokenizer.is_special(258) && !tokenizer.is_special(64));
+    }
+
+    #[test]
+    fn foremost_tokens() {
+        let mut json: Value = serde_json::from_str(&byte_level_json()).unwrap();
+        let added = serde_json::json!({"id": 300, "content": "<end>", "single_word": false, "lstrip": false, "rstrip": false,
+            "normalized": false, "special": true});
+        json["added_tokens"].as_array_mut().unwrap().push(added);
+        let tokenizer = Tokenizer::new(&files(json.to_string())).unwrap();
+        let marks = tokenizer.inner.get_added_tokens_decoder().len();
+        let mark = tokenizer.id("<end>").unwrap();
+        let [often, once] = [200, 250];
+        let sample = [once, often, often, 5000];
+        let of = |count| tokenizer.foremost(count, 320, &sample);
+        assert!(of(marks).contains(&mark) && !of(marks).contains(&often));
+        assert_eq!(tokenizer.foremost(marks + 2, 320, &[])[..2], [0, 1]);
+        for (more, expected) in [(1, vec![often]), (2, vec![often, once]), (3, vec![often, once, 0])] {
+            let found = of(marks + more);
+            assert_eq!(found.len(), marks + more);
+            assert!(found.is_sorted() && found.contains(&mark));
+            assert!(expected.iter().all(|id| found.contains(id)), "{found:?}");
+        }
+        assert_eq!(of(1000), (0..320).collect::<Vec<_>>(), "no more than there are");
     }
 
     #[test]

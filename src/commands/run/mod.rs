@@ -19,7 +19,7 @@ use self::generation::Generation;
 pub(super) use self::generation::Interrupt;
 pub use self::prompt::from_file as read_text;
 use crate::args::{Depth, RunArgs};
-use crate::engine;
+use crate::engine::{self, DraftVocab};
 use crate::error::{Exit, Failure, stderr, warn};
 use crate::settings::{ModelSays, Settings};
 use crate::terminal::{Progress, TextOut};
@@ -49,11 +49,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     };
     let mut settings = Settings::resolve(args, model_says, &mut warnings)?;
     let prompt = prompt::encode(args, &input, &settings, &text)?;
+    let draft_vocab = DraftVocab::of(&args.drafting.vocab, &text.tokenizer)?;
     warnings.iter().for_each(|warning| warn(warning));
 
     let interrupt = on_interrupt()?;
     let progress = Progress::start(format!("loading {}", opened.checkpoint.label()), args.json);
     let mut engine = opened.load(trunk_only, Precision::Auto)?;
+    settings.draft_vocab.value = engine.restrict_drafts(draft_vocab.as_ref(), &text.tokenizer)?;
     drop(progress);
 
     let context = engine.model.info.context;

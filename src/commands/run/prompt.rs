@@ -83,5 +83,5 @@ fn limited(source: impl Read, name: &str) -> Result<String, Failure> {
 }
 
 fn unreadable(name: &str, error: &io::Error) -> Failure {
-    Failure::new(Exit::File, format!("{name}: {error}")).hint("the prompt is read from there")
+    Failure::new(Exit::File, format!("{name}: {error}")).hint("the text is read from there")
 }
