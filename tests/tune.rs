@@ -53,7 +53,8 @@ fn a_depth_is_found_kept_used_and_forgotten() {
     };
     let rates = [0, 1, 2].map(|depth| rate(&json!(depth)));
     assert!(rates.iter().all(|other| rate(&best["depth"]) * 1.01 >= *other), "{document}");
-    assert_eq!(best["plain_tok_s"].as_f64().unwrap(), rates[0]);
+    // A rate of times, so rounded twice.
+    assert!((best["plain_tok_s"].as_f64().unwrap() / rates[0] - 1.0).abs() < 1e-9, "{document}");
     let file = config.join("tuned.json");
     assert_eq!(document["stored"], file.display().to_string());
 
