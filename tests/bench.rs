@@ -54,6 +54,18 @@ fn drafts_from_a_part_of_the_vocabulary() {
 }
 
 #[test]
+fn a_picture_of_nothing_is_not_left_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let (new, old) = (dir.path().join("new.svg"), dir.path().join("old.svg"));
+    std::fs::write(&old, "old").unwrap();
+    for plot in [&new, &old] {
+        fails(&["bench", "decode", "/no/such/model", "--plot", plot.to_str().unwrap()], 5);
+    }
+    assert!(!new.exists());
+    assert_eq!(std::fs::read_to_string(&old).unwrap(), "old");
+}
+
+#[test]
 fn simulation_that_makes_no_sense() {
     let model = model(TRAINED);
     for (what, more, named) in [

@@ -175,6 +175,7 @@ fn a_contract_that_changes_meanwhile_is_left_alone() {
     });
     assert_eq!(ran.code, 1, "{}", ran.stderr);
     assert!(ran.stderr.contains("mtplx_runtime.json: changed while it was measured"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("greedy"), "what was measured is shown: {}", ran.stdout);
     assert!(contract(&dir)["exactness_baseline"].is_null());
 }
 

@@ -35,14 +35,15 @@ fn compare(args: &CompareArgs) -> anyhow::Result<Exit> {
 }
 
 fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Exit> {
+    let new = args.plot.as_ref().filter(|path| !path.exists());
     if let Some(path) = &args.plot {
         // Minutes of measuring should not end in a file that cannot be written.
         File::options().append(true).create(true).open(path).map_err(|error| not_written(path, &error))?;
     }
-    let report = bench::measure(args, kind)?;
-    if let Some(path) = &args.plot {
-        fs::write(path, bench::draw(&report)).map_err(|error| not_written(path, &error))?;
-    }
+    let report = bench::measure(args, kind).inspect_err(|_| {
+        // Nothing was drawn; what cannot be removed either is empty.
+        new.map(fs::remove_file);
+    })?;
     let mut out = io::stdout().lock();
     if args.json {
         serde_json::to_writer_pretty(&mut out, &report)?;
@@ -51,6 +52,9 @@ fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Exit> {
         bench::write_table(&mut out, &report)?;
     }
     out.flush()?;
+    if let Some(path) = &args.plot {
+        fs::write(path, bench::draw(&report)).map_err(|error| not_written(path, &error))?;
+    }
     Ok(Exit::Done)
 }
 

@@ -18,7 +18,7 @@ const BETTER: f64 = 1.01;
 #[derive(Serialize)]
 struct Document<'a> {
     best: &'a Entry,
-    stored: String,
+    stored: Option<String>,
     report: &'a Report,
 }
 
@@ -37,22 +37,30 @@ pub fn tune(args: &TuneArgs) -> anyhow::Result<Exit> {
     let wanted = Wanted::of(&args.method, None, Kind::Tune)?;
     let opened = engine::open(model)?.without(Subject::Template);
     // What keeps the result from being kept is better noticed before the measurement.
-    let mut tuned = Tuned::load()?;
+    Tuned::load()?;
     let key = Key::of(&opened.checkpoint)?;
     let report = bench::of_opened(&opened, &args.method, &wanted, args.json)?;
     let entry = best(&report, key).ok_or_else(|| Failure::new(Exit::Failed, "nothing was measured"))?;
-    tuned.put(entry.clone());
-    let stored = tuned.store()?.display().to_string();
+    // Read again: another model may have been tuned meanwhile. What was measured is shown, be it that it cannot be kept.
+    let stored = Tuned::load().and_then(|mut tuned| {
+        tuned.put(entry.clone());
+        tuned.store()
+    });
+    let place = stored.as_ref().ok().map(|path| path.display().to_string());
 
     let mut out = io::stdout().lock();
     if args.json {
-        serde_json::to_writer_pretty(&mut out, &Document { best: &entry, stored, report: &report })?;
+        serde_json::to_writer_pretty(&mut out, &Document { best: &entry, stored: place, report: &report })?;
         writeln!(out)?;
     } else {
         bench::write_table(&mut out, &report)?;
-        writeln!(out, "\nbest: {}\nkept for `mtplx run` in {stored}", line(&entry))?;
+        writeln!(out, "\nbest: {}", line(&entry))?;
+        if let Some(place) = place {
+            writeln!(out, "kept for `mtplx run` in {place}")?;
+        }
     }
     out.flush()?;
+    stored?;
     Ok(Exit::Done)
 }
 

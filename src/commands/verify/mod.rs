@@ -75,7 +75,7 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     };
     stages.end();
     let verified_on = verified_on(&opened, &engine, &options);
-    if report.passed() && matches!(args.model, Model::Dir(_)) {
+    let keep = || -> anyhow::Result<()> {
         unchanged(&opened.checkpoint, &before)?;
         let evidence = Evidence {
             report: &report,
@@ -88,8 +88,11 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
         let mut known = home.known_hashes();
         known.merge(fresh);
         home.keep_hashes(&known);
-    }
-    let written = report.passed() && opened.checkpoint.dir().is_some();
+        Ok(())
+    };
+    // What was measured is shown, be it that it cannot be kept.
+    let kept = if report.passed() && matches!(args.model, Model::Dir(_)) { keep() } else { Ok(()) };
+    let written = report.passed() && opened.checkpoint.dir().is_some() && kept.is_ok();
     let verdict = if written { engine::judge(&opened.checkpoint, false).verdict } else { opened.assessment.verdict };
 
     let document = Document {
@@ -111,6 +114,7 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
         show(&mut out, &document)?;
     }
     out.flush()?;
+    kept?;
     let failed: Vec<&str> = report.gates.iter().filter(|gate| !gate.passed).map(|gate| gate.name).collect();
     if failed.is_empty() {
         return Ok(Exit::Done);
