@@ -242,7 +242,8 @@ fn load(function: &str, source: &str, launch: &Launch<'_>) -> Result<Function, S
     let (name, code, overlap) = compiled(function, source, launch.constants)?;
     let name: &'static CStr = Box::leak(CString::new(name).map_err(|error| error.to_string())?.into_boxed_c_str());
     let mut handle = ptr::null();
-    // SAFETY: machine code whole, as the compiler made it, which its hash says of code from a file; a name that lives on; a place for the handle.
+    // SAFETY: machine code whole, as the compiler made it, which its hash says of code from a file; a name that lives on; a place for
+    // the handle.
     let loaded =
         unsafe { outcome(mtplx_cuda_load(code.as_ptr().cast(), name.as_ptr(), launch.shared as c_uint, &mut handle)) };
     let place = || kernels().join(format!("{}.cubin", name.to_string_lossy()));
