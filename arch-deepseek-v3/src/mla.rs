@@ -17,8 +17,8 @@ use mtplx_runtime::cache::KvCache;
 use mtplx_runtime::mlx::{quantized_matmul, slice_axis};
 use mtplx_runtime::mlx_rs::fast::scaled_dot_product_attention;
 use mtplx_runtime::mlx_rs::ops;
-use mtplx_runtime::nn::{Mixer, RmsNorm, Rope, Rows, attend_in_parts};
-use mtplx_runtime::quant::{Fused, Linear, Weight};
+use mtplx_runtime::nn::{Addend, Input, Mixer, RmsNorm, Rope, Rows, attend_in_parts};
+use mtplx_runtime::quant::{Fused, Linear, Normed, Weight};
 use mtplx_runtime::{Array, Result};
 
 /// The widths of a layer.
@@ -67,9 +67,9 @@ struct Projected {
 }
 
 impl Mla {
-    fn project(&self, x: &Array, position: usize) -> Result<Projected> {
+    fn project(&self, x: &Normed, position: usize) -> Result<Projected> {
         let MlaShape { heads, kv_rank, nope_dim, rope_dim, .. } = self.shape;
-        let n = x.dim(0);
+        let n = x.count();
         let [q, kv] = <[Array; 2]>::try_from(self.inputs.forward(x)?).map_err(|_| "two projections were joined")?;
         let q = match &self.queries {
             Queries::Plain => q,
@@ -125,9 +125,10 @@ impl Mla {
 }
 
 impl Mixer for Mla {
-    fn forward(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array> {
-        let p = self.project(x, rows.position())?;
-        let n = x.dim(0);
+    fn forward(&self, x: Input<'_>, rows: &mut Rows<'_>) -> Result<Addend> {
+        let x = x.normed()?;
+        let p = self.project(&x, rows.position())?;
+        let n = x.count();
         let attended = match rows {
             Rows::Kept(cache) => {
                 let all = cache.append(&p.latent, &p.k_pe)?;
@@ -136,7 +137,7 @@ impl Mixer for Mla {
             Rows::Beside { history, side } => self.beside(&p, history, side)?,
         };
         let joined = attended.swap_axes(1, 2)?.reshape(&[n, self.shape.heads * self.shape.value_dim])?;
-        self.output.forward(&joined)
+        Addend::product(&self.output, joined)
     }
 }
 

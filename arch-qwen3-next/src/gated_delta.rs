@@ -20,8 +20,8 @@
 use mtplx_runtime::cache::{RecurrentCache, Tape};
 use mtplx_runtime::mlx::slice_axis;
 use mtplx_runtime::mlx_rs::{Dtype, fast, ops};
-use mtplx_runtime::nn::RmsNorm;
 use mtplx_runtime::nn::mlp::silu;
+use mtplx_runtime::nn::{Addend, Input, RmsNorm};
 use mtplx_runtime::quant::{Fused, Linear};
 use mtplx_runtime::{Array, Result};
 
@@ -102,12 +102,13 @@ pub(crate) fn qk_scale(shape: &DeltaShape) -> Array {
 
 impl GatedDelta {
     /// `[n, hidden]` -> `[n, hidden]`; leaves the tape in `cache`.
-    pub(crate) fn forward(&self, x: &Array, cache: &mut RecurrentCache) -> Result<Array> {
+    pub(crate) fn forward(&self, x: Input<'_>, cache: &mut RecurrentCache) -> Result<Addend> {
+        let x = x.normed()?;
         let states = match cache.states() {
             [state, conv] => [state.clone(), conv.clone()],
-            _ => [self.zero_state()?, self.zero_taps(x.dtype())?],
+            _ => [self.zero_state()?, self.zero_taps(x.parts().0.dtype())?],
         };
-        let gated = match self.inputs.joined(x).transpose()? {
+        let gated = match self.inputs.joined(&x).transpose()? {
             Some(joined) => match kernel::rows(self, &joined, &states) {
                 Some(done) => {
                     let (gated, tape) = done?;
@@ -117,11 +118,11 @@ impl GatedDelta {
                 None => self.by_operations(&self.split(&joined)?, &states, cache)?,
             },
             None => {
-                let parts = <[Array; 4]>::try_from(self.inputs.forward(x)?);
+                let parts = <[Array; 4]>::try_from(self.inputs.forward(&x)?);
                 self.by_operations(&parts.map_err(|_| "four projections were joined")?, &states, cache)?
             }
         };
-        self.output.forward(&gated)
+        Addend::product(&self.output, gated)
     }
 
     fn by_operations(&self, parts: &[Array; 4], states: &[Array; 2], cache: &mut RecurrentCache) -> Result<Array> {

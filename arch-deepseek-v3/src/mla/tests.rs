@@ -55,7 +55,8 @@ fn fed(mla: &Mla, x: &Array, piece: i32, cache: &mut Cache) -> Array {
     for start in (0..x.dim(0)).step_by(piece as usize) {
         let stop = (start + piece).min(x.dim(0));
         let rows = cache.append((stop - start) as usize).unwrap()[0].kv().unwrap();
-        outputs.push(mla.forward(&slice_axis(x, 0, start, stop).unwrap(), &mut Rows::Kept(rows)).unwrap());
+        let x = slice_axis(x, 0, start, stop).unwrap();
+        outputs.push(mla.forward(x.into(), &mut Rows::Kept(rows)).unwrap().rows().unwrap());
         cache.commit((stop - start) as usize).unwrap();
     }
     ops::concatenate(&outputs, 0).unwrap()
@@ -71,7 +72,7 @@ fn assert_close(a: &Array, b: &Array) {
 /// Keys and values of every head, and the softmax over them, one step at a time.
 fn spelled_out(mla: &Mla, x: &Array) -> Array {
     let MlaShape { heads, value_dim, rope_dim, .. } = SHAPE;
-    let p = mla.project(x, 0).unwrap();
+    let p = mla.project(&x.clone().into(), 0).unwrap();
     let n = x.dim(0);
     let embed_q = mla.embed_q.dense(Dtype::Float32).unwrap().expand_dims(0).unwrap();
     let unembed_out = mla.unembed_out.dense(Dtype::Float32).unwrap().expand_dims(0).unwrap();
@@ -114,7 +115,8 @@ fn rows_beside_a_history_are_rows_in_it() {
         // One row at a time, and several.
         for (start, stop) in [(kept, kept + 1), (kept + 1, kept + 2), (kept + 2, kept + 6)] {
             let mut rows = Rows::Beside { history, side: &mut side };
-            let found = mla.forward(&slice_axis(&x, 0, start, stop).unwrap(), &mut rows).unwrap();
+            let x = slice_axis(&x, 0, start, stop).unwrap();
+            let found = mla.forward(x.into(), &mut rows).unwrap().rows().unwrap();
             assert_close(&found, &slice_axis(&expected, 0, start, stop).unwrap());
         }
         assert_eq!(history.len() as i32, kept);

@@ -198,8 +198,11 @@ experts_swiglu(
     const bf16* x, const L* logits, const G* shared_gate, const float* correction,
     const unsigned* gate_w, const S* gate_s, const S* gate_b, const unsigned* up_w, const S* up_s, const S* up_b,
     const unsigned* shared_w, const SHARED_S* shared_s, const SHARED_S* shared_b,
+#if DIVIDES
+    const float* squares,                                // [n, parts]: x is to be divided by the root of their mean and eps
+#endif
     bf16* act, unsigned* chosen, float* weights,
-    int hidden, int width, int shared_width, int logits_width, int gate_width, float factor) {
+    int hidden, int width, int shared_width, int logits_width, int gate_width, float factor, int parts, float eps) {
   next_may_start();
   previous_done();
   const int row = blockIdx.x, slot = blockIdx.y, lane = threadIdx.x % 32, warp = warp_index();
@@ -207,7 +210,12 @@ experts_swiglu(
   const bool shared = slot == K, upper = lane >= LANES;
   if (column >= (shared ? shared_width : width)) return;
   x += row * hidden;
-  float sum[ROWS] = {};
+  float sum[ROWS] = {}, divisor = 1.f;
+#if DIVIDES
+  float total = 0.f;
+  for (int i = lane; i < parts; i += 32) total += squares[row * parts + i];
+  divisor = rsqrtf(warp_sum(total) / hidden + eps);
+#endif
   if (shared) {
     if constexpr (SHARED > 0) {
       const int first = upper ? shared_width + column : column;
@@ -234,6 +242,7 @@ experts_swiglu(
 #pragma unroll
   for (int i = 0; i < ROWS; ++i) {
     // As the op-by-op form rounds: gate and up first.
+    sum[i] *= divisor;
     const float gate = float(bf16(sum[i])), up = float(bf16(__shfl_down_sync(~0u, sum[i], LANES)));
     if (lane == 0) act[i] = bf16(up * (gate / (1.f + __expf(-gate))));
   }
@@ -241,12 +250,18 @@ experts_swiglu(
 #endif
 
 #ifdef experts_down
-// out [n, hidden]: the sum of weight * (down act) over the slots of a row, a warp each; a block makes 2 ROWS columns.
+// out [n, hidden]: the sum of weight * (down act) over the slots of a row, a warp each; a block makes 2 ROWS columns. ADDS: it is added
+// to stream [n, hidden], and leaves sums, gain * sums, and sums of squares [n, blocks]; see `qmm.cuh`.
 extern "C" __global__ void __launch_bounds__(SLOTS * 32, SLOTS > 9 ? 1 : 2)
 experts_down(
     const bf16* act, const unsigned* chosen, const float* weights, const unsigned* w, const S* scales, const S* biases,
-    const unsigned* shared_w, const SHARED_S* shared_s, const SHARED_S* shared_b, float* out, int hidden, int width,
-    int shared_width) {
+    const unsigned* shared_w, const SHARED_S* shared_s, const SHARED_S* shared_b,
+#if ADDS
+    const float* stream, const float* gain, float* sums, bf16* out, float* squares,
+#else
+    float* out,
+#endif
+    int hidden, int width, int shared_width) {
   next_may_start();
   previous_done();
   const int row = blockIdx.x, slot = warp_index(), half = threadIdx.x % 32 / LANES;
@@ -269,11 +284,21 @@ experts_down(
 #pragma unroll
     for (int i = 0; i < ROWS; ++i) shares[slot][half * ROWS + i] = weight * sum[i];
   __syncthreads();
-  if (threadIdx.x < 2 * ROWS) {
+  if (threadIdx.x < 32) {
+    const bool writes = threadIdx.x < 2 * ROWS;
+    const long long at = (long long)row * hidden + column + threadIdx.x;
     float total = 0.f;
+    if (writes)
 #pragma unroll
-    for (int s = 0; s < SLOTS; ++s) total += shares[s][threadIdx.x];
-    out[(long long)row * hidden + column + threadIdx.x] = total;
+      for (int s = 0; s < SLOTS; ++s) total += shares[s][threadIdx.x];
+#if ADDS
+    if (writes) sums[at] = total += stream[at];
+    const float square = warp_sum(total * total);
+    if (threadIdx.x == 0) squares[row * gridDim.y + blockIdx.y] = square;
+    if (writes) out[at] = bf16(total * gain[column + threadIdx.x]);
+#else
+    if (writes) out[at] = total;
+#endif
   }
 }
 #endif

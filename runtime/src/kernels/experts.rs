@@ -7,12 +7,13 @@
 use mlx_rs::error::Exception;
 use mlx_rs::{Dtype, ops, random};
 
+use super::qmm::Added;
 use super::{Gate, MAX_ROWS, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use crate::mlx::{QuantizedWeight, dequantize, slice_axis};
 use crate::nn::mlp::silu;
 use crate::nn::{Groups, Router, Scoring};
-use crate::quant::{Linear, Mode, Scheme, Weight};
+use crate::quant::{Linear, Mode, Normed, Scheme, Weight};
 use crate::{Array, Result};
 
 /// The most experts, which a warp holds in registers.
@@ -77,13 +78,15 @@ impl Mixture<'_> {
             })
     }
 
-    /// `x` `[n, hidden]` bf16 and the router's logits `[n, at least experts]` of it -> `[n, hidden]` f32. The last column of
+    /// `x` `[n, hidden]` bf16 and the router's logits `[n, at least experts]` of it -> what makes the sum. The last column of
     /// `shared_gate` holds the logits of the gate on the shared expert, where it has one.
     ///
     /// # Errors
     /// When MLX fails.
-    pub fn forward(&self, x: &Array, logits: &Array, shared_gate: Option<&Array>) -> Result<Array> {
+    pub fn forward(&self, x: &Normed, logits: &Array, shared_gate: Option<&Array>) -> Result<Down> {
         let Self { router, experts: [gate, up, down], shared } = self;
+        let (x, divisor) = x.parts();
+        let (squares_parts, eps) = divisor.map_or((0, 0.0), |divisor| (divisor.squares.dim(1), divisor.eps));
         let (n, hidden, width, top_k) = (x.dim(0), x.dim(1), gate.packed.dim(1), router.top_k as i32);
         // Without an expert for every row, the others' weights stand in for its own.
         let [shared_up, shared_down] = shared.unwrap_or([gate, down]);
@@ -110,6 +113,7 @@ impl Mixture<'_> {
             ("L", Constant::Type(logits.dtype())),
             ("G", Constant::Type(shared_gate.dtype())),
             ("WARPS", Constant::Int(WARPS)),
+            ("DIVIDES", Constant::Int(divisor.is_some().into())),
         ];
         let swiglu = Launch {
             outputs: &[
@@ -128,23 +132,78 @@ impl Mixture<'_> {
                 Scalar::Int(logits.dim(1)),
                 Scalar::Int(shared_gate.dim(1)),
                 Scalar::Float(factor),
+                Scalar::Int(squares_parts),
+                Scalar::Float(eps),
             ],
             ..Launch::default()
         };
         let rows = [x, logits, shared_gate, correction];
         let weights = [parts(gate)?, parts(up)?, parts(shared_up)?].concat();
-        let made = SWIGLU.launch(&[&rows[..], &weights[..]].concat(), &swiglu)?;
-        let down_launch = Launch {
-            outputs: &[(&[n, hidden], Dtype::Float32)],
+        let squares = divisor.map(|divisor| &divisor.squares);
+        let inputs = rows.into_iter().chain(weights).chain(squares).collect::<Vec<_>>();
+        let made = SWIGLU.launch(&inputs, &swiglu)?;
+        let weights = parts(down)?.into_iter().chain(parts(shared_down)?).cloned();
+        Ok(Down {
+            inputs: made.into_iter().chain(weights).collect(),
+            constants: [&common[..], &packing(down, shared_down, width)[..]].concat(),
             blocks: [n, hidden / (2 * COLUMNS), 1],
-            threads: 32 * slots,
-            constants: &[&common[..], &packing(down, shared_down, width)[..]].concat(),
-            scalars: &[Scalar::Int(hidden), Scalar::Int(width), Scalar::Int(shared_width)],
+            slots,
+            scalars: [hidden, width, shared_width].map(Scalar::Int),
+        })
+    }
+}
+
+/// The second launch, which is yet to be made: the sum of the down projections.
+#[derive(Debug)]
+pub struct Down {
+    /// What the first launch made, then the weights.
+    inputs: Vec<Array>,
+    constants: Vec<(&'static str, Constant)>,
+    blocks: [i32; 3],
+    slots: i32,
+    scalars: [Scalar; 3],
+}
+
+impl Down {
+    /// What it starts from.
+    pub fn input(&self) -> &Array {
+        &self.inputs[0]
+    }
+
+    /// `[n, hidden]` f32.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn rows(&self) -> Result<Array> {
+        let [n, tiles, _] = self.blocks;
+        Ok(self.launch(&[(&[n, tiles * 2 * COLUMNS], Dtype::Float32)], None)?.remove(0))
+    }
+
+    /// `stream` `[n, hidden]` f32 and it, on their way through a norm of weight `gain` `[hidden]` f32.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn add(&self, stream: &Array, gain: &Array) -> Result<Added> {
+        let [n, tiles, _] = self.blocks;
+        let outputs: [(&[i32], Dtype); 3] =
+            [(stream.shape(), Dtype::Float32), (stream.shape(), Dtype::Bfloat16), (&[n, tiles], Dtype::Float32)];
+        let made = self.launch(&outputs, Some([stream, gain]))?;
+        let [sum, rows, squares] = <[Array; 3]>::try_from(made).map_err(|_| "a sum, its rows and their squares")?;
+        Ok(Added { sum, rows, squares })
+    }
+
+    fn launch(&self, outputs: &[(&[i32], Dtype)], added: Option<[&Array; 2]>) -> Result<Vec<Array>> {
+        let inputs: Vec<&Array> = self.inputs.iter().chain(added.into_iter().flatten()).collect();
+        let adds = ("ADDS", Constant::Int(added.is_some().into()));
+        let launch = Launch {
+            outputs,
+            blocks: self.blocks,
+            threads: 32 * self.slots,
+            constants: &[&self.constants[..], &[adds]].concat(),
+            scalars: &self.scalars,
             ..Launch::default()
         };
-        let weights = [parts(down)?, parts(shared_down)?].concat();
-        let inputs = [&[&made[0], &made[1], &made[2]], &weights[..]].concat();
-        Ok(DOWN.launch(&inputs, &down_launch)?.remove(0))
+        DOWN.launch(&inputs, &launch)
     }
 }
 
@@ -265,7 +324,7 @@ const SAMPLES: [Sample; 3] = [
 
 impl Sample {
     /// Kernels and twin on it.
-    fn compare(&self, seed: u64, ours: impl Fn(&Mixture<'_>, &Array, [&Array; 2]) -> Result<Array>) -> Result<f32> {
+    fn compare(&self, seed: u64, ours: impl FnOnce(&Mixture<'_>, &Array, [&Array; 2]) -> Result<Array>) -> Result<f32> {
         let &Self { rows, hidden, widths: [width, shared_width], experts, top_k, packing, sigmoid, normalize } = self;
         let normal =
             |shape: &[i32], part: u64| random::normal::<f32>(shape, None, None, &random::key(16 * seed + part)?);
@@ -318,18 +377,38 @@ fn check() -> Result<(f32, f32)> {
     for (seed, sample) in SAMPLES.iter().enumerate() {
         // The gate in an array of its own, and beside the logits.
         let apart = sample.compare(seed as u64, |mixture, x, [logits, gate]| {
-            mixture.forward(x, logits, sample.sigmoid.is_none().then_some(gate))
+            mixture.forward(&x.clone().into(), logits, sample.sigmoid.is_none().then_some(gate))?.rows()
         })?;
         worst = worst.max(apart);
+        // Rows that are yet to be divided, and a sum that is added.
+        let mut after = 0f32;
+        let between = sample.compare(seed as u64, |mixture, x, [logits, gate]| {
+            let down = mixture.forward(&doubled(x)?, logits, sample.sigmoid.is_none().then_some(gate))?;
+            let stream = x.as_dtype(Dtype::Float32)?;
+            let gain = slice_axis(&stream, 0, 0, 1)?.reshape(&[-1])?;
+            let added = down.add(&stream, &gain)?;
+            after = after.max(relative_difference(&added.rows, &added.sum.multiply(&gain)?)?);
+            let squares = added.sum.square()?.sum_axis(1, false)?;
+            after = after.max(relative_difference(&added.squares.sum_axis(1, false)?, &squares)?);
+            added.sum.subtract(stream)
+        })?;
+        worst = worst.max(between).max(after);
         if sample.sigmoid.is_none() {
             let together = sample.compare(seed as u64, |mixture, x, [logits, gate]| {
                 let both = ops::concatenate(&[logits, gate], 1)?;
-                mixture.forward(x, &both, Some(&both))
+                mixture.forward(&x.clone().into(), &both, Some(&both))?.rows()
             })?;
             worst = worst.max(together);
         }
     }
     Ok((worst, 0.02))
+}
+
+/// `x` times two, yet to be divided by two.
+fn doubled(x: &Array) -> Result<Normed> {
+    let rows = x.add(x)?;
+    let squares = ops::full::<f32>(&[x.dim(0), 4], Array::from_f32(x.dim(1) as f32))?;
+    Ok(Normed::undivided(Added { sum: x.clone(), rows, squares }, 0.0).1)
 }
 
 #[cfg(test)]
@@ -367,7 +446,7 @@ mod tests {
                 let (widths, packing) = ([width, shared], [packing; 2]);
                 let sample = Sample { rows, hidden, widths, experts, top_k, packing, sigmoid, normalize: true };
                 let found = sample.compare(rows as u64, |mixture, x, [logits, gate]| {
-                    mixture.forward(x, logits, sigmoid.is_none().then_some(gate))
+                    mixture.forward(&x.clone().into(), logits, sigmoid.is_none().then_some(gate))?.rows()
                 });
                 let found = found.unwrap();
                 assert!(found <= 0.02, "{rows} rows, {hidden} x {width}, {packing:?}: {found}");

@@ -35,10 +35,23 @@ template <int COUNT> struct alignas(COUNT * sizeof(S) > 16 ? 16 : COUNT * sizeof
 // One block: a tile of 16 weight rows, WARPS warps that share k. out [m, n]; PAIRED: a second tile is `up` for the `gate` of the
 // first, n rows further on, and what is written is silu(gate) * up [m, n]. S, T: the types of scales and biases, and of the output.
 // WHOLE: k is a number of whole chunks.
+//
+// Between a residual stream and a product lies a norm, x / sqrt(mean x^2 + eps) * gain, whose divisor is one number a row. ADDS: the
+// product is added to stream [m, n], and leaves sums, gain * sums, and the sum of squares over each tile [m, blocks]. DIVIDES: x is
+// such gain * sums, and the product is divided at its end, by what squares [m, parts] add up to.
 constexpr int TILES = PAIRED ? 2 : 1;
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
-qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases, T* out, int m, int n, int k) {
+qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases,
+#if DIVIDES
+    const float* squares,
+#endif
+#if ADDS
+    const float* stream, const float* gain, float* sums, T* out, float* tile_squares,
+#else
+    T* out,
+#endif
+    int m, int n, int k, int parts, float eps) {
   constexpr int UNIT = GROUP < 64 ? GROUP : 64;          // k of one step
   constexpr int RUN = UNIT / 4;                          // of which a lane takes so many
   constexpr int WORDS = RUN * BITS / 32;
@@ -115,6 +128,15 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases, T* out, 
   if (warp < chunks) fetch_groups(0, warp);
   previous_done();
   if (warp < chunks) fetch_x(0, warp * UNITS);
+#if DIVIDES
+  __shared__ float divisors[NB * 8];
+  for (int c = warp; c < m; c += WARPS) {
+    float total = 0.f;
+    for (int i = lane; i < parts; i += 32) total += squares[c * parts + i];
+    total = warp_sum(total);
+    if (lane == 0) divisors[c] = rsqrtf(total / k + eps);
+  }
+#endif
 
   float sum[TILES][NB][4] = {};
   // Two chunks a turn, so that every index of a register is known.
@@ -206,7 +228,21 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases, T* out, 
     stage = stage + 1 == STAGES ? 0 : stage + 1;
   }
 
-  // The warps' shares of k, added in order.
+  // The warps' shares of k, added in order. What is written is spread over the threads in turns.
+  constexpr int TURNS = (NB * 4 + WARPS - 1) / WARPS;
+  auto row_at = [&](int at) { return base + (at % 32 >> 2) + 8 * (at % 128 / 64); };
+  auto column_at = [&](int at) { return at / 128 * 8 + 2 * (at & 3) + (at / 32 & 1); };
+#if ADDS
+  float before[TURNS], factor[TURNS];
+#pragma unroll
+  for (int i = 0; i < TURNS; ++i) {
+    const int at = i * WARPS * 32 + threadIdx.x, r = row_at(at), c = column_at(at);
+    const bool there = r < n && c < m;
+    before[i] = there ? stream[(long long)c * n + r] : 0.f;
+    factor[i] = there ? gain[r] : 0.f;
+  }
+  __shared__ float squares_of[NB * 16];
+#endif
   await_batches<0>();
   __syncthreads();
   auto& shares = *(float (*)[WARPS][TILES][NB][128])memory;
@@ -217,22 +253,45 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases, T* out, 
 #pragma unroll
       for (int e = 0; e < 4; ++e) shares[warp][i][j][e * 32 + lane] = sum[i][j][e];
   __syncthreads();
-  for (int at = threadIdx.x; at < NB * 128; at += WARPS * 32) {
-    const int j = at / 128, e = at % 128 / 32, l = at % 32;
+#pragma unroll
+  for (int i = 0; i < TURNS; ++i) {
+    const int at = i * WARPS * 32 + threadIdx.x;
+    if (at >= NB * 128) break;
     float value = 0.f, up = 0.f;
 #pragma unroll
     for (int v = 0; v < WARPS; ++v) {
-      value += shares[v][0][j][at % 128];
-      if (PAIRED) up += shares[v][1][j][at % 128];
+      value += shares[v][0][at / 128][at % 128];
+      if (PAIRED) up += shares[v][1][at / 128][at % 128];
     }
-    const int r = base + (l >> 2) + 8 * (e >> 1), c = j * 8 + 2 * (l & 3) + (e & 1);
-    if (r < n && c < m) {
-      if (PAIRED) {
-        // As the op-by-op form rounds: gate and up first.
-        const float gate = float(bf16(value));
-        value = float(bf16(up)) * (gate / (1.f + __expf(-gate)));
-      }
-      out[(long long)c * n + r] = T(value);
+    const int r = row_at(at), c = column_at(at);
+    const bool there = r < n && c < m;
+#if DIVIDES
+    if (there) {
+      value *= divisors[c];
+      up *= divisors[c];
     }
+#endif
+#if ADDS
+    value = there ? before[i] + value : 0.f;
+    if (there) sums[(long long)c * n + r] = value;
+    float square = value * value;
+    for (int d = 4; d < 32; d *= 2) square += __shfl_xor_sync(~0u, square, d);
+    if (lane < 4) squares_of[at / 32 * 4 + lane] = square;
+    value *= factor[i];
+#endif
+    if (PAIRED) {
+      // As the op-by-op form rounds: gate and up first.
+      const float gate = float(bf16(value));
+      value = float(bf16(up)) * (gate / (1.f + __expf(-gate)));
+    }
+    if (there) out[(long long)c * n + r] = T(value);
   }
+#if ADDS
+  __syncthreads();
+  if (const int c = threadIdx.x; c < m) {
+    // Two runs of eight weight rows.
+    const float* of = squares_of + c / 8 * 16 + c % 2 * 4 + c % 8 / 2;
+    tile_squares[(long long)c * gridDim.x + blockIdx.x] = of[0] + of[8];
+  }
+#endif
 }

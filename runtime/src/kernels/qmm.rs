@@ -1,6 +1,9 @@
 //! Products of up to sixteen rows with affine-packed weights, which are read once for all rows.
 //!
 //! MLX's own product reads them again for every row below eight. The twin is a product with the weight unpacked.
+//!
+//! The norm between a product that is added to the residual stream and those that read it takes no launch of its own: the first
+//! leaves rows times the norm's weight and sums of their squares, the others divide by the root mean square at their ends.
 
 use mlx_rs::{Dtype, ops, random};
 
@@ -39,19 +42,82 @@ fn serves(x: &Array, w: &QuantizedWeight) -> bool {
         && w.biases.as_ref().is_some_and(alike)
 }
 
-/// `x w^T` `[m, out]` in `dtype`, bf16 or f32; or `None` where MLX's own product is to be used.
-pub fn product(x: &Array, w: &QuantizedWeight, dtype: Dtype) -> Option<Result<Array>> {
-    let fits = matches!(dtype, Dtype::Bfloat16 | Dtype::Float32) && serves(x, w);
-    (fits && GATE.open(check)).then(|| launch(x, w, false, dtype))
+/// What rows are still to be divided by: the root of their mean square and an epsilon.
+#[derive(Debug, Clone)]
+pub struct Divisor {
+    /// `[m, parts]` f32, which add up to the sum of squares over `[m, in]`.
+    pub squares: Array,
+    /// Added to the mean square.
+    pub eps: f32,
+}
+
+impl Divisor {
+    /// Divides rows `[m, features]`, or a product of such rows with `width` features; f32.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn divide(&self, rows: &Array, width: i32) -> Result<Array> {
+        let mean = self.squares.sum_axis(1, true)?.divide(Array::from_f32(width as f32))?;
+        rows.multiply(mean.add(Array::from_f32(self.eps))?.rsqrt()?)
+    }
+}
+
+/// A residual stream after an addition, on its way through a norm.
+#[derive(Debug)]
+pub struct Added {
+    /// The stream `[m, width]` f32.
+    pub sum: Array,
+    /// The stream times the norm's weight `[m, width]` bf16, not divided yet.
+    pub rows: Array,
+    /// Of the stream, `[m, parts]` f32: see [`Divisor`].
+    pub squares: Array,
+}
+
+/// `x w^T` `[m, out]` in `dtype`, bf16 or f32, divided where a divisor is given; or `None` where MLX's own product is to be used.
+pub fn product(x: &Array, divisor: Option<&Divisor>, w: &QuantizedWeight, dtype: Dtype) -> Option<Result<Array>> {
+    let fits = matches!(dtype, Dtype::Bfloat16 | Dtype::Float32) && ready(x, w);
+    fits.then(|| Ok(launch(x, w, &Form { divisor, dtype, end: End::Plain })?.remove(0)))
 }
 
 /// `silu(gate) * up` `[m, out / 2]` of `x w^T` = `[gate | up]`, or `None` as for [`product`].
-pub fn swiglu(x: &Array, w: &QuantizedWeight) -> Option<Result<Array>> {
-    (serves(x, w) && GATE.open(check)).then(|| launch(x, w, true, x.dtype()))
+pub fn swiglu(x: &Array, divisor: Option<&Divisor>, w: &QuantizedWeight) -> Option<Result<Array>> {
+    ready(x, w).then(|| Ok(launch(x, w, &Form { divisor, dtype: x.dtype(), end: End::SwiGlu })?.remove(0)))
 }
 
-fn launch(x: &Array, w: &QuantizedWeight, paired: bool, dtype: Dtype) -> Result<Array> {
+/// `stream + x w^T`, `[m, out]` f32, on its way through a norm of weight `gain` `[out]` f32. [`ready`] says whether it can be had.
+///
+/// # Errors
+/// When MLX fails.
+pub fn add_product(x: &Array, w: &QuantizedWeight, stream: &Array, gain: &Array) -> Result<Added> {
+    let form = Form { divisor: None, dtype: Dtype::Bfloat16, end: End::Add { stream, gain } };
+    let made = launch(x, w, &form)?;
+    let [sum, rows, squares] = <[Array; 3]>::try_from(made).map_err(|_| "a sum, its rows and their squares")?;
+    Ok(Added { sum, rows, squares })
+}
+
+/// Whether the kernel runs here and serves `x` `[m, in]` and `w` `[out, in]`.
+pub fn ready(x: &Array, w: &QuantizedWeight) -> bool {
+    serves(x, w) && GATE.open(check)
+}
+
+/// What a launch does besides multiplying.
+struct Form<'a> {
+    divisor: Option<&'a Divisor>,
+    /// Of what is written.
+    dtype: Dtype,
+    end: End<'a>,
+}
+
+/// What becomes of the product.
+enum End<'a> {
+    Plain,
+    SwiGlu,
+    Add { stream: &'a Array, gain: &'a Array },
+}
+
+fn launch(x: &Array, w: &QuantizedWeight, form: &Form<'_>) -> Result<Vec<Array>> {
     let Some(biases) = &w.biases else { return Err("an affine weight without biases".into()) };
+    let paired = matches!(form.end, End::SwiGlu);
     let (m, k, n) = (x.dim(0), x.dim(1), w.packed.dim(0) / if paired { 2 } else { 1 });
     let bits = w.scheme.bits() as i32;
     let blocks = (n + TILE - 1) / TILE;
@@ -65,8 +131,19 @@ fn launch(x: &Array, w: &QuantizedWeight, paired: bool, dtype: Dtype) -> Result<
     } else {
         4
     };
+    let mut inputs = vec![x, &w.packed, &w.scales, biases];
+    let (parts, eps) = form.divisor.map_or((0, 0.0), |divisor| (divisor.squares.dim(1), divisor.eps));
+    inputs.extend(form.divisor.map(|divisor| &divisor.squares));
+    let (sum, rows, squares) = ([m, n], [m, n], [m, blocks]);
+    let outputs = [(&sum[..], Dtype::Float32), (&rows[..], form.dtype), (&squares[..], Dtype::Float32)];
+    let adds = if let End::Add { stream, gain } = form.end {
+        inputs.extend([stream, gain]);
+        true
+    } else {
+        false
+    };
     let launch = Launch {
-        outputs: &[(&[m, n], dtype)],
+        outputs: if adds { &outputs } else { &outputs[1..2] },
         blocks: [blocks, 1, 1],
         threads: 32 * warps,
         shared: warps * STAGES * TILE * CHUNK * if paired { 2 } else { 1 },
@@ -75,38 +152,62 @@ fn launch(x: &Array, w: &QuantizedWeight, paired: bool, dtype: Dtype) -> Result<
             ("GROUP", Constant::Int(w.scheme.group_size() as i32)),
             ("NB", Constant::Int((m + 7) / 8)),
             ("PAIRED", Constant::Int(paired.into())),
+            ("ADDS", Constant::Int(adds.into())),
+            ("DIVIDES", Constant::Int(form.divisor.is_some().into())),
             ("WARPS", Constant::Int(warps)),
             ("STAGES", Constant::Int(STAGES)),
             ("WHOLE", Constant::Int((k % chunk == 0).into())),
             ("S", Constant::Type(w.scales.dtype())),
-            ("T", Constant::Type(dtype)),
+            ("T", Constant::Type(form.dtype)),
         ],
-        scalars: &[Scalar::Int(m), Scalar::Int(n), Scalar::Int(k)],
+        scalars: &[Scalar::Int(m), Scalar::Int(n), Scalar::Int(k), Scalar::Int(parts), Scalar::Float(eps)],
         ..Launch::default()
     };
-    Ok(KERNEL.launch(&[x, &w.packed, &w.scales, biases], &launch)?.remove(0))
+    KERNEL.launch(&inputs, &launch)
 }
 
 /// Kernel against twin, on the smallest shapes that touch every branch.
 fn check() -> Result<(f32, f32)> {
     let mut worst = 0f32;
     for (seed, (bits, group, m)) in [(4, 64, 1), (4, 32, 5), (8, 64, 4), (8, 128, 9)].into_iter().enumerate() {
-        let (x, w) = sample(seed as u64, bits, group, [m, 64, 512])?;
-        worst = worst.max(relative_difference(&launch(&x, &w, false, x.dtype())?, &twin(&x, &w)?)?);
-        worst = worst.max(relative_difference(&launch(&x, &w, true, x.dtype())?, &swiglu_twin(&x, &w)?)?);
+        worst = worst.max(difference(seed as u64, bits, group, [m, 64, 512])?);
     }
     Ok((worst, 0.02))
 }
 
-/// The product with the weight unpacked. MLX's own packed product would do, but takes it minutes to compile for every shape.
-fn twin(x: &Array, w: &QuantizedWeight) -> Result<Array> {
-    x.matmul(dequantize(w, x.dtype())?.t())
+/// The largest relative difference of any form from its twin, over random numbers.
+fn difference(seed: u64, bits: usize, group: usize, shape: [i32; 3]) -> Result<f32> {
+    let [m, n, k] = shape;
+    let (x, w) = sample(seed, bits, group, shape)?;
+    let normal = |shape: &[i32], seed: u64| random::normal::<f32>(shape, None, None, &random::key(seed)?);
+    let squares = normal(&[m, 37], seed + 100)?.square()?.multiply(Array::from_f32(k as f32))?;
+    let divisor = Divisor { squares, eps: 1e-6 };
+    let mut worst = 0f32;
+    for divisor in [None, Some(&divisor)] {
+        let twin = twin(&x, divisor, &w)?;
+        let plain = launch(&x, &w, &Form { divisor, dtype: Dtype::Float32, end: End::Plain })?.remove(0);
+        worst = worst.max(relative_difference(&plain, &twin)?);
+        let paired = launch(&x, &w, &Form { divisor, dtype: x.dtype(), end: End::SwiGlu })?.remove(0);
+        worst = worst.max(relative_difference(&paired, &swiglu_twin(&twin)?)?);
+    }
+    let (stream, gain) = (normal(&[m, n], seed + 200)?, normal(&[n], seed + 300)?);
+    let added = add_product(&x, &w, &stream, &gain)?;
+    let sum = stream.add(twin(&x, None, &w)?)?;
+    worst = worst.max(relative_difference(&added.sum, &sum)?);
+    worst = worst.max(relative_difference(&added.rows, &sum.multiply(&gain)?)?);
+    let squares = added.squares.sum_axis(1, false)?;
+    Ok(worst.max(relative_difference(&squares, &sum.square()?.sum_axis(1, false)?)?))
 }
 
-fn swiglu_twin(x: &Array, w: &QuantizedWeight) -> Result<Array> {
-    let both = twin(x, w)?;
+/// The product with the weight unpacked, f32. MLX's own packed product would do, but takes it minutes to compile for every shape.
+fn twin(x: &Array, divisor: Option<&Divisor>, w: &QuantizedWeight) -> Result<Array> {
+    let product = x.matmul(dequantize(w, x.dtype())?.t())?.as_dtype(Dtype::Float32)?;
+    divisor.map_or(Ok(product.clone()), |divisor| divisor.divide(&product, x.dim(1)))
+}
+
+fn swiglu_twin(both: &Array) -> Result<Array> {
     let half = both.dim(1) / 2;
-    silu(&slice_axis(&both, 1, 0, half)?)?.multiply(slice_axis(&both, 1, half, 2 * half)?)
+    silu(&slice_axis(both, 1, 0, half)?)?.multiply(slice_axis(both, 1, half, 2 * half)?)
 }
 
 /// Random rows `[m, k]` and a random packed weight `[n, k]`.
@@ -129,16 +230,14 @@ mod tests {
     fn packed_products_are_their_twins() {
         for (bits, group) in [(4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)] {
             for (m, n, k) in [(1, 40, 128), (2, 48, 1280), (4, 64, 9216), (8, 100, 640), (9, 64, 2560), (16, 72, 512)] {
-                let (x, w) = sample(m as u64, bits, group, [m, n, k]).unwrap();
-                let Some(ours) = product(&x, &w, Dtype::Float32) else {
-                    assert!(!cuda_default(), "{bits} bits in groups of {group} are left out");
-                    return;
-                };
-                let found = relative_difference(&ours.unwrap(), &twin(&x, &w).unwrap()).unwrap();
+                if !cuda_default() {
+                    let (x, w) = sample(0, bits, group, [m, n, k]).unwrap();
+                    assert!(!ready(&x, &w));
+                    continue;
+                }
+                assert!(GATE.open(check), "left out");
+                let found = difference(m as u64, bits, group, [m, n, k]).unwrap();
                 assert!(found <= 0.02, "{bits} bits, groups of {group}, {m} x {n} x {k}: {found}");
-                let ours = swiglu(&x, &w).unwrap().unwrap();
-                let found = relative_difference(&ours, &swiglu_twin(&x, &w).unwrap()).unwrap();
-                assert!(found <= 0.02, "silu * up, {bits} bits, groups of {group}, {m} x {n} x {k}: {found}");
             }
         }
     }
@@ -149,10 +248,10 @@ mod tests {
         assert!(serves(&x, &w));
         assert!(!serves(&slice_axis(&x, 1, 0, 64).unwrap(), &w), "rows of another width");
         let (x, w) = sample(0, 4, 64, [17, 32, 128]).unwrap();
-        assert!(product(&x, &w, x.dtype()).is_none(), "seventeen rows");
+        assert!(product(&x, None, &w, x.dtype()).is_none(), "seventeen rows");
         let (x, w) = sample(0, 4, 64, [4, 32, 128]).unwrap();
-        assert!(product(&x.as_dtype(Dtype::Float32).unwrap(), &w, x.dtype()).is_none(), "f32 rows");
+        assert!(product(&x.as_dtype(Dtype::Float32).unwrap(), None, &w, x.dtype()).is_none(), "f32 rows");
         let (x, w) = sample(0, 6, 64, [4, 32, 128]).unwrap();
-        assert!(product(&x, &w, x.dtype()).is_none(), "six bits");
+        assert!(product(&x, None, &w, x.dtype()).is_none(), "six bits");
     }
 }

@@ -4,7 +4,7 @@
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops;
 
-use super::{Mixer, RmsNorm, Rope, Rows};
+use super::{Addend, Input, Mixer, RmsNorm, Rope, Rows};
 use crate::cache::KvCache;
 use crate::kernels::attention::{History, Layer};
 use crate::mlx::{cuda_default, slice_axis};
@@ -169,16 +169,17 @@ impl Attention {
 }
 
 impl Mixer for Attention {
-    fn forward(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array> {
-        let joined = self.qkv.joined(x).transpose()?;
+    fn forward(&self, x: Input<'_>, rows: &mut Rows<'_>) -> Result<Addend> {
+        let x = x.normed()?;
+        let joined = self.qkv.joined(&x).transpose()?;
         if let (Some(joined), Some(layer)) = (&joined, self.kernels())
             && layer.served(joined)
         {
-            return self.output.forward(&self.by_kernels(&layer, joined, rows)?);
+            return Addend::product(&self.output, self.by_kernels(&layer, joined, rows)?);
         }
         let parts = match &joined {
             Some(joined) => self.qkv.split(joined)?,
-            None => self.qkv.forward(x)?,
+            None => self.qkv.forward(&x)?,
         };
         let parts = <[Array; 3]>::try_from(parts).map_err(|_| "three projections were joined")?;
         let p = self.project(parts, rows.position())?;
@@ -186,12 +187,13 @@ impl Mixer for Attention {
             Rows::Kept(cache) => self.attend_cached(&p, cache)?,
             Rows::Beside { history, side } => self.attend_beside(&p, history, side)?,
         };
-        let n = x.dim(0);
+        let n = x.count();
         let joined = attended.swap_axes(1, 2)?.reshape(&[n, self.shape.heads * self.shape.head_dim])?;
-        self.output.forward(&match p.gate {
+        let gated = match p.gate {
             Some(gate) => joined.multiply(ops::sigmoid(gate)?)?,
             None => joined,
-        })
+        };
+        Addend::product(&self.output, gated)
     }
 }
 

@@ -5,13 +5,105 @@ use mlx_rs::Dtype;
 use super::{FeedForward, RmsNorm, Rows, Weights};
 use crate::artifact::LoadError;
 use crate::kernels::MAX_ROWS;
-use crate::mlx::{begin, cuda_default};
+use crate::kernels::experts::Down;
+use crate::kernels::qmm;
+use crate::mlx::{QuantizedWeight, begin, cuda_default};
+use crate::quant::linear::product;
+use crate::quant::{Linear, Normed};
 use crate::{Array, Result};
 
 /// What mixes the rows of a layer and keeps two arrays a row: attention in all its forms.
 pub trait Mixer: Send {
     /// `[n, hidden]` -> `[n, hidden]`, over the rows before them and, causally, over one another.
-    fn forward(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array>;
+    fn forward(&self, x: Input<'_>, rows: &mut Rows<'_>) -> Result<Addend>;
+}
+
+/// What a part of a layer reads: the stream behind a norm, or rows as they are.
+#[derive(Debug)]
+pub struct Input<'a>(Source<'a>);
+
+#[derive(Debug)]
+enum Source<'a> {
+    Stream(&'a mut Residual, &'a RmsNorm),
+    Rows(Array),
+}
+
+impl From<Array> for Input<'_> {
+    fn from(rows: Array) -> Self {
+        Self(Source::Rows(rows))
+    }
+}
+
+impl Input<'_> {
+    /// Normed rows `[n, hidden]`.
+    pub fn rows(self) -> Result<Array> {
+        match self.0 {
+            Source::Stream(stream, norm) => stream.norm(norm),
+            Source::Rows(rows) => Ok(rows),
+        }
+    }
+
+    /// The same for packed products, which can do a part of the norm: see [`Normed`].
+    pub fn normed(self) -> Result<Normed> {
+        match self.0 {
+            Source::Stream(stream, norm) => stream.normed(norm),
+            Source::Rows(rows) => Ok(rows.into()),
+        }
+    }
+}
+
+/// What a part of a layer adds to the stream, `[n, hidden]`: made already, or by a launch that can add it as well.
+#[derive(Debug)]
+pub enum Addend {
+    /// As is.
+    Rows(Array),
+    /// A packed product of rows `[n, in]`.
+    Product(Array, QuantizedWeight),
+    /// The last product of a mixture of experts.
+    Experts(Down),
+}
+
+impl From<Array> for Addend {
+    fn from(rows: Array) -> Self {
+        Self::Rows(rows)
+    }
+}
+
+impl Addend {
+    /// What `linear` makes of `x` `[n, in]`.
+    pub fn product(linear: &Linear, x: Array) -> Result<Self> {
+        match linear.packed() {
+            Some(w) if qmm::ready(&x, w) => Ok(Self::Product(x, w.clone())),
+            _ => linear.forward(&x).map(Self::Rows),
+        }
+    }
+
+    /// Adds it to `stream`, on its way through `norm`; `None` where it takes two steps.
+    fn add(&self, stream: &Array, norm: &RmsNorm) -> Option<Result<qmm::Added>> {
+        match self {
+            _ if !norm.makes_bf16() => None,
+            Self::Rows(_) => None,
+            Self::Product(x, w) => Some(qmm::add_product(x, w, stream, norm.weight())),
+            Self::Experts(down) => Some(down.add(stream, norm.weight())),
+        }
+    }
+
+    /// By itself.
+    pub fn rows(self) -> Result<Array> {
+        match self {
+            Self::Rows(rows) => Ok(rows),
+            Self::Product(x, w) => product(&x, &w),
+            Self::Experts(down) => down.rows(),
+        }
+    }
+
+    /// What there is to begin on.
+    fn begun(&self) -> &Array {
+        match self {
+            Self::Rows(x) | Self::Product(x, _) => x,
+            Self::Experts(down) => down.input(),
+        }
+    }
 }
 
 /// Additions, two a layer, after which a CUDA device begins on them: soon, and then rarely, since that takes as long as ten
@@ -27,7 +119,7 @@ const STRETCH: usize = 8;
 #[derive(Debug)]
 pub struct Residual {
     sum: Array,
-    addend: Option<Array>,
+    addend: Option<Addend>,
     additions: usize,
     /// The sum at the end of the last stretch, which may not be computed yet.
     under_way: Option<Array>,
@@ -40,9 +132,9 @@ impl Residual {
     }
 
     /// Adds `y` `[n, hidden]`.
-    pub fn add(&mut self, y: Array) -> Result<()> {
-        if let Some(waiting) = self.addend.replace(y) {
-            self.sum = self.sum.add(waiting)?;
+    pub fn add(&mut self, y: impl Into<Addend>) -> Result<()> {
+        if let Some(waiting) = self.addend.replace(y.into()) {
+            self.sum = self.sum.add(waiting.rows()?)?;
         }
         self.additions += 1;
         // With few rows, making operations takes as long as running them.
@@ -53,7 +145,7 @@ impl Residual {
             self.additions.is_multiple_of(STRETCH)
         };
         if due && cuda_default() {
-            begin(self.addend.iter().chain([&self.sum]))?;
+            begin(self.addend.iter().map(Addend::begun).chain([&self.sum]))?;
             if let Some(before) = self.under_way.replace(self.sum.clone()).filter(|_| !few) {
                 before.eval()?;
             }
@@ -63,14 +155,24 @@ impl Residual {
 
     /// Everything added so far.
     pub fn sum(self) -> Result<Array> {
-        self.addend.map_or(Ok(self.sum.clone()), |addend| self.sum.add(addend))
+        self.addend.map_or(Ok(self.sum.clone()), |addend| self.sum.add(addend.rows()?))
     }
 
     /// The norm of everything added so far.
     pub fn norm(&mut self, norm: &RmsNorm) -> Result<Array> {
         let Some(addend) = self.addend.take() else { return norm.forward(&self.sum) };
-        let (sum, normed) = norm.add_forward(&self.sum, &addend)?;
+        let (sum, normed) = norm.add_forward(&self.sum, &addend.rows()?)?;
         self.sum = sum;
+        Ok(normed)
+    }
+
+    /// The same for packed products.
+    fn normed(&mut self, norm: &RmsNorm) -> Result<Normed> {
+        let Some(added) = self.addend.as_ref().and_then(|addend| addend.add(&self.sum, norm)) else {
+            return self.norm(norm).map(Normed::from);
+        };
+        let (sum, normed) = Normed::undivided(added?, norm.eps());
+        (self.sum, self.addend) = (sum, None);
         Ok(normed)
     }
 }
@@ -110,10 +212,10 @@ impl<M> Block<M> {
     }
 
     /// Adds the layer to the stream, with the mixer run by `mix`.
-    pub fn run(&self, x: &mut Residual, mix: impl FnOnce(&M, &Array) -> Result<Array>) -> Result<()> {
-        let mixed = mix(&self.mixer, &x.norm(&self.input_norm)?)?;
+    pub fn run(&self, x: &mut Residual, mix: impl FnOnce(&M, Input<'_>) -> Result<Addend>) -> Result<()> {
+        let mixed = mix(&self.mixer, Input(Source::Stream(x, &self.input_norm)))?;
         x.add(mixed)?;
-        let fed = self.feed_forward.forward(&x.norm(&self.post_norm)?)?;
+        let fed = self.feed_forward.forward(Input(Source::Stream(x, &self.post_norm)))?;
         x.add(fed)
     }
 }

@@ -2,8 +2,9 @@
 
 use mlx_rs::ops;
 
+use super::Addend;
 use crate::mlx::QuantizedWeight;
-use crate::quant::{Fused, Linear};
+use crate::quant::{Fused, Linear, Normed};
 use crate::{Array, Result};
 
 /// `x sigmoid(x)`. Not mlx-rs's own, which is compiled: on CPU that would call a C++ compiler at run time.
@@ -30,11 +31,11 @@ impl SwiGlu {
     }
 
     /// `[n, hidden]` -> `[n, hidden]`.
-    pub fn forward(&self, x: &Array) -> Result<Array> {
+    pub fn forward(&self, x: &Normed) -> Result<Addend> {
         if let Some(product) = self.gate_up.swiglu(x) {
-            return self.down.forward(&product?);
+            return Addend::product(&self.down, product?);
         }
         let parts = self.gate_up.forward(x)?;
-        self.down.forward(&silu(&parts[0])?.multiply(&parts[1])?)
+        Addend::product(&self.down, silu(&parts[0])?.multiply(&parts[1])?)
     }
 }

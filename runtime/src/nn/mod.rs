@@ -16,7 +16,7 @@ pub mod rope;
 pub mod weights;
 
 pub use attention::{Attention, AttentionShape, QkNorm, attend_in_parts};
-pub use block::{Block, Mixer, Residual};
+pub use block::{Addend, Block, Input, Mixer, Residual};
 pub use decoder::Decoder;
 pub use embedding::{Embedding, LmHead};
 pub use mlp::SwiGlu;

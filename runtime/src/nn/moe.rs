@@ -4,6 +4,7 @@ use mlx_rs::ops::indexing::topk_axis;
 use mlx_rs::{Dtype, ops};
 
 use super::mlp::{SwiGlu, silu};
+use super::{Addend, Input};
 use crate::kernels::experts::Mixture;
 use crate::mlx::{cuda_default, slice_axis};
 use crate::quant::{Experts, Fused, Linear};
@@ -155,19 +156,27 @@ impl SparseMoe {
     }
 
     /// `[n, hidden]` -> `[n, hidden]` f32.
-    pub fn forward(&self, x: &Array) -> Result<Array> {
-        let mixture = self.mixture().filter(|mixture| mixture.served(x));
-        if let Some(mixture) = mixture
-            && let Some(both) = self.gates.as_ref().and_then(|gates| gates.joined(x))
-        {
-            let both = both?;
-            return mixture.forward(x, &both, Some(&both));
+    pub fn forward(&self, x: Input<'_>) -> Result<Addend> {
+        let mixture = self.mixture();
+        if let (Some(mixture), Some(gates)) = (&mixture, &self.gates) {
+            let x = x.normed()?;
+            if mixture.served(x.parts().0)
+                && let Some(both) = gates.joined(&x)
+            {
+                let both = both?;
+                return mixture.forward(&x, &both, Some(&both)).map(Addend::Experts);
+            }
+            return self.forward_rows(&x.rows()?, Some(*mixture));
         }
+        self.forward_rows(&x.rows()?, mixture)
+    }
+
+    fn forward_rows(&self, x: &Array, mixture: Option<Mixture<'_>>) -> Result<Addend> {
         let logits = self.router.logits(x)?;
         let gate = self.shared_gate.as_ref().map(|gate| gate.forward(x)).transpose()?;
-        match mixture {
-            Some(mixture) => mixture.forward(x, &logits, gate.as_ref()),
-            None => self.by_operations(x, &logits, gate.as_ref()),
+        match mixture.filter(|mixture| mixture.served(x)) {
+            Some(mixture) => mixture.forward(&x.clone().into(), &logits, gate.as_ref()).map(Addend::Experts),
+            None => self.by_operations(x, &logits, gate.as_ref()).map(Addend::Rows),
         }
     }
 
@@ -177,7 +186,7 @@ impl SparseMoe {
         let outputs = self.experts.forward(x, &chosen)?;
         let routed = outputs.multiply(weights.expand_dims(-1)?)?.sum_axis(1, false)?; // f32, as the weights are
         let Some(shared) = &self.shared else { return Ok(routed) };
-        let shared = shared.forward(x)?;
+        let shared = shared.forward(&x.clone().into())?.rows()?;
         let shared = match shared_gate {
             Some(gate) => ops::sigmoid(gate)?.multiply(shared)?,
             None => shared,
@@ -207,9 +216,9 @@ pub enum FeedForward {
 
 impl FeedForward {
     /// `[n, hidden]` -> `[n, hidden]`.
-    pub fn forward(&self, x: &Array) -> Result<Array> {
+    pub fn forward(&self, x: Input<'_>) -> Result<Addend> {
         match self {
-            Self::Dense(mlp) => mlp.forward(x),
+            Self::Dense(mlp) => mlp.forward(&x.normed()?),
             Self::Sparse(moe) => moe.forward(x),
         }
     }

@@ -29,6 +29,11 @@ impl RmsNorm {
         self.eps
     }
 
+    /// Whether outputs are bf16.
+    pub(super) fn makes_bf16(&self) -> bool {
+        self.dtype == Dtype::Bfloat16
+    }
+
     /// The same with f32 outputs.
     pub fn in_f32(self) -> Self {
         Self { dtype: Dtype::Float32, ..self }

@@ -2,6 +2,7 @@
 
 use mlx_rs::{Array, Dtype, ops};
 
+use super::Normed;
 use crate::Result;
 use crate::kernels::qmm;
 use crate::mlx::{
@@ -158,10 +159,23 @@ impl Linear {
         }
     }
 
+    /// Normed rows `[n, in]` -> `[n, out]`.
+    pub fn forward_normed(&self, x: &Normed) -> Result<Array> {
+        if let ((rows, Some(divisor)), Weight::Quantized(w)) = (x.parts(), &self.weight)
+            && let Some(product) = qmm::product(rows, Some(divisor), w, rows.dtype())
+        {
+            return match &self.bias {
+                Some(bias) => product?.add(bias),
+                None => product,
+            };
+        }
+        self.forward(&x.rows()?)
+    }
+
     /// The same in f32, whatever the type of `x`.
     pub fn forward_f32(&self, x: &Array) -> Result<Array> {
         if let (Weight::Quantized(w), None) = (&self.weight, &self.bias)
-            && let Some(product) = qmm::product(x, w, Dtype::Float32)
+            && let Some(product) = qmm::product(x, None, w, Dtype::Float32)
         {
             return product;
         }
@@ -187,8 +201,8 @@ impl Linear {
 const UNPACKED_ROWS: i32 = 32;
 
 /// `x w^T`: by our kernel where it serves.
-fn product(x: &Array, w: &QuantizedWeight) -> Result<Array> {
-    if let Some(product) = qmm::product(x, w, x.dtype()) {
+pub(crate) fn product(x: &Array, w: &QuantizedWeight) -> Result<Array> {
+    if let Some(product) = qmm::product(x, None, w, x.dtype()) {
         return product;
     }
     if x.dim(0) >= UNPACKED_ROWS && cuda_default() {
@@ -227,20 +241,21 @@ impl Fused {
     }
 
     /// `silu(a) * b` of two parts' outputs a and b, where one kernel does it.
-    pub fn swiglu(&self, x: &Array) -> Option<Result<Array>> {
-        qmm::swiglu(x, self.halves()?)
+    pub fn swiglu(&self, x: &Normed) -> Option<Result<Array>> {
+        let (rows, divisor) = x.parts();
+        qmm::swiglu(rows, divisor, self.halves()?)
     }
 
     /// `[n, in]` -> the parts' outputs side by side, where one product makes them.
-    pub fn joined(&self, x: &Array) -> Option<Result<Array>> {
-        self.widths.as_ref().map(|_| self.products[0].forward(x))
+    pub fn joined(&self, x: &Normed) -> Option<Result<Array>> {
+        self.widths.as_ref().map(|_| self.products[0].forward_normed(x))
     }
 
     /// `[n, in]` -> the parts' outputs, in order.
-    pub fn forward(&self, x: &Array) -> Result<Vec<Array>> {
+    pub fn forward(&self, x: &Normed) -> Result<Vec<Array>> {
         match self.joined(x) {
             Some(joined) => self.split(&joined?),
-            None => self.products.iter().map(|part| part.forward(x)).collect(),
+            None => self.products.iter().map(|part| part.forward_normed(x)).collect(),
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod dequantize;
 pub mod linear;
+mod normed;
 pub mod scheme;
 mod stated;
 mod traffic;
@@ -10,6 +11,7 @@ mod traffic;
 pub(crate) use dequantize::e4m3;
 pub use dequantize::{Packed, dequantize};
 pub use linear::{Experts, Fused, Linear, Weight};
+pub use normed::Normed;
 pub use scheme::{Mode, Scheme, SchemeError};
 pub use stated::{HeadQuantization, Quantization};
 pub use traffic::Traffic;
