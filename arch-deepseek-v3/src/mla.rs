@@ -156,6 +156,7 @@ fn by_head(x: &Array, weight: &Weight) -> Result<Array> {
     match weight {
         Weight::Dense(w) => x.matmul(w.swap_axes(1, 2)?.expand_dims(0)?),
         Weight::Quantized(w) => quantized_matmul(x, w),
+        Weight::Tiled(_) => Err("a weight of several heads in records of one".into()),
     }
 }
 

@@ -27,7 +27,7 @@ pub(crate) struct Qwen3NextTrunk {
 impl Qwen3NextTrunk {
     pub(crate) fn load(loader: &Loader<'_>) -> std::result::Result<Self, LoadError> {
         let (config, names) = (loader.config, loader.names);
-        let embedding = loader.weights.embedding(
+        let mut embedding = loader.weights.embedding(
             &format!("{}embed_tokens", names.trunk),
             config.common.vocab,
             config.common.hidden,

@@ -3,12 +3,12 @@
 //! The twin takes the rows of each of the table's arrays and unpacks them, some eight launches.
 
 use mlx_rs::ops::indexing::TryIndexOp;
-use mlx_rs::{Dtype, ops, random};
+use mlx_rs::{Dtype, random};
 
 use super::{Gate, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use crate::mlx::{QuantizedWeight, dequantize};
-use crate::quant::{Mode, Scheme};
+use crate::quant::{Mode, Scheme, Tiled, tiled};
 use crate::{Array, Result};
 
 /// Threads of a token.
@@ -31,24 +31,53 @@ pub fn embed(tokens: &Array, table: &QuantizedWeight, dtype: Dtype) -> Option<Re
     (fits && GATE.open(check)).then(|| launch(tokens, table, dtype))
 }
 
+/// The same of a table in records.
+pub fn embed_tiled(tokens: &Array, table: &Tiled, dtype: Dtype) -> Option<Result<Array>> {
+    let floats = matches!(dtype, Dtype::Bfloat16 | Dtype::Float16 | Dtype::Float32);
+    let fits = floats && tokens.dtype() == Dtype::Int32 && tokens.ndim() == 1;
+    (fits && GATE.open(check)).then(|| launch_tiled(tokens, table, dtype))
+}
+
+fn launch_tiled(tokens: &Array, table: &Tiled, dtype: Dtype) -> Result<Array> {
+    let table_of = Table { scheme: table.scheme, scales: table.dtype, width: table.shape[1], tiled: true };
+    table_of.launch(tokens, &[&table.records], dtype)
+}
+
 fn launch(tokens: &Array, table: &QuantizedWeight, dtype: Dtype) -> Result<Array> {
     let Some(biases) = &table.biases else { return Err("an affine weight without biases".into()) };
-    let bits = table.scheme.bits() as i32;
-    let (n, width) = (tokens.dim(0), table.packed.dim(1) * (32 / bits));
-    let launch = Launch {
-        outputs: &[(&[n, width], dtype)],
-        blocks: [n, 1, 1],
-        threads: THREADS,
-        constants: &[
-            ("BITS", Constant::Int(bits)),
-            ("GROUP", Constant::Int(table.scheme.group_size() as i32)),
-            ("S", Constant::Type(table.scales.dtype())),
-            ("T", Constant::Type(dtype)),
-        ],
-        scalars: &[Scalar::Int(width)],
-        ..Launch::default()
-    };
-    Ok(KERNEL.launch(&[tokens, &table.packed, &table.scales, biases], &launch)?.remove(0))
+    let width = table.packed.dim(1) * 32 / table.scheme.bits() as i32;
+    let table_of = Table { scheme: table.scheme, scales: table.scales.dtype(), width, tiled: false };
+    table_of.launch(tokens, &[&table.packed, &table.scales, biases], dtype)
+}
+
+/// What the kernel is told of a table.
+struct Table {
+    scheme: Scheme,
+    /// The type of scales and biases.
+    scales: Dtype,
+    width: i32,
+    tiled: bool,
+}
+
+impl Table {
+    fn launch(&self, tokens: &Array, table: &[&Array], dtype: Dtype) -> Result<Array> {
+        let (n, width) = (tokens.dim(0), self.width);
+        let launch = Launch {
+            outputs: &[(&[n, width], dtype)],
+            blocks: [n, 1, 1],
+            threads: THREADS,
+            constants: &[
+                ("BITS", Constant::Int(self.scheme.bits() as i32)),
+                ("GROUP", Constant::Int(self.scheme.group_size() as i32)),
+                ("TILED", Constant::Int(self.tiled.into())),
+                ("S", Constant::Type(self.scales)),
+                ("T", Constant::Type(dtype)),
+            ],
+            scalars: &[Scalar::Int(width)],
+            ..Launch::default()
+        };
+        Ok(KERNEL.launch(&[&[tokens], table].concat(), &launch)?.remove(0))
+    }
 }
 
 /// The twin.
@@ -67,14 +96,13 @@ fn check() -> Result<(f32, f32)> {
     let mut worst = 0f32;
     let tokens = Array::from_slice(&[6i32, 0, 39], &[3]);
     for (bits, group) in [(4, 64), (8, 32)] {
-        let w = random::normal::<f32>(&[40, 320], None, None, &random::key(bits)?)?.as_dtype(Dtype::Bfloat16)?;
-        let (packed, scales, biases) = ops::quantize(&w, group, bits as i32)?;
-        let scheme = Scheme::new(Mode::Affine, bits as usize, group as usize)
-            .map_err(|error| mlx_rs::error::Exception::custom(error.to_string()))?;
-        let table = QuantizedWeight { packed, scales, biases: Some(biases), scheme };
+        let w = random::normal::<f32>(&[40, 320], None, None, &random::key(bits as u64)?)?.as_dtype(Dtype::Bfloat16)?;
+        let table = tiled::pack(&w, bits, group)?;
+        let in_records = Tiled::new(&table)?;
         for dtype in [Dtype::Bfloat16, Dtype::Float32] {
-            let (ours, twin) = (launch(&tokens, &table, dtype)?, by_operations(&tokens, &table, dtype)?);
-            worst = worst.max(relative_difference(&ours, &twin)?);
+            let twin = by_operations(&tokens, &table, dtype)?;
+            worst = worst.max(relative_difference(&launch(&tokens, &table, dtype)?, &twin)?);
+            worst = worst.max(relative_difference(&launch_tiled(&tokens, &in_records, dtype)?, &twin)?);
         }
     }
     // The operations round the product before the sum where they work in bf16.
@@ -83,6 +111,8 @@ fn check() -> Result<(f32, f32)> {
 
 #[cfg(test)]
 mod tests {
+    use mlx_rs::ops;
+
     use super::*;
     use crate::mlx::cuda_default;
 

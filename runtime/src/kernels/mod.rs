@@ -9,6 +9,7 @@ pub mod experts;
 pub mod norm;
 pub mod qmm;
 pub mod ranking;
+pub mod unpack;
 
 use std::sync::OnceLock;
 

@@ -5,9 +5,9 @@
 // numbers become bf16 by setting an exponent over them: 128 + q for a nibble, 2048 + 16 q for the upper one of a byte. All
 // sums are exact to f32: group by group, scale * (sum (offset + q) x) + (bias - offset * scale) * (sum x).
 //
-// Weights stream through shared memory, asynchronously and STAGES - 1 chunks ahead, each warp in a region of its own: the first of
-// them are under way before the kernel ahead of this one is done. A chunk is 128 bytes of each row of a tile, which is what keeps
-// DRAM busy; 16-byte pieces of a row are permuted so that no two lanes of an access share a bank.
+// Weights stream through shared memory, asynchronously and STAGES - 1 records ahead, each warp in a region of its own: the first of
+// them are under way before the kernel ahead of this one is done. A record, 1024 bits of each row of a tile with their scales and
+// biases, lies in memory as its lanes read it (`quant/tiled.rs`), so a warp follows one run of addresses.
 
 __device__ __forceinline__ void mma(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, uint2 b) {
   asm volatile(
@@ -27,10 +27,8 @@ __device__ __forceinline__ unsigned nibbles(unsigned w) {
 // Words of one lane, row and unit: 4-bit, eight numbers a word; 8-bit, four.
 template <int WORDS> struct alignas(4 * WORDS) Words { unsigned w[WORDS]; };
 
-template <int N> struct Count { static constexpr int value = N; };
-
-// Scales or biases of a row and a chunk, side by side in memory.
-template <int COUNT> struct alignas(COUNT * sizeof(S) > 16 ? 16 : COUNT * sizeof(S)) Group { S of[COUNT]; };
+// Scales of two rows of a group, and their biases.
+struct alignas(4 * sizeof(S)) Group { S scale[2], bias[2]; };
 
 // One block: a tile of 16 weight rows, WARPS warps that share k. out [m, n]; PAIRED: a second tile is `up` for the `gate` of the
 // first, n rows further on, and what is written is silu(gate) * up [m, n]. S, T: the types of scales and biases, and of the output.
@@ -42,7 +40,7 @@ template <int COUNT> struct alignas(COUNT * sizeof(S) > 16 ? 16 : COUNT * sizeof
 constexpr int TILES = PAIRED ? 2 : 1;
 
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
-qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases,
+qmm(const bf16* x, const uint4* w,
 #if DIVIDES
     const float* squares,
 #endif
@@ -59,57 +57,27 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases,
   constexpr float OFFSET = BITS == 4 ? 128.f : 2176.f;
   constexpr int PIECES = 8, CHUNK = PIECES * 128 / BITS; // 16-byte pieces of a chunk; its k
   constexpr int UNITS = CHUNK / UNIT, GROUPS = CHUNK / GROUP;
-  constexpr int SPREAD = UNIT * BITS / 128;              // pieces of a unit
-  constexpr int TILE = 16 * PIECES;                      // pieces of a tile
+  constexpr int RECORD = 16 * PIECES + GROUPS * 2 * sizeof(S); // pieces of a tile and a chunk
   extern __shared__ uint4 memory[];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int g = lane >> 2, t = lane & 3;
-  const int chunks = (k + CHUNK - 1) / CHUNK, groups = k / GROUP, pieces = k * BITS / 128;
+  const int chunks = (k + CHUNK - 1) / CHUNK;
   const int base = blockIdx.x * 16;
-  uint4* stages = memory + warp * STAGES * TILES * TILE;
+  uint4* stages = memory + warp * STAGES * TILES * RECORD;
 
-  // Rows past the end repeat the last one and are not written.
-  auto row_of = [&](int i, int r) {
-    return (long long)(min(base + r, n - 1) + i * n);
-  };
-  const uint4* from[TILES][4];
+  const uint4* from[TILES];
 #pragma unroll
-  for (int i = 0; i < TILES; ++i)
-#pragma unroll
-    for (int q = 0; q < 4; ++q) from[i][q] = (const uint4*)w + row_of(i, q * 4 + lane / 8) * pieces + lane % 8;
+  for (int i = 0; i < TILES; ++i) from[i] = w + (long long)(blockIdx.x + i * gridDim.x) * chunks * RECORD + lane;
   auto fetch = [&](int stage, int chunk) {
     if (chunk < chunks) {
-      uint4* to = stages + stage * TILES * TILE;
-      const bool there = WHOLE || chunk * PIECES + lane % 8 < pieces;
+      uint4* to = stages + stage * TILES * RECORD + lane;
 #pragma unroll
       for (int i = 0; i < TILES; ++i)
 #pragma unroll
-        for (int q = 0; q < 4; ++q) {
-          const int r = q * 4 + lane / 8;
-          copy_async(to + i * TILE + r * PIECES + (lane % 8 ^ (r * SPREAD & 7)), from[i][q] + (there ? chunk * PIECES : 0), there);
-        }
+        for (int q = 0; q < RECORD; q += 32)
+          if (q + 32 <= RECORD || q + lane < RECORD) copy_async(to + i * RECORD + q, from[i] + chunk * RECORD + q, true);
     }
     end_batch();
-  };
-  Group<GROUPS> s[2][TILES][2], b[2][TILES][2];
-  auto fetch_groups = [&](int slot, int chunk) {
-#pragma unroll
-    for (int i = 0; i < TILES; ++i)
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const long long at = row_of(i, g + 8 * h) * groups + chunk * GROUPS;
-        if constexpr (WHOLE) {
-          s[slot][i][h] = *(const Group<GROUPS>*)(scales + at);
-          b[slot][i][h] = *(const Group<GROUPS>*)(biases + at);
-        } else {
-#pragma unroll
-          for (int e = 0; e < GROUPS; ++e) {
-            const bool there = chunk * GROUPS + e < groups;
-            s[slot][i][h].of[e] = there ? scales[at + e] : S(0.f);
-            b[slot][i][h].of[e] = there ? biases[at + e] : S(0.f);
-          }
-        }
-      }
   };
   uint4 xv[2][NB][XV];
   auto fetch_x = [&](int slot, int unit) {
@@ -125,7 +93,6 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases,
   next_may_start();
 #pragma unroll
   for (int stage = 0; stage < STAGES - 1; ++stage) fetch(stage, warp + stage * WARPS);
-  if (warp < chunks) fetch_groups(0, warp);
   previous_done();
   if (warp < chunks) fetch_x(0, warp * UNITS);
 #if DIVIDES
@@ -139,28 +106,30 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases,
 #endif
 
   float sum[TILES][NB][4] = {};
-  // Two chunks a turn, so that every index of a register is known.
-  auto step = [&](auto slot_, int chunk, int stage) {
-    constexpr int slot = decltype(slot_)::value;
+  int stage = 0;
+  for (int chunk = warp; chunk < chunks; chunk += WARPS) {
     await_batches<STAGES - 2>();
     __syncwarp();
     const int next = chunk + WARPS;
     fetch(stage == 0 ? STAGES - 1 : stage - 1, chunk + (STAGES - 1) * WARPS);
-    if (next < chunks) fetch_groups(slot ^ 1, next);
-    const uint4* at = stages + stage * TILES * TILE;
+    const uint4* at = stages + stage * TILES * RECORD;
 #pragma unroll
     for (int u = 0; u < UNITS; ++u) {
       if (u + 1 < UNITS) fetch_x((u + 1) & 1, chunk * UNITS + u + 1);
       else if (next < chunks) fetch_x((u + 1) & 1, next * UNITS);
       __syncwarp();                                      // or the compiler puts these loads off until they are needed
-      Words<WORDS> a[TILES][2];
+      unsigned a[TILES][2][WORDS];
 #pragma unroll
-      for (int i = 0; i < TILES; ++i)
+      for (int i = 0; i < TILES; ++i) {
+        constexpr int READ = WORDS < 4 ? 2 * WORDS : 4;  // words of a read
 #pragma unroll
-        for (int h = 0; h < 2; ++h) {
-          const int r = g + 8 * h, piece = u * SPREAD + t * SPREAD / 4 ^ (r * SPREAD & 7);
-          a[i][h] = *(const Words<WORDS>*)((const unsigned*)(at + i * TILE + r * PIECES + piece) + t * WORDS % 4);
+        for (int v = 0; v < 2 * WORDS; v += READ) {
+          const int first = u * 2 * WORDS + v;
+          const auto words = *(const Words<READ>*)((const unsigned*)(at + i * RECORD + first / 4 * 32 + lane) + first % 4);
+#pragma unroll
+          for (int e = 0; e < READ; ++e) a[i][(v + e) / WORDS][(v + e) % WORDS] = words.w[e];
         }
+      }
       float acc[TILES][NB][4] = {}, ones[NB][4] = {};
 #pragma unroll
       for (int v = 0; v < XV; ++v) {
@@ -183,7 +152,7 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases,
 #pragma unroll
           for (int i = 0; i < TILES; ++i) {
             if constexpr (BITS == 4) {
-              const unsigned p = a[i][0].w[v], q = a[i][1].w[v];
+              const unsigned p = a[i][0][v], q = a[i][1][v];
               unsigned a0, a1, a2, a3;
               if (half == 0) {
                 a0 = nibbles<0, 0x43004300u>(p); a1 = nibbles<0, 0x43004300u>(q);
@@ -195,7 +164,7 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases,
 #pragma unroll
               for (int j = 0; j < NB; ++j) mma(acc[i][j], a0, a1, a2, a3, bx[j]);
             } else {
-              const unsigned p = a[i][0].w[2 * v + half], q = a[i][1].w[2 * v + half];
+              const unsigned p = a[i][0][2 * v + half], q = a[i][1][2 * v + half];
 #pragma unroll
               for (int j = 0; j < NB; ++j) {
                 mma(acc[i][j], nibbles<0, 0x43004300u>(p), nibbles<0, 0x43004300u>(q),
@@ -208,23 +177,19 @@ qmm(const bf16* x, const unsigned* w, const S* scales, const S* biases,
         }
       }
 #pragma unroll
-      for (int i = 0; i < TILES; ++i)
+      for (int i = 0; i < TILES; ++i) {
+        const Group group = ((const Group*)(at + i * RECORD + 16 * PIECES))[u * UNIT / GROUP * 8 + g];
 #pragma unroll
         for (int h = 0; h < 2; ++h) {
-          const float scale = float(s[slot][i][h].of[u * UNIT / GROUP]);
-          const float rest = float(b[slot][i][h].of[u * UNIT / GROUP]) - OFFSET * scale;
+          const float scale = float(group.scale[h]);
+          const float rest = float(group.bias[h]) - OFFSET * scale;
 #pragma unroll
           for (int j = 0; j < NB; ++j)
 #pragma unroll
             for (int e = 0; e < 2; ++e) sum[i][j][2 * h + e] += scale * acc[i][j][2 * h + e] + rest * ones[j][e];
         }
+      }
     }
-  };
-  int stage = 0;
-  for (int chunk = warp; chunk < chunks; chunk += 2 * WARPS) {
-    step(Count<0>{}, chunk, stage);
-    stage = stage + 1 == STAGES ? 0 : stage + 1;
-    if (chunk + WARPS < chunks) step(Count<1>{}, chunk + WARPS, stage);
     stage = stage + 1 == STAGES ? 0 : stage + 1;
   }
 

@@ -7,9 +7,9 @@ use crate::artifact::LoadError;
 use crate::kernels::MAX_ROWS;
 use crate::kernels::experts::Down;
 use crate::kernels::qmm;
-use crate::mlx::{QuantizedWeight, begin, cuda_default};
+use crate::mlx::{begin, cuda_default};
 use crate::quant::linear::product;
-use crate::quant::{Linear, Normed};
+use crate::quant::{Linear, Normed, Tiled};
 use crate::{Array, Result};
 
 /// What mixes the rows of a layer and keeps two arrays a row: attention in all its forms.
@@ -58,7 +58,7 @@ pub enum Addend {
     /// As is.
     Rows(Array),
     /// A packed product of rows `[n, in]`.
-    Product(Array, QuantizedWeight),
+    Product(Array, Tiled),
     /// The last product of a mixture of experts.
     Experts(Down),
 }
@@ -72,7 +72,7 @@ impl From<Array> for Addend {
 impl Addend {
     /// What `linear` makes of `x` `[n, in]`.
     pub fn product(linear: &Linear, x: Array) -> Result<Self> {
-        match linear.packed() {
+        match linear.tiled() {
             Some(w) if qmm::ready(&x, w) => Ok(Self::Product(x, w.clone())),
             _ => linear.forward(&x).map(Self::Rows),
         }

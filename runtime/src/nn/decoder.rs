@@ -24,7 +24,7 @@ impl<M: Mixer> Decoder<M> {
     /// A tensor is missing or does not fit.
     pub fn load<P: MixerPlan<Mixer = M>>(weights: &Weights<'_>, plan: &DecoderPlan<P>) -> Result<Self, LoadError> {
         let Common { vocab, hidden, eps, tied, .. } = plan.common;
-        let embedding = weights.embedding("model.embed_tokens", vocab, hidden)?;
+        let mut embedding = weights.embedding("model.embed_tokens", vocab, hidden)?;
         let lm_head =
             if tied { embedding.tied_head()? } else { LmHead(weights.linear("lm_head", vocab, hidden, false)?) };
         let layers = plan.layers.iter().enumerate();

@@ -4,7 +4,8 @@ use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Array, Dtype};
 
 use crate::Result;
-use crate::kernels::embed::{by_operations, embed};
+use crate::kernels::embed::{by_operations, embed, embed_tiled};
+use crate::mlx::dequantize;
 use crate::quant::{Linear, Weight};
 
 /// Rows `[vocab, hidden]`, packed or not.
@@ -28,12 +29,18 @@ impl Embedding {
                 let rows = embed(tokens, w, self.dtype);
                 rows.unwrap_or_else(|| by_operations(tokens, w, self.dtype))
             }
+            Weight::Tiled(w) => {
+                let rows = embed_tiled(tokens, w, self.dtype);
+                rows.unwrap_or_else(|| dequantize(&w.plain_rows(tokens)?, self.dtype))
+            }
         }
     }
 
-    /// The head that is tied to these rows.
-    pub fn tied_head(&self) -> Result<LmHead> {
-        Ok(LmHead(Linear::new(self.weight.clone(), None)?))
+    /// The head that is tied to these rows, which are laid out for it.
+    pub fn tied_head(&mut self) -> Result<LmHead> {
+        let head = Linear::new(self.weight.clone(), None)?;
+        self.weight = head.weight().clone();
+        Ok(LmHead(head))
     }
 
     /// The rows.

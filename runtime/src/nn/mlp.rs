@@ -25,9 +25,13 @@ impl SwiGlu {
         Ok(Self { gate_up: Fused::new(vec![gate, up])?, down })
     }
 
-    /// The gate above the up projection, and the down projection, where they are packed.
-    pub fn packed(&self) -> Option<[&QuantizedWeight; 2]> {
-        Some([self.gate_up.halves()?, self.down.packed()?])
+    /// The gate above the up projection, and the down projection, as stored, where they are packed.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn packed(&self) -> Result<Option<[QuantizedWeight; 2]>> {
+        let Some(gate_up) = self.gate_up.halves() else { return Ok(None) };
+        Ok(gate_up.packed()?.zip(self.down.packed()?).map(|(gate_up, down)| [gate_up, down]))
     }
 
     /// `[n, hidden]` -> `[n, hidden]`.

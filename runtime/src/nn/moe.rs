@@ -6,7 +6,7 @@ use mlx_rs::{Dtype, ops};
 use super::mlp::{SwiGlu, silu};
 use super::{Addend, Input};
 use crate::kernels::experts::Mixture;
-use crate::mlx::{cuda_default, slice_axis};
+use crate::mlx::{QuantizedWeight, cuda_default, slice_axis};
 use crate::quant::{Experts, Fused, Linear};
 use crate::{Array, Result};
 
@@ -138,6 +138,8 @@ pub struct SparseMoe {
     shared_gate: Option<Linear>,
     /// The router's gate and the shared expert's in one product, for the kernels.
     gates: Option<Fused>,
+    /// The shared expert as stored, for the kernels.
+    stored: Option<[QuantizedWeight; 2]>,
 }
 
 impl SparseMoe {
@@ -152,7 +154,8 @@ impl SparseMoe {
             (Scoring::Softmax, Some(gate)) if cuda_default() => Some(vec![router.gate.clone(), gate.clone()]),
             _ => None,
         };
-        Ok(Self { router, experts, shared, shared_gate, gates: gates.map(Fused::new).transpose()? })
+        let stored = shared.as_ref().filter(|_| cuda_default()).map(SwiGlu::packed).transpose()?.flatten();
+        Ok(Self { router, experts, shared, shared_gate, gates: gates.map(Fused::new).transpose()?, stored })
     }
 
     /// `[n, hidden]` -> `[n, hidden]` f32.
@@ -198,7 +201,7 @@ impl SparseMoe {
     fn mixture(&self) -> Option<Mixture<'_>> {
         let SwitchGlu { gate, up, down } = &self.experts;
         let shared = match &self.shared {
-            Some(shared) => Some(shared.packed()?),
+            Some(_) => Some(self.stored.as_ref()?.each_ref()),
             None => None,
         };
         Some(Mixture { router: &self.router, experts: [gate.packed()?, up.packed()?, down.packed()?], shared })

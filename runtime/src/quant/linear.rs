@@ -2,9 +2,10 @@
 
 use mlx_rs::{Array, Dtype, ops};
 
-use super::Normed;
+use super::{Normed, Tiled};
 use crate::Result;
 use crate::kernels::qmm;
+use crate::kernels::unpack::unpack;
 use crate::mlx::{
     Device, QuantizedWeight, cuda_default, default_device, dequantize, gather_qmm, quantized_matmul, slice_axis,
 };
@@ -14,8 +15,10 @@ use crate::mlx::{
 pub enum Weight {
     /// As is.
     Dense(Array),
-    /// Packed.
+    /// Packed, as stored.
     Quantized(QuantizedWeight),
+    /// Packed, as the kernels for few rows read it.
+    Tiled(Tiled),
 }
 
 impl Weight {
@@ -24,7 +27,22 @@ impl Weight {
         match self {
             Self::Dense(w) => w.as_dtype(dtype),
             Self::Quantized(w) => dequantize(w, dtype),
+            Self::Tiled(w) => unpack(w, dtype),
         }
+    }
+
+    /// As kernels read it, where they do.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn laid_out(self) -> Result<Self> {
+        let tiled = if let Self::Quantized(w) = &self { qmm::lay_out(w)? } else { None };
+        Ok(tiled.map_or(self, Self::Tiled))
+    }
+
+    /// As stored.
+    fn plain(&self) -> Result<Self> {
+        if let Self::Tiled(w) = self { w.plain().map(Self::Quantized) } else { Ok(self.clone()) }
     }
 
     /// Bytes held.
@@ -32,6 +50,7 @@ impl Weight {
         match self {
             Self::Dense(w) => w.nbytes(),
             Self::Quantized(w) => w.packed.nbytes() + w.scales.nbytes() + w.biases.as_ref().map_or(0, Array::nbytes),
+            Self::Tiled(w) => w.records.nbytes(),
         }
     }
 
@@ -40,6 +59,7 @@ impl Weight {
         let (first, rest) = match self {
             Self::Dense(w) => (w, None),
             Self::Quantized(w) => (&w.packed, Some((&w.scales, w.biases.as_ref()))),
+            Self::Tiled(w) => (&w.records, None),
         };
         let (scales, biases) = rest.unzip();
         std::iter::once(first).chain(scales).chain(biases.flatten())
@@ -50,11 +70,14 @@ impl Weight {
         match self {
             Self::Dense(w) => w.dim(-2),
             Self::Quantized(w) => w.packed.dim(-2),
+            Self::Tiled(w) => w.shape[0],
         }
     }
 
     /// Applies `f` to the arrays that correspond to each other in `parts`, which are dense or packed alike.
     fn combine(parts: &[&Weight], f: impl Fn(&[&Array]) -> Result<Array>) -> Result<Option<Weight>> {
+        let plain = parts.iter().map(|part| part.plain()).collect::<Result<Vec<_>>>()?;
+        let parts: Vec<&Weight> = plain.iter().collect();
         let dense: Vec<&Array> =
             parts.iter().filter_map(|w| if let Self::Dense(w) = w { Some(w) } else { None }).collect();
         if !dense.is_empty() {
@@ -134,6 +157,7 @@ fn tiles(weight: &Weight) -> Result<Option<Array>> {
 impl Linear {
     /// From a weight `[out, in]` and perhaps a bias `[out]`.
     pub fn new(weight: Weight, bias: Option<Array>) -> Result<Self> {
+        let weight = weight.laid_out()?;
         let tiles = tiles(&weight)?;
         Ok(Self { weight, bias, tiles })
     }
@@ -154,14 +178,16 @@ impl Linear {
         match (&self.weight, &self.bias) {
             (Weight::Dense(w), Some(bias)) => ops::addmm(bias, x, w.t(), None, None),
             (Weight::Dense(w), None) => x.matmul(w.t()),
-            (Weight::Quantized(w), Some(bias)) => product(x, w)?.add(bias),
-            (Weight::Quantized(w), None) => product(x, w),
+            (Weight::Quantized(w), Some(bias)) => stored_product(x, w)?.add(bias),
+            (Weight::Quantized(w), None) => stored_product(x, w),
+            (Weight::Tiled(w), Some(bias)) => product(x, w)?.add(bias),
+            (Weight::Tiled(w), None) => product(x, w),
         }
     }
 
     /// Normed rows `[n, in]` -> `[n, out]`.
     pub fn forward_normed(&self, x: &Normed) -> Result<Array> {
-        if let ((rows, Some(divisor)), Weight::Quantized(w)) = (x.parts(), &self.weight)
+        if let ((rows, Some(divisor)), Weight::Tiled(w)) = (x.parts(), &self.weight)
             && let Some(product) = qmm::product(rows, Some(divisor), w, rows.dtype())
         {
             return match &self.bias {
@@ -174,7 +200,7 @@ impl Linear {
 
     /// The same in f32, whatever the type of `x`.
     pub fn forward_f32(&self, x: &Array) -> Result<Array> {
-        if let (Weight::Quantized(w), None) = (&self.weight, &self.bias)
+        if let Some(w) = self.tiled()
             && let Some(product) = qmm::product(x, None, w, Dtype::Float32)
         {
             return product;
@@ -187,11 +213,23 @@ impl Linear {
         &self.weight
     }
 
-    /// Its weight, where that is packed and there is no bias.
-    pub fn packed(&self) -> Option<&QuantizedWeight> {
+    /// Its weight, where kernels read that and there is no bias.
+    pub fn tiled(&self) -> Option<&Tiled> {
         match (&self.weight, &self.bias) {
-            (Weight::Quantized(w), None) => Some(w),
+            (Weight::Tiled(w), None) => Some(w),
             _ => None,
+        }
+    }
+
+    /// Its weight as stored, where that is packed and there is no bias.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn packed(&self) -> Result<Option<QuantizedWeight>> {
+        match (&self.weight, &self.bias) {
+            (Weight::Quantized(w), None) => Ok(Some(w.clone())),
+            (Weight::Tiled(w), None) => w.plain().map(Some),
+            _ => Ok(None),
         }
     }
 }
@@ -201,10 +239,13 @@ impl Linear {
 const UNPACKED_ROWS: i32 = 32;
 
 /// `x w^T`: by our kernel where it serves.
-pub(crate) fn product(x: &Array, w: &QuantizedWeight) -> Result<Array> {
-    if let Some(product) = qmm::product(x, None, w, x.dtype()) {
-        return product;
-    }
+pub(crate) fn product(x: &Array, w: &Tiled) -> Result<Array> {
+    let few = qmm::product(x, None, w, x.dtype());
+    few.unwrap_or_else(|| x.matmul(unpack(w, x.dtype())?.t()))
+}
+
+/// `x w^T` by MLX.
+fn stored_product(x: &Array, w: &QuantizedWeight) -> Result<Array> {
     if x.dim(0) >= UNPACKED_ROWS && cuda_default() {
         return x.matmul(dequantize(w, x.dtype())?.t());
     }
@@ -232,10 +273,10 @@ impl Fused {
         Ok(Self { products: vec![Linear::new(weight, bias)?], widths: Some(widths) })
     }
 
-    /// Two parts of one width as one packed weight, the first above the second.
-    pub fn halves(&self) -> Option<&QuantizedWeight> {
+    /// Two parts of one width as one linear, the first above the second.
+    pub fn halves(&self) -> Option<&Linear> {
         match (self.widths.as_deref(), &self.products[..]) {
-            (Some([a, b]), [product]) if a == b => product.packed(),
+            (Some([a, b]), [product]) if a == b => Some(product),
             _ => None,
         }
     }
@@ -243,7 +284,7 @@ impl Fused {
     /// `silu(a) * b` of two parts' outputs a and b, where one kernel does it.
     pub fn swiglu(&self, x: &Normed) -> Option<Result<Array>> {
         let (rows, divisor) = x.parts();
-        qmm::swiglu(rows, divisor, self.halves()?)
+        qmm::swiglu(rows, divisor, self.halves()?.tiled()?)
     }
 
     /// `[n, in]` -> the parts' outputs side by side, where one product makes them.
@@ -294,6 +335,7 @@ impl Experts {
             }
             Weight::Dense(w) => ops::gather_mm(x, w.swap_axes(-1, -2)?, None, chosen, None),
             Weight::Quantized(w) => gather_qmm(x, w, chosen),
+            Weight::Tiled(_) => Err("experts in records of one matrix".into()),
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod linear;
 mod normed;
 pub mod scheme;
 mod stated;
+pub(crate) mod tiled;
 mod traffic;
 
 pub(crate) use dequantize::e4m3;
@@ -14,6 +15,7 @@ pub use linear::{Experts, Fused, Linear, Weight};
 pub use normed::Normed;
 pub use scheme::{Mode, Scheme, SchemeError};
 pub use stated::{HeadQuantization, Quantization};
+pub use tiled::Tiled;
 pub use traffic::Traffic;
 
 #[cfg(test)]
