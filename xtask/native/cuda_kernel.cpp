@@ -8,13 +8,14 @@
 #include <dlfcn.h>
 
 #include <algorithm>
-#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -98,6 +99,8 @@ struct Driver {
   int (*allocate)(void**, size_t, void*);
   int (*allocate_host)(void**, size_t, unsigned);
   int (*free)(void*);
+  int (*free_async)(void*, void*);
+  int (*free_host)(void*);
   int (*error_name)(int, const char**);
   void* (*encoder)(core::Stream);
 
@@ -131,6 +134,8 @@ struct Driver {
     find(allocate, "cuMemAllocAsync");
     find(allocate_host, "cuMemHostAlloc");
     find(free, "cuMemFree_v2");
+    find(free_async, "cuMemFreeAsync");
+    find(free_host, "cuMemFreeHost");
     find(error_name, "cuGetErrorName");
     find(encoder, "_ZN3mlx4core2cu19get_command_encoderENS0_6StreamE");
   }
@@ -144,23 +149,23 @@ struct Driver {
   }
 };
 
-// Buffers of powers of two, never given back to the driver while the process runs. They may be handed out again as soon as nothing
-// refers to them: a model's work is on one stream, where whatever comes later also runs later, and MLX holds what work on another
-// stream depends on until that is done.
+// Buffers that are kept for the next output of their size: small ones of powers of two for good, large ones up to a gigabyte. They may
+// be handed out again as soon as nothing refers to them: a model's work is on one stream, where whatever comes later also runs
+// later, and MLX holds what work on another stream depends on until that is done.
 class Pool {
  public:
   explicit Pool(bool host) : host_(host) {}
 
   core::allocator::Buffer take(size_t bytes, void* stream) {
-    const size_t size = std::bit_ceil(std::max<size_t>(bytes, 256));
-    auto& spare = spare_[std::bit_width(size)];
-    {
-      std::lock_guard lock(mutex_);
-      if (!spare.empty()) {
-        auto* buffer = spare.back();
-        spare.pop_back();
-        return core::allocator::Buffer(buffer);
-      }
+    const bool large = bytes > kSmall;
+    const size_t size = large ? (bytes + kStep - 1) / kStep * kStep : std::bit_ceil(std::max<size_t>(bytes, 256));
+    std::lock_guard lock(mutex_);
+    auto& spare = spare_[size];
+    if (!spare.empty()) {
+      auto* buffer = spare.back();
+      spare.pop_back();
+      spare_large_ -= large ? size : 0;
+      return core::allocator::Buffer(buffer);
     }
     const auto& driver = Driver::get();
     void* data = nullptr;
@@ -168,32 +173,86 @@ class Pool {
       driver.check(driver.allocate_host(&data, size, kHostPortableMapped), "memory for what is read back");
     } else {
       if (driver.allocate(&data, size, stream) != 0) {
+        for (auto& [_, buffers] : spare_) {
+          release(buffers);
+        }
         core::clear_cache();
         driver.check(driver.allocate(&data, size, stream), "memory for a kernel's output");
       }
-      // MLX waits for the card before it takes more than its limit, of what it knows of.
-      const auto limit = core::get_memory_limit();
-      core::set_memory_limit(limit - std::min(limit, size));
+      grow(size);
     }
-    return core::allocator::Buffer(new Buffer{data, size, host_ ? -1 : 0});
+    return core::allocator::Buffer(new Own{{data, size, host_ ? -1 : 0}, stream, size});
   }
 
   void give(core::allocator::Buffer handle) {
-    auto* buffer = static_cast<Buffer*>(handle.ptr());
+    auto* buffer = static_cast<Own*>(handle.ptr());
+    std::lock_guard lock(mutex_);
     if (!host_ && buffer->device == -1) {
-      // MLX moved it to where the processor reads it.
-      Driver::get().free(buffer->data);
+      // MLX moved it to where the processor reads it, and freed what was ours.
+      const auto& driver = Driver::get();
+      if (driver.free(buffer->data) != 0) {
+        driver.free_host(buffer->data);
+      }
+      shrink(buffer->taken);
       delete buffer;
       return;
     }
-    std::lock_guard lock(mutex_);
-    spare_[std::bit_width(buffer->size)].push_back(buffer);
+    auto& spare = spare_[buffer->taken];
+    spare.push_back(buffer);
+    if (buffer->taken > kSmall) {
+      spare_large_ += buffer->taken;
+      if (spare_large_ > kSpare) {
+        release(spare);
+      }
+    }
   }
 
  private:
+  // Up to this size, buffers are of powers of two; above, of multiples of a step.
+  static constexpr size_t kSmall = size_t{16} << 20;
+  static constexpr size_t kStep = size_t{1} << 20;
+  static constexpr size_t kSpare = size_t{1} << 30;
+
+  // What MLX sees of a buffer, and what it does not.
+  struct Own : Buffer {
+    void* stream;
+    size_t taken;
+  };
+
+  void release(std::vector<Own*>& buffers) {
+    for (auto* buffer : buffers) {
+      Driver::get().free_async(buffer->data, buffer->stream);
+      spare_large_ -= buffer->taken > kSmall ? buffer->taken : 0;
+      shrink(buffer->taken);
+      delete buffer;
+    }
+    buffers.clear();
+  }
+
+  // MLX waits for the card before it takes more than its limit, of what it knows of.
+  void grow(size_t bytes) {
+    held_ += bytes;
+    limit();
+  }
+
+  void shrink(size_t bytes) {
+    held_ -= bytes;
+    limit();
+  }
+
+  void limit() {
+    if (!whole_) {
+      whole_ = core::get_memory_limit();
+    }
+    core::set_memory_limit(*whole_ - std::min(*whole_, held_));
+  }
+
   bool host_;
   std::mutex mutex_;
-  std::array<std::vector<Buffer*>, 65> spare_;
+  std::map<size_t, std::vector<Own*>> spare_;
+  size_t spare_large_ = 0;
+  size_t held_ = 0;
+  std::optional<size_t> whole_;
 };
 
 // Arrays may outlive everything else.
