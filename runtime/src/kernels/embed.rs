@@ -96,7 +96,8 @@ fn check() -> Result<(f32, f32)> {
     let mut worst = 0f32;
     let tokens = Array::from_slice(&[6i32, 0, 39], &[3]);
     for (bits, group) in [(4, 64), (8, 32)] {
-        let w = random::normal::<f32>(&[40, 320], None, None, &random::key(bits as u64)?)?.as_dtype(Dtype::Bfloat16)?;
+        let w =
+            random::normal::<f32>(&[40, 2304], None, None, &random::key(bits as u64)?)?.as_dtype(Dtype::Bfloat16)?;
         let table = tiled::pack(&w, bits, group)?;
         let in_records = Tiled::new(&table)?;
         for dtype in [Dtype::Bfloat16, Dtype::Float32] {

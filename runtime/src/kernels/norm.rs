@@ -96,11 +96,17 @@ fn launch(x: &Array, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Resul
 /// Kernel against twin.
 fn check() -> Result<(f32, f32)> {
     let normal = |shape: &[i32], seed: u64| random::normal::<f32>(shape, None, None, &random::key(seed)?);
-    let (x, y, w) = (normal(&[3, 1000], 1)?, normal(&[3, 1000], 2)?.as_dtype(Dtype::Bfloat16)?, normal(&[1000], 3)?);
-    let (sum, out) = launch(&x, &y, &w, 1e-6, Dtype::Bfloat16)?;
-    let twin = x.add(&y)?;
-    let normed = fast::rms_norm(&twin, Some(&w), 1e-6)?;
-    Ok((relative_difference(&sum, &twin)?.max(relative_difference(&out, &normed)?), 0.01))
+    let mut worst = 0f32;
+    // Rows that one turn of the threads takes, and rows of several turns.
+    for width in [1000, 4100] {
+        let (x, y) = (normal(&[3, width], 1)?, normal(&[3, width], 2)?.as_dtype(Dtype::Bfloat16)?);
+        let w = normal(&[width], 3)?;
+        let (sum, out) = launch(&x, &y, &w, 1e-6, Dtype::Bfloat16)?;
+        let twin = x.add(&y)?;
+        let normed = fast::rms_norm(&twin, Some(&w), 1e-6)?;
+        worst = worst.max(relative_difference(&sum, &twin)?).max(relative_difference(&out, &normed)?);
+    }
+    Ok((worst, 0.01))
 }
 
 #[cfg(test)]

@@ -165,8 +165,10 @@ fn launch(x: &Array, w: &Tiled, form: &Form<'_>) -> Result<Vec<Array>> {
 /// Kernel against twin, on the smallest shapes that touch every branch.
 fn check() -> Result<(f32, f32)> {
     let mut worst = 0f32;
-    for (seed, (bits, group, m)) in [(4, 64, 1), (4, 32, 5), (8, 64, 4), (8, 128, 9)].into_iter().enumerate() {
-        worst = worst.max(difference(seed as u64, bits, group, [m, 64, 512])?);
+    // The last one has ragged ends, and warps with several records each.
+    let shapes = [(4, 64, [1, 64, 512]), (4, 32, [5, 64, 512]), (8, 128, [9, 64, 512]), (8, 64, [4, 72, 2496])];
+    for (seed, (bits, group, shape)) in shapes.into_iter().enumerate() {
+        worst = worst.max(difference(seed as u64, bits, group, shape)?);
     }
     Ok((worst, 0.02))
 }
