@@ -8,7 +8,8 @@ __device__ __forceinline__ float quad_sum(float v) {
   return v + __shfl_xor_sync(~0u, v, 2);
 }
 constexpr int CHANNELS = H * (2 * DK + R * DV), WIDTH = CHANNELS + H * R * DV + 2 * H * R;
-constexpr int THREADS = 4 * DV, PART = DK / 4, ROWS = 16;
+constexpr int THREADS = 4 * DV, PART = DK / 4, GATES = (DV + 31) / 32;
+constexpr int ROWS = THREADS / 32 < 16 ? THREADS / 32 : 16; // of a tile
 
 // y [m, H R DV]; state_out and conv_out: after all m rows; keys [H, m, DK], u [H R, m, DV], sums [H R, m]: the tape.
 extern "C" __global__ void __launch_bounds__(4 * DV)
@@ -16,9 +17,10 @@ delta_step(
     const bf16* in, const bf16* conv_state, const float* conv, const float* decay, const float* dt_bias, const float* weight,
     const float* state, bf16* y, float* state_out, bf16* conv_out, float* keys, float* u, float* sums, int m, float eps) {
   next_may_start();
-  previous_done();
   constexpr int VALUES = H * R * DV, WARPS = THREADS / 32, COLUMNS = 2 * DK + DV;
   const int head = blockIdx.x, key_head = head / R, tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
+  if (tid == 0) prefetch(state + (long long)head * DV * DK, DV * DK * sizeof(float));
+  previous_done();
   __shared__ float rows[ROWS][COLUMNS];                  // q, k, v of every row of a tile
   __shared__ float outputs[ROWS][DV];
   __shared__ float rates[ROWS], decays[ROWS];
@@ -40,6 +42,15 @@ delta_step(
   float total = 0.f;
   for (int first = 0; first < m; first += ROWS) {
     const int count = min(ROWS, m - first);
+    // A warp each for the last step of every row, whose inputs come in meanwhile.
+    float z[GATES], gain[GATES];
+#pragma unroll
+    for (int i = 0; i < GATES; ++i) {
+      const int c = lane + 32 * i;
+      const bool there = warp < count && c < DV;
+      z[i] = there ? float(in[(long long)(first + warp) * WIDTH + CHANNELS + head * DV + c]) : 0.f;
+      gain[i] = there ? weight[c] : 0.f;
+    }
     for (int c = tid; c < COLUMNS; c += THREADS) {
       const int ch = channel(c);
       float window[TAPS], taps[TAPS];
@@ -108,14 +119,15 @@ delta_step(
       if (tid == 0) sums[(long long)head * m + first + t] = total;
     }
     __syncthreads();
-    for (int t = warp; t < count; t += WARPS) {
+    if (warp < count) {
       float squares = 0.f;
-      for (int c = lane; c < DV; c += 32) squares += outputs[t][c] * outputs[t][c];
+      for (int c = lane; c < DV; c += 32) squares += outputs[warp][c] * outputs[warp][c];
       const float scale = rsqrtf(warp_sum(squares) / DV + eps);
-      for (int c = lane; c < DV; c += 32) {
-        const float z = float(in[(long long)(first + t) * WIDTH + CHANNELS + head * DV + c]);
-        y[(long long)(first + t) * VALUES + head * DV + c] = bf16(outputs[t][c] * scale * weight[c] * (z * sigmoid(z)));
-      }
+      bf16* row_out = y + (long long)(first + warp) * VALUES + head * DV;
+#pragma unroll
+      for (int i = 0; i < GATES; ++i)
+        if (const int c = lane + 32 * i; c < DV)
+          row_out[c] = bf16(outputs[warp][c] * scale * gain[i] * (z[i] * sigmoid(z[i])));
     }
     __syncthreads();
   }

@@ -57,6 +57,7 @@ qmm(const bf16* x, const uint4* w,
   constexpr float OFFSET = BITS == 4 ? 128.f : 2176.f;
   constexpr int PIECES = 8, CHUNK = PIECES * 128 / BITS; // 16-byte pieces of a chunk; its k
   constexpr int UNITS = CHUNK / UNIT, GROUPS = CHUNK / GROUP;
+  constexpr int SLOTS = NB == 1 && UNITS >= 4 ? 4 : 2;   // units whose x is held: the one at work and those under way
   constexpr int RECORD = 16 * PIECES + GROUPS * 2 * sizeof(S); // pieces of a tile and a chunk
   extern __shared__ uint4 memory[];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
@@ -79,7 +80,7 @@ qmm(const bf16* x, const uint4* w,
     }
     end_batch();
   };
-  uint4 xv[2][NB][XV];
+  uint4 xv[SLOTS][NB][XV];
   auto fetch_x = [&](int slot, int unit) {
 #pragma unroll
     for (int j = 0; j < NB; ++j) {
@@ -90,16 +91,25 @@ qmm(const bf16* x, const uint4* w,
     }
   };
 
-  next_may_start();
 #pragma unroll
   for (int stage = 0; stage < STAGES - 1; ++stage) fetch(stage, warp + stage * WARPS);
   previous_done();
-  if (warp < chunks) fetch_x(0, warp * UNITS);
+  next_may_start();                                      // no sooner, or blocks that wait take the places of those that work
+  if (warp < chunks)
+#pragma unroll
+    for (int u = 0; u < SLOTS - 1; ++u) fetch_x(u, warp * UNITS + u);
 #if DIVIDES
   __shared__ float divisors[NB * 8];
+  constexpr int BATCH = 5;                               // loads under way at once
   for (int c = warp; c < m; c += WARPS) {
     float total = 0.f;
-    for (int i = lane; i < parts; i += 32) total += squares[c * parts + i];
+    for (int i = lane; i < parts; i += 32 * BATCH) {
+      float batch[BATCH];
+#pragma unroll
+      for (int e = 0; e < BATCH; ++e) batch[e] = i + 32 * e < parts ? squares[c * parts + i + 32 * e] : 0.f;
+#pragma unroll
+      for (int e = 0; e < BATCH; ++e) total += batch[e];
+    }
     total = warp_sum(total);
     if (lane == 0) divisors[c] = rsqrtf(total / k + eps);
   }
@@ -115,8 +125,9 @@ qmm(const bf16* x, const uint4* w,
     const uint4* at = stages + stage * TILES * RECORD;
 #pragma unroll
     for (int u = 0; u < UNITS; ++u) {
-      if (u + 1 < UNITS) fetch_x((u + 1) & 1, chunk * UNITS + u + 1);
-      else if (next < chunks) fetch_x((u + 1) & 1, next * UNITS);
+      constexpr int FAR = SLOTS - 1;
+      if (u + FAR < UNITS) fetch_x((u + FAR) % SLOTS, chunk * UNITS + u + FAR);
+      else if (next < chunks) fetch_x((u + FAR) % SLOTS, next * UNITS + u + FAR - UNITS);
       __syncwarp();                                      // or the compiler puts these loads off until they are needed
       unsigned a[TILES][2][WORDS];
 #pragma unroll
@@ -139,7 +150,7 @@ qmm(const bf16* x, const uint4* w,
           uint2 bx[NB];
 #pragma unroll
           for (int j = 0; j < NB; ++j) {
-            const uint4 q = xv[u & 1][j][v];
+            const uint4 q = xv[u % SLOTS][j][v];
             if constexpr (BITS == 4) {                   // (0,4) (1,5) | (2,6) (3,7)
               const unsigned lo = half ? q.y : q.x, hi = half ? q.w : q.z;
               bx[j] = make_uint2(__byte_perm(lo, hi, 0x5410), __byte_perm(lo, hi, 0x7632));

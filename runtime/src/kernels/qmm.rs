@@ -119,13 +119,13 @@ fn launch(x: &Array, w: &Tiled, form: &Form<'_>) -> Result<Vec<Array>> {
     let bits = w.scheme.bits() as i32;
     let blocks = (n + TILE - 1) / TILE;
     let chunks = w.records.dim(1);
-    // Few blocks need many warps to keep memory busy, many are better off with warps that run for longer (measured on an H100).
+    // Many warps keep memory busy, but one with few records has nothing to overlap (measured on an H100).
     let warps = if blocks < 256 {
         8.min((chunks / 2).max(2))
     } else if chunks < 16 {
-        2
-    } else {
         4
+    } else {
+        8
     };
     let mut inputs = vec![x, &w.records];
     let (parts, eps) = form.divisor.map_or((0, 0.0), |divisor| (divisor.squares.dim(1), divisor.eps));

@@ -3,7 +3,12 @@
 //
 // Candidates are ordered by a 64-bit key, larger first: the logit's bits as they sort, then the smaller token id.
 
-constexpr int KEEP = 32, WARPS = 8, BLOCK = 512;
+constexpr int KEEP = 32, BLOCK = 512;
+#ifdef ranked
+constexpr int WARPS = 32, LISTS = 4; // of a warp
+#else
+constexpr int WARPS = 8;
+#endif
 typedef unsigned long long Key;
 
 __device__ __forceinline__ Key key_of(float logit, int id) {
@@ -58,10 +63,11 @@ __device__ __forceinline__ void take(Key& best, Key key) {
 __device__ __forceinline__ void join(Key& best) {
   __shared__ Key lists[WARPS][KEEP];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
-  lists[warp][lane] = best;
-  __syncthreads();
-  if (warp == 0)
-    for (int i = 1; i < WARPS; ++i) merge(best, lists[i][lane]);
+  for (int half = WARPS / 2; half; half /= 2) {
+    if (warp >= half && warp < 2 * half) lists[warp][lane] = best;
+    __syncthreads();
+    if (warp < half) merge(best, lists[warp + half][lane]);
+  }
 }
 
 __device__ __forceinline__ float prefix_sum(float x) {
@@ -154,13 +160,12 @@ ranked(
   const int row = blockIdx.x, lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   keys += (long long)row * parts * KEEP;
   masses += (long long)row * parts * 2;
-  Key best = 0;
-  Key next = warp < parts ? keys[warp * KEEP + lane] : 0;
-  for (int part = warp; part < parts; part += WARPS) {
-    const Key list = next;
-    if (part + WARPS < parts) next = keys[(part + WARPS) * KEEP + lane];
-    merge(best, list);
-  }
+  Key best = 0, lists[LISTS];
+#pragma unroll
+  for (int i = 0; i < LISTS; ++i)
+    lists[i] = warp + i * WARPS < parts ? keys[(warp + i * WARPS) * KEEP + lane] : 0;
+#pragma unroll
+  for (int i = 0; i < LISTS; ++i) merge(best, lists[i]);
   join(best);
   if (warp) return;
   const int id = id_of(best);

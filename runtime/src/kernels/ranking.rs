@@ -14,10 +14,11 @@ use crate::{Array, Result};
 pub const KEEP: i32 = 32;
 /// The most drafts that are decided at once: a warp each.
 pub const DRAFTS: i32 = 32;
-/// Warps of a block.
+/// Warps of a block: where candidates are found, and where they are joined, four lists a warp.
 const WARPS: i32 = 8;
+const JOINING: i32 = 32;
 /// Blocks of a row at most.
-const PARTS: i32 = 128;
+const PARTS: i32 = 4 * JOINING;
 /// Tokens of a block at least.
 const STRETCH: i32 = 512;
 
@@ -63,7 +64,7 @@ pub fn rank(logits: &Array, params: &SamplingParams, uniforms: &Array) -> Result
     let ranked = Launch {
         outputs: &[(&[rows, KEEP], Dtype::Int32), (&[rows, KEEP], Dtype::Float32), (&[1], Dtype::Int32)],
         blocks: [rows, 1, 1],
-        threads: 32 * WARPS,
+        threads: 32 * JOINING,
         scalars: &[
             Scalar::Int(vocab),
             Scalar::Int(parts),

@@ -20,7 +20,8 @@ struct f16 {
 };
 
 // A kernel may start while the one ahead of it still runs (programmatic dependent launch, from Hopper on): it lets the next one do
-// the same as early as it likes, and waits before it reads or writes what any kernel wrote or reads. Weights may be read before.
+// the same as early as it likes, and waits before it reads or writes what any kernel wrote or reads. Weights may be read before, and
+// anything prefetched.
 __device__ __forceinline__ void next_may_start() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
@@ -30,6 +31,13 @@ __device__ __forceinline__ void next_may_start() {
 __device__ __forceinline__ void previous_done() {
 #if __CUDA_ARCH__ >= 900
   asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+
+// Has bytes that are read soon brought into L2, a multiple of sixteen.
+__device__ __forceinline__ void prefetch(const void* from, unsigned bytes) {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" :: "l"(from), "r"(bytes) : "memory");
 #endif
 }
 
