@@ -68,7 +68,7 @@ impl Bench<'_> {
         let mut cache_bytes = 0;
         for repetition in 0..self.warmup + self.repeats {
             (self.progress)(format!("decoding behind {context} tokens, {}", self.turn(repetition)));
-            let start = self.start(&self.texts.fill(repetition, context), repetition)?;
+            let mut start = self.start(&self.texts.fill(repetition, context), repetition)?;
             cache_bytes = bytes_read(start.session.cache());
             let snapshot = start.session.snapshot()?;
             drop(start.session);

@@ -219,3 +219,12 @@ outcomes(
   }
 }
 #endif
+
+#ifdef reveal
+extern "C" __global__ void
+reveal(const int* token, float* number) {
+  next_may_start();
+  previous_done();
+  *number = float(*token);
+}
+#endif

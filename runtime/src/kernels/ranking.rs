@@ -28,6 +28,7 @@ const SOURCE: &str = include_str!("ranking.cuh");
 static CANDIDATES: CudaKernel = CudaKernel::new("candidates", SOURCE);
 static RANKED: CudaKernel = CudaKernel::new("ranked", SOURCE);
 static OUTCOMES: CudaKernel = CudaKernel::new("outcomes", SOURCE);
+static REVEAL: CudaKernel = CudaKernel::new("reveal", SOURCE);
 
 /// Rows of a few tokens, the likeliest first.
 #[derive(Debug, Clone)]
@@ -103,6 +104,16 @@ pub fn outcomes(
         ..Launch::default()
     };
     Ok(OUTCOMES.launch(&[&p.ids, &p.p, &q.ids, &q.p, drafts, bonus, uniforms], &launch)?.remove(0))
+}
+
+/// A token `[1]` int32 as f32, where the processor reads it.
+///
+/// # Errors
+/// When MLX fails.
+pub fn reveal(token: &Array) -> Result<Array> {
+    let outputs = &[(&[1][..], Dtype::Float32)];
+    let launch = Launch { outputs, blocks: [1, 1, 1], threads: 1, read_back: true, ..Launch::default() };
+    Ok(REVEAL.launch(&[token], &launch)?.remove(0))
 }
 
 impl Ranked {

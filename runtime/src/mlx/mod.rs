@@ -16,4 +16,6 @@ pub use backend::{
 };
 pub use budget::{Budget, BudgetAllocator, Exceeded, within};
 pub use device::{DeviceInfo, peak_memory, reset_peak_memory};
-pub use ops::{QuantizedWeight, begin, dequantize, from_bytes, gather_qmm, quantized_matmul, slice_axis, update_axis};
+pub use ops::{
+    QuantizedWeight, await_array, begin, dequantize, from_bytes, gather_qmm, quantized_matmul, slice_axis, update_axis,
+};

@@ -1,6 +1,8 @@
 //! Operations that mlx-rs does not wrap, or wraps for one mode only.
 
 use std::ffi::CStr;
+use std::hint;
+use std::time::{Duration, Instant};
 
 use mlx_rs::error::Exception;
 use mlx_rs::{Array, Dtype, Stream};
@@ -20,6 +22,27 @@ fn absent() -> mlx_sys::mlx_array {
 /// When MLX fails.
 pub fn begin<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
     if super::cuda_default() { mlx_rs::transforms::async_eval(arrays) } else { Ok(()) }
+}
+
+/// How long a thread asks for an array before it sleeps until it is there.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// Computes `array`. Where a CUDA device does, by asking again and again: a thread that sleeps is woken up late, for a decoding step.
+///
+/// # Errors
+/// When MLX fails.
+pub fn await_array(array: &Array) -> Result<()> {
+    begin([array])?;
+    let (started, mut there) = (Instant::now(), !super::cuda_default());
+    while !there && started.elapsed() < PATIENCE {
+        // SAFETY: a live array, and a place for the answer. Of an array that was begun on, this asks without waiting.
+        let status = unsafe { mlx_sys::_mlx_array_is_available(&mut there, array.as_ptr()) };
+        if status != 0 {
+            break;
+        }
+        hint::spin_loop();
+    }
+    array.eval()
 }
 
 /// Runs one mlx-c operation.

@@ -313,7 +313,9 @@ impl Draws<'_> {
     /// What decides a round, in one array of f32, which is exact for token ids: `bonus` `[1]`, then for each of `drafts` (`[1]` int32
     /// each) p of it, q of it, the token instead of it, and itself. `p` has a row more than there are drafts, `q` one a draft.
     pub fn outcomes(&self, p: &Law, q: &[Law], drafts: &[Array], bonus: &Array) -> Result<Array> {
-        let Some(first) = drafts.first() else { return bonus.as_dtype(Dtype::Float32) };
+        let Some(first) = drafts.first() else {
+            return if let Law::Ranked(..) = p { ranking::reveal(bonus) } else { bonus.as_dtype(Dtype::Float32) };
+        };
         let depth = drafts.len() as i32;
         let x = if depth == 1 { first.clone() } else { ops::concatenate(drafts, 0)? };
         let ranked: Vec<&Ranked> =
@@ -406,7 +408,7 @@ pub(crate) fn check_ranking() -> Result<(f32, f32)> {
     let mut worst = 0f32;
     for (vocab, params) in [
         (40, SamplingParams { temperature: 0.7, top_p: 0.8, top_k: 7, min_p: 0.05, ..SamplingParams::default() }),
-        (5000, SamplingParams { temperature: 0.6, top_p: 0.95, top_k: 20, ..SamplingParams::default() }),
+        (70_000, SamplingParams { temperature: 0.6, top_p: 0.95, top_k: 20, ..SamplingParams::default() }),
         (5000, SamplingParams::greedy()),
     ] {
         let logits = |seed: u64, rows: i32| -> Result<Array> {
@@ -427,6 +429,7 @@ pub(crate) fn check_ranking() -> Result<(f32, f32)> {
             worst = worst.max(relative_difference(&ranked.dense(vocab)?, dense)?);
         }
         worst = worst.max(relative_difference(&bonus, &twin)?);
+        worst = worst.max(relative_difference(&ranking::reveal(&bonus)?, &twin)?);
         let drafts = draws.draw(&q_dense, Role::Draft)?;
         let drafts = (0..3).map(|row| slice_axis(&drafts, 0, row, row + 1)).collect::<Result<Vec<_>>>()?;
         let ours = draws.outcomes(&Law::Ranked(p, vocab), &[Law::Ranked(q, vocab)], &drafts, &bonus)?;

@@ -15,7 +15,7 @@ use super::simulate::Simulation;
 use super::stats::SpeculationStats;
 use crate::Array;
 use crate::cache::Cache;
-use crate::mlx::{begin, cuda_default, slice_axis};
+use crate::mlx::{await_array, begin, cuda_default, slice_axis};
 use crate::model::{DraftState, MtpModel, token_array};
 use crate::sampling::device::{Draws, Law};
 use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
@@ -114,8 +114,23 @@ pub struct Session {
     queue: Vec<(Array, Vec<u32>)>,
     counts: TokenCounts,
     anchor: Option<u32>,
+    /// Whether a plain round is sent before the one ahead of it is read back.
+    looks_ahead: bool,
+    ahead: Option<PlainRound>,
+    /// What the depth policy said of the next round already.
+    planned: Option<usize>,
     finite: bool,
     stats: SpeculationStats,
+}
+
+/// A round without drafts that was sent; its row is pending.
+struct PlainRound {
+    /// `[1, hidden]`.
+    hidden: Array,
+    /// What was drawn, `[1]` int32.
+    token: Array,
+    /// The same, to be read back.
+    read: Array,
 }
 
 impl Session {
@@ -152,16 +167,27 @@ impl Session {
             queue: Vec::new(),
             counts: TokenCounts::default(),
             anchor: None,
+            looks_ahead: cuda_default(),
+            ahead: None,
+            planned: None,
             finite: true,
             stats: SpeculationStats::new(),
         })
+    }
+
+    /// This session, sending plain rounds ahead on whatever device there is.
+    #[cfg(any(test, feature = "testing"))]
+    #[must_use]
+    pub fn looking_ahead(self) -> Self {
+        Self { looks_ahead: true, ..self }
     }
 
     /// Everything that the next round depends on but the options. Buffers are shared, not copied.
     ///
     /// # Errors
     /// When MLX fails.
-    pub fn snapshot(&self) -> Result<Snapshot> {
+    pub fn snapshot(&mut self) -> Result<Snapshot> {
+        self.forget_ahead()?;
         Ok(Snapshot {
             cache: self.cache.snapshot()?,
             history: self.history.as_ref().map(Cache::snapshot).transpose()?,
@@ -296,13 +322,20 @@ impl Session {
     /// One round that emits at most `limit` tokens.
     ///
     /// # Errors
-    /// Before [`Session::prefill`]; when MLX fails, after which the session is at the end of the round before.
+    /// Before [`Session::prefill`]. When MLX fails, after which the session is at the end of the round before; or over, if it had
+    /// sent the next round already.
     pub fn round(&mut self, model: &mut MtpModel, limit: usize) -> Result<Round> {
         let started = Instant::now();
-        let anchor = self.anchor.ok_or(SessionError::Order("a round before the prompt"))?;
+        let anchor = self.anchor.ok_or(SessionError::Order("a round before the prompt, or after an error"))?;
         let most = model.draft_head.as_ref().map_or(0, |head| head.max_depth());
-        // A draft that could not be emitted is not worth drawing, and deep MTP layers need as many rows before them.
-        let depth = self.depth.next_depth().min(most).min(limit.saturating_sub(1)).min(self.cache.len());
+        let depth = match self.ahead {
+            Some(_) => 0,
+            None => {
+                let wanted = self.planned.take().unwrap_or_else(|| self.depth.next_depth());
+                // A draft that could not be emitted is not worth drawing, and deep MTP layers need as many rows before them.
+                wanted.min(most).min(limit.saturating_sub(1)).min(self.cache.len())
+            }
+        };
         // What waited during plain rounds is not this round's cost: the depth policy must not see it.
         let backlog = self.queued() > most + 1;
         if depth > 0 && backlog {
@@ -310,22 +343,23 @@ impl Session {
             self.settle_history()?;
         }
         let round_started = Instant::now();
-        let verdict = self.decide(model, anchor, depth);
-        let (hidden, drafts, acceptance) = match verdict {
-            Ok(verdict) => verdict,
-            Err(error) => {
-                self.cache.commit(0)?;
-                return Err(error);
-            }
+        let (hidden, drafts, acceptance) = if depth == 0 {
+            self.decide_plainly(model, anchor, limit)?
+        } else {
+            self.decide(model, anchor, depth)
+                .or_else(|error| self.cache.commit(0).map_err(Into::into).and(Err(error)))?
         };
         let mut tokens: Vec<u32> = acceptance.tokens(&drafts).take(limit.max(1)).collect();
         let stop = tokens.iter().position(|token| self.stop_tokens.contains(token));
         if let Some(stop) = stop {
             tokens.truncate(stop + 1);
+            self.forget_ahead()?;
         }
         // The rows of the anchor and of all new tokens but the last, which is the next anchor.
         let kept = tokens.len();
-        self.cache.commit(kept)?;
+        if depth > 0 {
+            self.cache.commit(kept)?;
+        }
         self.queue.push((slice_axis(&hidden, 0, 0, kept as i32)?, tokens.clone()));
         self.draft_state = None;
         if self.history.is_none() {
@@ -340,6 +374,75 @@ impl Session {
         }
         self.stats.record_round(&acceptance, tokens.len(), started.elapsed().as_secs_f64());
         Ok(Round { tokens, drafts, acceptance, stopped: stop.is_some() })
+    }
+
+    /// A round without drafts, committed. If another one follows, that one is sent before this one's token is known here: the
+    /// device need not wait for the processor between them.
+    fn decide_plainly(
+        &mut self,
+        model: &mut MtpModel,
+        anchor: u32,
+        limit: usize,
+    ) -> Result<(Array, Vec<u32>, Acceptance)> {
+        let PlainRound { hidden, token, read } = match self.ahead.take() {
+            Some(round) => round,
+            None => self.send_plainly(model, &token_array(&[anchor]), &[])?,
+        };
+        let first = self.cache.len() as u64 + 1;
+        if self.looks_ahead && limit > 1 && *self.planned.get_or_insert_with(|| self.depth.next_depth()) == 0 {
+            self.planned = None;
+            self.cache.commit(1)?;
+            // If it fails, it fails again when its turn comes.
+            self.ahead = self.send_plainly(model, &token, std::slice::from_ref(&token)).ok();
+            let read = settled(&read).inspect_err(|_| self.anchor = None)?;
+            return Ok((hidden, Vec::new(), self.settle(&[], read[0] as u32, first)));
+        }
+        match settled(&read) {
+            Ok(read) => {
+                self.cache.commit(1)?;
+                Ok((hidden, Vec::new(), self.settle(&[], read[0] as u32, first)))
+            }
+            Err(error) => {
+                self.cache.commit(0)?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends a round without drafts behind `token` `[1]` int32, which `drawn` holds as well if it is not counted yet.
+    fn send_plainly(&mut self, model: &mut MtpModel, token: &Array, drawn: &[Array]) -> Result<PlainRound> {
+        let first = self.cache.len() as u64 + 1;
+        let mut send = || {
+            let hidden = model.trunk.verify(token, &mut self.cache)?;
+            let logits = model.trunk.logits(&hidden)?;
+            let counts = self.sampler.count_row(&self.counts, drawn)?;
+            let draws = Draws { rule: self.rule, noise: &self.noise, first };
+            let (law, token) = self.sampler.sample(&logits, counts.as_ref(), &draws, Role::Bonus)?;
+            let read = draws.outcomes(&law, &[], &[], &token)?;
+            begin([&read])?;
+            Ok(PlainRound { hidden, token, read })
+        };
+        let sent = send();
+        if sent.is_err() {
+            self.cache.commit(0)?;
+        }
+        sent
+    }
+
+    /// Takes back a round that was sent ahead.
+    fn forget_ahead(&mut self) -> Result<()> {
+        if self.ahead.take().is_some() {
+            self.cache.commit(0)?;
+        }
+        Ok(())
+    }
+
+    /// What a round emits, by the rule or by stated figures.
+    fn settle(&self, outcomes: &[RowOutcome], bonus: u32, first: u64) -> Acceptance {
+        match &self.simulation {
+            None => decide(self.rule, outcomes, bonus, first, &self.noise),
+            Some(simulation) => simulation.decide(outcomes, bonus, self.stats.rounds(), &self.noise),
+        }
     }
 
     /// Drafts, verifies and decides; the rows stay pending. Returns their hidden states and the drafts.
@@ -372,8 +475,7 @@ impl Session {
         let counts = self.sampler.count_rows(&self.counts, &drafts)?;
         let (p, bonus) = self.sampler.sample(&logits, counts.as_ref(), &draws(0), Role::Bonus)?;
         // One read-back.
-        let read = draws(0).outcomes(&p, &proposals, &drafts, &bonus)?.to_vec_cast::<f32>();
-        let read = read.map_err(|error| Exception::custom(error.to_string()))?;
+        let read = settled(&draws(0).outcomes(&p, &proposals, &drafts, &bonus)?)?;
         let column = |index: usize| &read[1 + index * depth..][..depth];
         let (p, q, otherwise) = (column(0), column(1), column(2));
         self.finite &= p.iter().chain(q).all(|probability| probability.is_finite());
@@ -386,11 +488,7 @@ impl Session {
                 otherwise: otherwise[row] as u32,
             })
             .collect();
-        let bonus = read[0] as u32;
-        let acceptance = match &self.simulation {
-            None => decide(self.rule, &outcomes, bonus, first, &self.noise),
-            Some(simulation) => simulation.decide(&outcomes, bonus, self.stats.rounds(), &self.noise),
-        };
+        let acceptance = self.settle(&outcomes, read[0] as u32, first);
         Ok((hidden, drafts, acceptance))
     }
 
@@ -426,4 +524,10 @@ impl Session {
         self.queue.clear();
         Ok(())
     }
+}
+
+/// What a round reads back.
+fn settled(read: &Array) -> Result<Vec<f32>> {
+    await_array(read)?;
+    Ok(read.to_vec_cast::<f32>().map_err(|error| Exception::custom(error.to_string()))?)
 }

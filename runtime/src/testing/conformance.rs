@@ -10,7 +10,7 @@ use crate::architecture::MtpArchitecture;
 pub type Check = fn(&dyn MtpArchitecture, &Fixture);
 
 /// Every check of one fixture, by name.
-pub const CHECKS: [(&str, Check); 17] = [
+pub const CHECKS: [(&str, Check); 18] = [
     ("golden_tensors", checks::golden_tensors),
     ("golden_states", checks::golden_states),
     ("contracts_choose_the_hidden_states", checks::contracts_choose_the_hidden_states),
@@ -24,6 +24,7 @@ pub const CHECKS: [(&str, Check); 17] = [
     ("teacher_forced_acceptance_is_the_loops", checks::teacher_forced_acceptance_is_the_loops),
     ("coupled_text_is_that_of_its_seed", checks::coupled_text_is_that_of_its_seed),
     ("snapshots_resume", checks::snapshots_resume),
+    ("rounds_sent_ahead_change_nothing", checks::rounds_sent_ahead_change_nothing),
     ("names_each_missing_tensor", checks::names_each_missing_tensor),
     ("names_each_misshapen_tensor", checks::names_each_misshapen_tensor),
     ("names_each_unread_tensor", checks::names_each_unread_tensor),
@@ -167,6 +168,7 @@ macro_rules! conformance {
             teacher_forced_acceptance_is_the_loops,
             coupled_text_is_that_of_its_seed,
             snapshots_resume,
+            rounds_sent_ahead_change_nothing,
             names_each_missing_tensor,
             names_each_misshapen_tensor,
             names_each_unread_tensor,

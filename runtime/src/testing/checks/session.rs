@@ -107,6 +107,9 @@ pub fn coupled_text_is_that_of_its_seed(architecture: &dyn MtpArchitecture, fixt
             let (text, _) = generate(&mut model, &prompt, options(depth), TEXT);
             assert_eq!(text, plain, "{what}");
         }
+        // Whatever it decides, and whichever rounds it sends ahead.
+        let adapting = Session::new(&model, options(DepthPolicy::adaptive(4))).expect("a session").looking_ahead();
+        assert_eq!(play(adapting, &mut model, &prompt, TEXT).0, plain, "{}: seed {seed}, sent ahead", fixture.name);
     }
 }
 
@@ -134,9 +137,54 @@ pub fn snapshots_resume(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     }
 }
 
+/// A plain round that is sent before the one ahead of it is read back changes nothing: not the rounds, not the state behind a stop
+/// token, a limit or a snapshot, not what comes after them.
+pub fn rounds_sent_ahead_change_nothing(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
+    let mut model = fixture.load(architecture);
+    let prompt = fixture.prompt(model.info.vocab_size);
+    let penalized = SamplingParams { repetition_penalty: 1.2, frequency_penalty: 0.2, ..SamplingParams::unfiltered() };
+    for (seed, sampling) in [(4u64, SamplingParams::unfiltered()), (5, penalized)] {
+        let what = format!("{}: seed {seed}", fixture.name);
+        let options = SessionOptions { sampling, seed, ..greedy_options(0) };
+        let (text, _) = generate(&mut model, &prompt, options.clone(), 8);
+        let options = SessionOptions { stop_tokens: vec![text[5]], ..options };
+        let new = || Session::new(&model, options.clone()).expect("a session");
+        let (mut ahead, mut behind) = (new().looking_ahead(), new());
+        for session in [&mut ahead, &mut behind] {
+            session.prefill(&mut model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+        }
+        let both = |model: &mut MtpModel, ahead: &mut Session, behind: &mut Session, limits: &[usize]| {
+            for &limit in limits {
+                let found = ahead.round(model, limit).expect("a round");
+                let expected = behind.round(model, limit).expect("a round");
+                assert_eq!(found, expected, "{what}");
+                if found.stopped {
+                    assert_eq!(ahead.cache().pending(), 0, "{what}: behind a stop token");
+                }
+            }
+        };
+        both(&mut model, &mut ahead, &mut behind, &[TEXT; 9]);
+        assert_eq!(ahead.cache().pending(), 1, "{what}: nothing was sent ahead");
+        both(&mut model, &mut ahead, &mut behind, &[3, 2, 1]);
+        assert_same_state(&what, ahead.cache(), behind.cache());
+        both(&mut model, &mut ahead, &mut behind, &[TEXT; 2]);
+        let snapshot = ahead.snapshot().expect("a snapshot");
+        both(&mut model, &mut ahead, &mut behind, &[TEXT, 1]);
+        let mut resumed = Session::resume(&model, options.clone(), &snapshot).expect("a session");
+        let mut again = Session::resume(&model, options.clone(), &snapshot).expect("a session").looking_ahead();
+        both(&mut model, &mut again, &mut resumed, &[TEXT, 1]);
+        assert_same_state(&what, again.cache(), ahead.cache());
+    }
+}
+
 /// Tokens generated from `prompt`, at least `count`, cut to so many, and the rounds whose tokens are all among them.
 fn generate(model: &mut MtpModel, prompt: &[u32], options: SessionOptions, count: usize) -> (Vec<u32>, Vec<Round>) {
-    let mut session = Session::new(model, options).expect("a session");
+    let session = Session::new(model, options).expect("a session");
+    play(session, model, prompt, count)
+}
+
+/// The same with a session.
+fn play(mut session: Session, model: &mut MtpModel, prompt: &[u32], count: usize) -> (Vec<u32>, Vec<Round>) {
     let mut text = vec![session.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt")];
     let mut rounds = Vec::new();
     while text.len() < count {
