@@ -126,7 +126,7 @@ impl Mla {
 
 impl Mixer for Mla {
     fn forward(&self, x: Input<'_>, rows: &mut Rows<'_>) -> Result<Addend> {
-        let x = x.normed()?;
+        let x = x.normed(&self.inputs)?;
         let p = self.project(&x, rows.position())?;
         let n = x.count();
         let attended = match rows {

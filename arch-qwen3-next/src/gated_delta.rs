@@ -103,12 +103,19 @@ pub(crate) fn qk_scale(shape: &DeltaShape) -> Array {
 impl GatedDelta {
     /// `[n, hidden]` -> `[n, hidden]`; leaves the tape in `cache`.
     pub(crate) fn forward(&self, x: Input<'_>, cache: &mut RecurrentCache) -> Result<Addend> {
-        let x = x.normed()?;
+        let x = x.normed(&self.inputs)?;
         let states = match cache.states() {
             [state, conv] => [state.clone(), conv.clone()],
             _ => [self.zero_state()?, self.zero_taps(x.parts().0.dtype())?],
         };
-        let gated = match self.inputs.joined(&x).transpose()? {
+        let joined = match self.inputs.joined(&x).transpose()? {
+            // The kernel reads them side by side, however they are packed.
+            None if kernel::ready(&self.shape, x.parts().0.dtype()) => {
+                Some(ops::concatenate(&self.inputs.forward(&x)?, 1)?)
+            }
+            joined => joined,
+        };
+        let gated = match joined {
             Some(joined) => match kernel::rows(self, &joined, &states) {
                 Some(done) => {
                     let (gated, tape) = done?;

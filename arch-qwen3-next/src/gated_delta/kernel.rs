@@ -66,6 +66,11 @@ fn serves(shape: &DeltaShape, dtype: Dtype) -> bool {
         && taps >= 2
 }
 
+/// Whether the kernel runs here for such heads.
+pub(super) fn ready(shape: &DeltaShape, dtype: Dtype) -> bool {
+    serves(shape, dtype) && GATE.open(check)
+}
+
 /// The gated rows `[n, values]` and the layer's tape; `None` where the operations are to be used.
 pub(super) fn rows(
     layer: &GatedDelta,
@@ -74,8 +79,8 @@ pub(super) fn rows(
 ) -> Option<Result<(Array, impl Tape + 'static)>> {
     let shape = &layer.shape;
     let width = shape.channels() + shape.values() + 2 * shape.value_heads;
-    let fits = serves(shape, joined.dtype()) && states[1].dtype() == joined.dtype() && joined.dim(1) as usize == width;
-    (fits && GATE.open(check)).then(|| launch(layer, joined, states))
+    let fits = states[1].dtype() == joined.dtype() && joined.dim(1) as usize == width;
+    (fits && ready(shape, joined.dtype())).then(|| launch(layer, joined, states))
 }
 
 fn launch(layer: &GatedDelta, joined: &Array, states: &[Array; 2]) -> Result<(Array, KernelTape)> {

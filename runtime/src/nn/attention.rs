@@ -170,7 +170,7 @@ impl Attention {
 
 impl Mixer for Attention {
     fn forward(&self, x: Input<'_>, rows: &mut Rows<'_>) -> Result<Addend> {
-        let x = x.normed()?;
+        let x = x.normed(&self.qkv)?;
         let joined = self.qkv.joined(&x).transpose()?;
         if let (Some(joined), Some(layer)) = (&joined, self.kernels())
             && layer.served(joined)

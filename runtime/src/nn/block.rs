@@ -9,7 +9,7 @@ use crate::kernels::experts::Down;
 use crate::kernels::qmm;
 use crate::mlx::{begin, cuda_default};
 use crate::quant::linear::product;
-use crate::quant::{Linear, Normed, Tiled};
+use crate::quant::{Fused, Linear, Normed, Tiled};
 use crate::{Array, Result};
 
 /// What mixes the rows of a layer and keeps two arrays a row: attention in all its forms.
@@ -43,11 +43,11 @@ impl Input<'_> {
         }
     }
 
-    /// The same for packed products, which can do a part of the norm: see [`Normed`].
-    pub fn normed(self) -> Result<Normed> {
+    /// The same for `reader`, whose products can do a part of the norm where kernels run all of them: see [`Normed`].
+    pub fn normed(self, reader: &Fused) -> Result<Normed> {
         match self.0 {
-            Source::Stream(stream, norm) => stream.normed(norm),
-            Source::Rows(rows) => Ok(rows.into()),
+            Source::Stream(stream, norm) if reader.is_tiled() => stream.normed(norm),
+            _ => self.rows().map(Normed::from),
         }
     }
 }

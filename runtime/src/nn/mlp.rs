@@ -34,6 +34,11 @@ impl SwiGlu {
         Ok(gate_up.packed()?.zip(self.down.packed()?).map(|(gate_up, down)| [gate_up, down]))
     }
 
+    /// Gate and up.
+    pub fn inputs(&self) -> &Fused {
+        &self.gate_up
+    }
+
     /// `[n, hidden]` -> `[n, hidden]`.
     pub fn forward(&self, x: &Normed) -> Result<Addend> {
         if let Some(product) = self.gate_up.swiglu(x) {

@@ -162,7 +162,7 @@ impl SparseMoe {
     pub fn forward(&self, x: Input<'_>) -> Result<Addend> {
         let mixture = self.mixture();
         if let (Some(mixture), Some(gates)) = (&mixture, &self.gates) {
-            let x = x.normed()?;
+            let x = x.normed(gates)?;
             if mixture.served(x.parts().0)
                 && let Some(both) = gates.joined(&x)
             {
@@ -221,7 +221,7 @@ impl FeedForward {
     /// `[n, hidden]` -> `[n, hidden]`.
     pub fn forward(&self, x: Input<'_>) -> Result<Addend> {
         match self {
-            Self::Dense(mlp) => mlp.forward(&x.normed()?),
+            Self::Dense(mlp) => mlp.forward(&x.normed(mlp.inputs())?),
             Self::Sparse(moe) => moe.forward(x),
         }
     }

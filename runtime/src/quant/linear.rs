@@ -273,6 +273,11 @@ impl Fused {
         Ok(Self { products: vec![Linear::new(weight, bias)?], widths: Some(widths) })
     }
 
+    /// Whether kernels read the weights of all parts.
+    pub fn is_tiled(&self) -> bool {
+        self.products.iter().all(|product| matches!(product.weight, Weight::Tiled(_)))
+    }
+
     /// Two parts of one width as one linear, the first above the second.
     pub fn halves(&self) -> Option<&Linear> {
         match (self.widths.as_deref(), &self.products[..]) {
