@@ -8,6 +8,7 @@ use mtplx_runtime::architecture::{Descriptor, LoadOptions, Precision};
 use mtplx_runtime::artifact::{
     Assessment, Checkpoint, ErrorKind, Fault, Finding, Subject, Verdict, Witness, assess_with,
 };
+use mtplx_runtime::inspect;
 use mtplx_runtime::mlx;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::registry::Registry;
@@ -17,9 +18,10 @@ use serde_json::{Map, Value};
 use crate::args::{self, Model};
 use crate::builtin;
 use crate::commands;
-use crate::error::{Failure, from_code};
+use crate::error::{Exit, Failure, from_code};
 use crate::home::Home;
 use crate::hub;
+use crate::machine;
 use crate::settings;
 use crate::terminal::Progress;
 
@@ -187,8 +189,47 @@ impl Opened {
     pub fn load(&self, trunk_only: bool, precision: Precision) -> anyhow::Result<Engine> {
         let started = Instant::now();
         let claim = Registry::linked().resolve(&self.checkpoint)?;
+        self.fits(trunk_only, precision)?;
         let model = claim.architecture.load(&self.checkpoint, &LoadOptions { precision, trunk_only })?;
         Ok(Engine { model, descriptor: claim.architecture.descriptor(), load_time: started.elapsed() })
+    }
+}
+
+impl Opened {
+    /// Whether the weights fit into memory: where it runs out, MLX ends the process.
+    fn fits(&self, trunk_only: bool, precision: Precision) -> Result<(), Failure> {
+        let on_gpu = mlx::default_device() == mlx::Device::Gpu;
+        let in_f32 = precision == Precision::F32 || (precision == Precision::Auto && !on_gpu);
+        let room = if on_gpu {
+            mlx::DeviceInfo::of_default().memory.map(|bytes| bytes as u64)
+        } else {
+            machine::free_memory()
+        };
+        let found = inspect::inspect(&self.checkpoint, &Registry::linked());
+        let (Some(room), Some(memory)) = (room, found.memory) else { return Ok(()) };
+        let all = if in_f32 { memory.weights_f32 } else { memory.weights_native };
+        let head = found.groups.iter().filter(|group| group.head && trunk_only);
+        let left_out: u64 = head.map(|group| if in_f32 { 4 * group.parameters } else { group.bytes }).sum();
+        let needed = all.saturating_sub(left_out);
+        if needed <= room {
+            return Ok(());
+        }
+        let unit = if in_f32 { "at four bytes each" } else { "as stored" };
+        let place = if on_gpu { "the GPU has" } else { "is free" };
+        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+        let what = format!(
+            "{}: its weights take {:.1} GiB of memory, {unit}, and {:.1} GiB {place}",
+            self.checkpoint.label(),
+            gib(needed),
+            gib(room)
+        );
+        let hint = if on_gpu {
+            "use a model with fewer parameters or fewer bits; `mtplx inspect MODEL` estimates what one takes"
+        } else {
+            "close other programs, or use a model with fewer parameters: on a processor a weight takes four bytes, \
+             however few it is stored in"
+        };
+        Err(Failure::new(Exit::Failed, what).hint(hint))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What this machine is, for the record: processor, memory, system, time. Figures for people; nothing is decided by them.
+//! What this machine is: processor, memory, system, time. All but free memory is for the record.
 
 use std::fs;
 use std::process::Command;
@@ -68,11 +68,27 @@ fn graphics() -> Option<String> {
 
 fn memory() -> Option<u64> {
     let text = fs::read_to_string("/proc/meminfo").ok();
-    let linux = text
-        .as_deref()
-        .and_then(|text| field(text, "MemTotal:"))
-        .and_then(|total| total.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10));
-    linux.or_else(|| sysctl("hw.memsize")?.parse().ok())
+    text.and_then(|text| kibibytes(&text, "MemTotal:")).or_else(|| sysctl("hw.memsize")?.parse().ok())
+}
+
+/// Bytes that processes may still take, swap included, and no more than a container's bound leaves; where Linux says.
+pub fn free_memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let free = kibibytes(&text, "MemAvailable:")? + kibibytes(&text, "SwapFree:").unwrap_or(0);
+    // A container sees its own group there; without a bound it says `max`.
+    let of_group = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
+    let file_pages = || {
+        let stat = fs::read_to_string("/sys/fs/cgroup/memory.stat").ok()?;
+        field(&stat, "file ")?.parse::<u64>().ok()
+    };
+    let left = of_group("memory.max").zip(of_group("memory.current"));
+    let left = left.map(|(most, taken)| most.saturating_sub(taken.saturating_sub(file_pages().unwrap_or(0))));
+    Some(left.map_or(free, |left| left.min(free)))
+}
+
+/// The number of KiB in a line of `/proc/meminfo`, in bytes.
+fn kibibytes(text: &str, name: &str) -> Option<u64> {
+    field(text, name)?.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
 }
 
 /// What follows `name` on the first line that begins with it.
@@ -118,5 +134,12 @@ mod tests {
     fn something_is_known() {
         assert!(!hardware().contains('\n') && !hardware().is_empty());
         assert!(os().contains(std::env::consts::ARCH));
+        assert_eq!(free_memory().is_some(), cfg!(target_os = "linux"));
+    }
+
+    #[test]
+    fn memory_in_a_line() {
+        assert_eq!(kibibytes("MemTotal: 24 kB\nMemAvailable:     3 kB\n", "MemAvailable:"), Some(3 << 10));
+        assert_eq!(kibibytes("MemTotal: much\n", "MemTotal:"), None);
     }
 }
