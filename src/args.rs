@@ -9,7 +9,7 @@ mod verify;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::builder::{RangedU64ValueParser, Styles, styling::AnsiColor};
+use clap::builder::{Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 pub use self::hub::{ModelsArgs, PullArgs, RemoveArgs};
@@ -135,7 +135,7 @@ pub struct RunArgs {
     pub sampling: SamplingArgs,
 
     /// Generate at most so many tokens [default: 512, or what the context still holds].
-    #[arg(short = 'n', long, value_name = "N", value_parser = positive(), help_heading = "Length")]
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = positive, help_heading = "Length")]
     pub max_tokens: Option<usize>,
 
     /// End the text where this string would appear; may be repeated.
@@ -181,7 +181,8 @@ pub struct DeviceArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Drafting")]
 pub struct DraftingArgs {
-    /// Draft so many tokens a round (0 to 8), or `auto`: whatever depth pays, by measured cost and acceptance.
+    /// Draft so many tokens a round (0 to 8), or `auto`: whatever depth pays, by measured cost and acceptance
+    /// [default: what `mtplx tune` found, what the contract says, or auto; 3 instead of auto with `--seed`].
     #[arg(long, value_name = "N|auto", allow_negative_numbers = true, conflicts_with = "no_mtp")]
     pub mtp_depth: Option<Depth>,
 
@@ -203,7 +204,7 @@ pub struct DraftingArgs {
 pub struct DraftVocabArgs {
     /// Draft from N tokens of the vocabulary, whose logits are then all that a draft computes: added tokens and those with
     /// the lowest ids, which are the frequent ones. Still exact: other tokens come from the verification.
-    #[arg(long, value_name = "N", value_parser = positive())]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub draft_vocab: Option<usize>,
 
     /// Count what is frequent in this text first.
@@ -223,7 +224,7 @@ pub struct SamplingArgs {
     pub top_p: Option<f32>,
 
     /// Keep the K most probable tokens; 0 keeps all.
-    #[arg(long, value_name = "K")]
+    #[arg(long, value_name = "K", allow_negative_numbers = true)]
     pub top_k: Option<u32>,
 
     /// Keep tokens at least P times as probable as the most probable one.
@@ -246,8 +247,8 @@ pub struct SamplingArgs {
     #[arg(long, value_name = "ID=BIAS")]
     pub logit_bias: Vec<LogitBias>,
 
-    /// Draw the same text again, at the same depth or with `--acceptance coupled` [default: another one each time].
-    #[arg(short, long, value_name = "N")]
+    /// Draw the same text again: at the same depth and `-n`, or with `--acceptance coupled` at any [default: another one each time].
+    #[arg(short, long, value_name = "N", allow_negative_numbers = true)]
     pub seed: Option<u64>,
 }
 
@@ -374,8 +375,9 @@ impl FromStr for LogitBias {
     }
 }
 
-fn positive() -> RangedU64ValueParser<usize> {
-    RangedU64ValueParser::new().range(1..)
+fn positive(text: &str) -> Result<usize, String> {
+    let value = text.parse().ok().filter(|value| *value > 0);
+    value.ok_or_else(|| "a whole number, at least 1, was expected".to_owned())
 }
 
 fn not_empty(text: &str) -> Result<String, String> {

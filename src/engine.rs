@@ -174,6 +174,11 @@ impl Opened {
         self
     }
 
+    /// Tokens of context that the configuration states.
+    pub fn context(&self) -> Option<usize> {
+        self.checkpoint.config().text().size("max_position_embeddings", usize::MAX).ok()
+    }
+
     /// The architecture that claims the checkpoint.
     ///
     /// # Errors

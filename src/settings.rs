@@ -211,10 +211,10 @@ fn rule(typed: args::Acceptance) -> Rule {
     }
 }
 
-/// The depth, and the largest one that this model may be asked for.
 /// The depth of a text whose seed was typed, where nothing else says.
 const SEEDED_DEPTH: usize = 3;
 
+/// The depth, and the largest one that this model may be asked for.
 fn depth(args: &RunArgs, model: &ModelSays<'_>, warnings: &mut Vec<String>) -> (Sourced<args::Depth>, Sourced<usize>) {
     use args::Depth::{Auto, Fixed};
 
@@ -243,9 +243,13 @@ fn depth(args: &RunArgs, model: &ModelSays<'_>, warnings: &mut Vec<String>) -> (
     if let Fixed(wanted) = depth.value
         && wanted > max.value
     {
-        if depth.source == Source::Flag {
-            warnings.push(format!("--mtp-depth {wanted}: this model drafts at most {} tokens a round", max.value));
-        }
+        let asked = match depth.source {
+            Source::Flag => Some("--mtp-depth"),
+            Source::Tuned => Some("the depth that `mtplx tune` found,"),
+            _ => None,
+        };
+        let asked = asked.map(|by| format!("{by} {wanted}: this model drafts at most {} tokens a round", max.value));
+        warnings.extend(asked);
         depth.value = Fixed(max.value);
     }
     (depth, max)

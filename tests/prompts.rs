@@ -58,6 +58,16 @@ fn a_prompt_beyond_the_context() {
     let error = ran.stderr.lines().find(|line| line.starts_with("error: ")).unwrap();
     assert_eq!(error, "error: the prompt has 5000 tokens, and the model's context holds 4096");
     assert!(ran.stderr.contains(" hint: shorten the prompt"));
+    assert!(!ran.stderr.contains("loading"), "found before the weights are read");
+}
+
+#[test]
+fn a_text_beyond_the_context() {
+    let model = model(TRAINED);
+    let prompt = "x".repeat(4090);
+    let ran = run_with(&["run", "-", "--raw", "--allow-unverified", "--model", &model, "-n", "7"], prompt.as_bytes());
+    assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: -n 7: the context of 4096 tokens has room for 6"), "{}", ran.stderr);
 }
 
 #[test]

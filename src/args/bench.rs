@@ -60,6 +60,7 @@ pub struct MeasureArgs {
 
 /// How to measure, for benchmarks and for tuning.
 #[derive(Debug, Clone, Args)]
+#[command(mut_arg("seed", |seed| seed.help("Draw other texts and numbers [default: 0]")))]
 pub struct MethodArgs {
     /// Measure a model without evidence that covers these very files, or with evidence that failed.
     #[arg(long)]
@@ -75,17 +76,17 @@ pub struct MethodArgs {
 
     /// Tokens of context, a number or several [default: 512; 512,4096 for prefill and sweep, as far as the model's context
     /// reaches].
-    #[arg(long, value_name = "N,...", value_delimiter = ',', num_args = 1, value_parser = positive())]
+    #[arg(long, value_name = "N,...", value_delimiter = ',', num_args = 1, value_parser = positive)]
     #[arg(help_heading = "What to measure")]
     pub contexts: Option<Vec<usize>>,
 
     /// Tokens to generate in each run, at least.
-    #[arg(short = 'n', long, value_name = "N", default_value = "128", value_parser = positive())]
+    #[arg(short = 'n', long, value_name = "N", default_value = "128", value_parser = positive)]
     #[arg(help_heading = "What to measure")]
     pub tokens: usize,
 
     /// Measure so often; medians are reported.
-    #[arg(long, value_name = "N", default_value = "5", value_parser = positive(), help_heading = "What to measure")]
+    #[arg(long, value_name = "N", default_value = "5", value_parser = positive, help_heading = "What to measure")]
     pub repeats: usize,
 
     /// Measure so often before that, and forget it.

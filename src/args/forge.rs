@@ -56,7 +56,7 @@ pub struct SynthArgs {
     pub out: PathBuf,
 
     /// Keep only the first N layers of the trunk.
-    #[arg(long, value_name = "N", value_parser = positive())]
+    #[arg(long, value_name = "N", value_parser = positive)]
     pub layers: Option<usize>,
 
     /// Draw other weights.

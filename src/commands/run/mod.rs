@@ -50,6 +50,13 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let mut settings = Settings::resolve(args, model_says, &mut warnings)?;
     let prompt = prompt::encode(args, &input, &settings, &text)?;
     let draft_vocab = DraftVocab::of(&args.drafting.vocab, &text.tokenizer)?;
+    if let Some(context) = opened.context() {
+        let room = room(prompt.len(), context)?;
+        if args.max_tokens.is_some_and(|wanted| wanted > room) {
+            let what = format!("-n {}: the context of {context} tokens has room for {room}", settings.max_tokens.value);
+            warnings.push(what);
+        }
+    }
     warnings.iter().for_each(|warning| warn(warning));
 
     let interrupt = on_interrupt()?;
@@ -58,12 +65,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     settings.draft_vocab.value = engine.restrict_drafts(draft_vocab.as_ref(), &text.tokenizer)?;
     drop(progress);
 
-    let context = engine.model.info.context;
-    let room = context.checked_sub(prompt.len()).filter(|&room| room > 0);
-    let Some(room) = room else {
-        let what = format!("the prompt has {} tokens, and the model's context holds {context}", prompt.len());
-        return Err(Failure::usage(what, "shorten the prompt").into());
-    };
+    let room = room(prompt.len(), engine.model.info.context)?;
     settings.max_tokens.value = settings.max_tokens.value.min(room);
     let head_depth = engine.model.draft_head.as_ref().map_or(0, |head| head.max_depth());
     settings.mtp_depth_max.value = settings.mtp_depth_max.value.min(head_depth);
@@ -108,6 +110,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     }
     // Set as well if it was the comparison that was interrupted.
     Ok(if interrupt.is_set() { Exit::Interrupted } else { Exit::Done })
+}
+
+/// Tokens that the context holds behind a prompt of so many.
+fn room(prompt: usize, context: usize) -> Result<usize, Failure> {
+    context.checked_sub(prompt).filter(|&room| room > 0).ok_or_else(|| {
+        let what = format!("the prompt has {prompt} tokens, and the model's context holds {context}");
+        Failure::usage(what, "shorten the prompt")
+    })
 }
 
 /// The first Ctrl-C ends what is running after its round; the second ends the program, whatever it is doing.
