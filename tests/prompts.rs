@@ -51,6 +51,17 @@ fn a_chat_goes_through_the_template() {
 }
 
 #[test]
+fn a_template_without_a_switch() {
+    let model = model(TRAINED);
+    let says = |flag: &[&str]| {
+        let args = [&["run", "hi", "--allow-unverified", "--model", &model, "-n", "2"], flag].concat();
+        run_with(&args, b"").stderr
+    };
+    assert!(says(&["--think"]).contains("warning: --think: this model's chat template writes the same prompt"));
+    assert!(!says(&[]).contains("writes the same prompt"));
+}
+
+#[test]
 fn a_prompt_beyond_the_context() {
     let model = model(TRAINED);
     let ran = run_with(&["run", "-", "--raw", "--allow-unverified", "--model", &model], "x".repeat(5000).as_bytes());

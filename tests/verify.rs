@@ -63,10 +63,12 @@ fn verified_and_no_longer() {
     assert!(refused.stderr.contains("`mtplx verify`") && refused.stderr.contains("--allow-unverified"));
 
     // A file of one's own keeps what it says, and is not in the way.
-    fs::write(dir.path().join(CONTRACT), r#"{"mtp_depth_max": 2, "note": "mine"}"#).unwrap();
+    let mine = json!({"mtp_depth_max": 2, "note": "mine", "exactness_baseline": {"effort": "full"}});
+    fs::write(dir.path().join(CONTRACT), mine.to_string()).unwrap();
     let prompts = prompts(&home);
     let ran = run_at(home.path(), &["verify", path, "--quick", "--prompts", &prompts]);
     assert_eq!(ran.code, 0, "{}", ran.stderr);
+    assert!(ran.stderr.contains("warning: --quick: the contract has the evidence of a full"), "{}", ran.stderr);
     for said in ["state ", "marginal ", "joint ", "teacher-forced ", "greedy ", "acceptance by depth  1: ", "verified"]
     {
         assert!(ran.stdout.contains(said), "{said}: {}", ran.stdout);

@@ -48,7 +48,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         has_chat_template: text.template.is_some(),
     };
     let mut settings = Settings::resolve(args, model_says, &mut warnings)?;
-    let prompt = prompt::encode(args, &input, &settings, &text)?;
+    let prompt = prompt::encode(args, &input, &settings, &text, &mut warnings)?;
     let draft_vocab = DraftVocab::of(&args.drafting.vocab, &text.tokenizer)?;
     if let Some(context) = opened.context() {
         let room = room(prompt.len(), context)?;

@@ -34,22 +34,33 @@ pub fn read(args: &RunArgs) -> Result<String, Failure> {
     Ok(text)
 }
 
-/// The prompt's tokens.
+/// The prompt's tokens; what has no effect on them goes into `warnings`.
 ///
 /// # Errors
 /// The chat template refuses it, or the tokenizer fails.
-pub fn encode(args: &RunArgs, text: &str, settings: &Settings, side: &TextSide) -> anyhow::Result<Vec<u32>> {
+pub fn encode(
+    args: &RunArgs,
+    text: &str,
+    settings: &Settings,
+    side: &TextSide,
+    warnings: &mut Vec<String>,
+) -> anyhow::Result<Vec<u32>> {
     let tokens = match (settings.prompt_mode.value, &side.template) {
         (PromptMode::Ids, _) => args.prompt_ids.clone().unwrap_or_default(),
         (PromptMode::Chat, Some(template)) => {
             let system = args.system.iter().map(|text| Message::new("system", text.as_str()));
             let messages: Vec<Message> = system.chain([Message::new("user", text)]).collect();
-            let rendered = template.render(&RenderInput {
-                messages: &messages,
-                add_generation_prompt: true,
-                enable_thinking: settings.thinking.value,
-                tools: None,
-            })?;
+            let render = |enable_thinking| {
+                let messages = &messages[..];
+                template.render(&RenderInput { messages, add_generation_prompt: true, enable_thinking, tools: None })
+            };
+            let rendered = render(settings.thinking.value)?;
+            if let Some(on) = settings.thinking.value
+                && render(Some(!on)).is_ok_and(|other| other == rendered)
+            {
+                let flag = if on { "--think" } else { "--no-think" };
+                warnings.push(format!("{flag}: this model's chat template writes the same prompt either way"));
+            }
             side.tokenizer.encode(&rendered, false)?
         }
         (PromptMode::Chat | PromptMode::Raw, _) => side.tokenizer.encode(text, true)?,

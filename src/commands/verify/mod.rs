@@ -52,6 +52,9 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let before = contract(&opened)?;
     let text = opened.text_side(true)?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
+    if args.quick && before.get("exactness_baseline").and_then(|found| found.get("effort")?.as_str()) == Some("full") {
+        warn("--quick: the contract has the evidence of a full verification, which this one's replaces");
+    }
     let prompts = prompts::encode(args.prompts.as_deref(), effort.prompts, &text)?;
 
     let interrupt = super::run::on_interrupt()?;
