@@ -39,14 +39,14 @@ pub fn embed_tiled(tokens: &Array, table: &Tiled, dtype: Dtype) -> Option<Result
 }
 
 fn launch_tiled(tokens: &Array, table: &Tiled, dtype: Dtype) -> Result<Array> {
-    let table_of = Table { scheme: table.scheme, scales: table.dtype, width: table.shape[1], tiled: true };
+    let table_of = Table { scheme: table.scheme, scales: table.dtype, width: table.shape[1], record: table.record() };
     table_of.launch(tokens, &[&table.records], dtype)
 }
 
 fn launch(tokens: &Array, table: &QuantizedWeight, dtype: Dtype) -> Result<Array> {
     let Some(biases) = &table.biases else { return Err("an affine weight without biases".into()) };
     let width = table.packed.dim(1) * 32 / table.scheme.bits() as i32;
-    let table_of = Table { scheme: table.scheme, scales: table.scales.dtype(), width, tiled: false };
+    let table_of = Table { scheme: table.scheme, scales: table.scales.dtype(), width, record: 0 };
     table_of.launch(tokens, &[&table.packed, &table.scales, biases], dtype)
 }
 
@@ -56,7 +56,8 @@ struct Table {
     /// The type of scales and biases.
     scales: Dtype,
     width: i32,
-    tiled: bool,
+    /// Pieces of a record, 0 where there are none.
+    record: i32,
 }
 
 impl Table {
@@ -69,7 +70,7 @@ impl Table {
             constants: &[
                 ("BITS", Constant::Int(self.scheme.bits() as i32)),
                 ("GROUP", Constant::Int(self.scheme.group_size() as i32)),
-                ("TILED", Constant::Int(self.tiled.into())),
+                ("RECORD", Constant::Int(self.record)),
                 ("S", Constant::Type(self.scales)),
                 ("T", Constant::Type(dtype)),
             ],

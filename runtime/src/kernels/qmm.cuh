@@ -32,7 +32,7 @@ struct alignas(4 * sizeof(S)) Group { S scale[2], bias[2]; };
 
 // One block: a tile of 16 weight rows, WARPS warps that share k. out [m, n]; PAIRED: a second tile is `up` for the `gate` of the
 // first, n rows further on, and what is written is silu(gate) * up [m, n]. S, T: the types of scales and biases, and of the output.
-// WHOLE: k is a number of whole chunks.
+// WHOLE: k is a number of whole chunks. RECORD: 16-byte pieces of a record.
 //
 // Between a residual stream and a product lies a norm, x / sqrt(mean x^2 + eps) * gain, whose divisor is one number a row. ADDS: the
 // product is added to stream [m, n], and leaves sums, gain * sums, and the sum of squares over each tile [m, blocks]. DIVIDES: x is
@@ -56,9 +56,8 @@ qmm(const bf16* x, const uint4* w,
   constexpr int XV = RUN / 8;                            // 16-byte loads of x
   constexpr float OFFSET = BITS == 4 ? 128.f : 2176.f;
   constexpr int PIECES = 8, CHUNK = PIECES * 128 / BITS; // 16-byte pieces of a chunk; its k
-  constexpr int UNITS = CHUNK / UNIT, GROUPS = CHUNK / GROUP;
+  constexpr int UNITS = CHUNK / UNIT;
   constexpr int SLOTS = NB == 1 && UNITS >= 4 ? 4 : 2;   // units whose x is held: the one at work and those under way
-  constexpr int RECORD = 16 * PIECES + GROUPS * 2 * sizeof(S); // pieces of a tile and a chunk
   extern __shared__ uint4 memory[];
   const int lane = threadIdx.x & 31, warp = threadIdx.x >> 5;
   const int g = lane >> 2, t = lane & 3;

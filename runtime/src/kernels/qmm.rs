@@ -142,7 +142,7 @@ fn launch(x: &Array, w: &Tiled, form: &Form<'_>) -> Result<Vec<Array>> {
         outputs: if adds { &outputs } else { &outputs[1..2] },
         blocks: [blocks, 1, 1],
         threads: 32 * warps,
-        shared: warps * STAGES * w.records.dim(2) * 4 * if paired { 2 } else { 1 },
+        shared: warps * STAGES * w.record() * 16 * if paired { 2 } else { 1 },
         constants: &[
             ("BITS", Constant::Int(bits)),
             ("GROUP", Constant::Int(w.scheme.group_size() as i32)),
@@ -152,6 +152,7 @@ fn launch(x: &Array, w: &Tiled, form: &Form<'_>) -> Result<Vec<Array>> {
             ("DIVIDES", Constant::Int(form.divisor.is_some().into())),
             ("WARPS", Constant::Int(warps)),
             ("STAGES", Constant::Int(STAGES)),
+            ("RECORD", Constant::Int(w.record())),
             ("WHOLE", Constant::Int((k % (CHUNK * 8 / bits) == 0).into())),
             ("S", Constant::Type(w.dtype)),
             ("T", Constant::Type(form.dtype)),

@@ -1,8 +1,7 @@
-// A packed weight in records (`quant/tiled.rs`) as rows out [n, k]: a block for each record, sixteen bytes a thread.
+// A packed weight in records of RECORD pieces (`quant/tiled.rs`) as rows out [n, k]: a block for each record, sixteen bytes a thread.
 constexpr int PER = 32 / BITS;                           // numbers a word
 constexpr int UNIT = GROUP < 64 ? GROUP : 64, RUN = UNIT / 4, WORDS = RUN / PER;
-constexpr int CHUNK = 1024 / BITS, GROUPS = CHUNK / GROUP;
-constexpr int PIECES = 128 + GROUPS * 2 * sizeof(S);     // of a record
+constexpr int CHUNK = 1024 / BITS;
 
 struct alignas(4 * sizeof(S)) Group { S scale[2], bias[2]; };
 struct alignas(PER * sizeof(T) > 16 ? 16 : PER * sizeof(T)) Run { T of[PER]; };
@@ -11,7 +10,7 @@ extern "C" __global__ void __launch_bounds__(128)
 unpack(const uint4* w, T* out, int n, int k, int chunks) {
   next_may_start();
   const int tile = blockIdx.x / chunks, chunk = blockIdx.x % chunks;
-  const uint4* record = w + (long long)blockIdx.x * PIECES;
+  const uint4* record = w + (long long)blockIdx.x * RECORD;
   const uint4 piece = record[threadIdx.x];
   const unsigned words[4] = {piece.x, piece.y, piece.z, piece.w};
   const int g = threadIdx.x % 32 / 4, t = threadIdx.x % 4;

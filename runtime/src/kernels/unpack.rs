@@ -33,6 +33,7 @@ fn launch(w: &Tiled, dtype: Dtype) -> Result<Array> {
         constants: &[
             ("BITS", Constant::Int(w.scheme.bits() as i32)),
             ("GROUP", Constant::Int(w.scheme.group_size() as i32)),
+            ("RECORD", Constant::Int(w.record())),
             ("S", Constant::Type(w.dtype)),
             ("T", Constant::Type(dtype)),
         ],

@@ -91,6 +91,11 @@ impl Tiled {
         Ok(Self { records, shape: [out, input], scheme: w.scheme, dtype: w.scales.dtype() })
     }
 
+    /// Sixteen-byte pieces of a record, as kernels are told.
+    pub fn record(&self) -> i32 {
+        self.records.dim(2) / 4
+    }
+
     /// The rows that `rows` `[n]` int32 names, in its order, as they were.
     ///
     /// # Errors
