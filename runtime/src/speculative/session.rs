@@ -245,7 +245,7 @@ impl Session {
         &self.depth
     }
 
-    /// The trunk's cache: everything but the last emitted token.
+    /// The trunk's cache: everything but the last emitted token, whose row may be pending, sent ahead.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
@@ -394,13 +394,13 @@ impl Session {
             self.cache.commit(1)?;
             // If it fails, it fails again when its turn comes.
             self.ahead = self.send_plainly(model, &token, std::slice::from_ref(&token)).ok();
-            let read = settled(&read).inspect_err(|_| self.anchor = None)?;
-            return Ok((hidden, Vec::new(), self.settle(&[], read[0] as u32, first)));
+            let read = read_back(&read).inspect_err(|_| self.anchor = None)?;
+            return Ok((hidden, Vec::new(), self.acceptance(&[], read[0] as u32, first)));
         }
-        match settled(&read) {
+        match read_back(&read) {
             Ok(read) => {
                 self.cache.commit(1)?;
-                Ok((hidden, Vec::new(), self.settle(&[], read[0] as u32, first)))
+                Ok((hidden, Vec::new(), self.acceptance(&[], read[0] as u32, first)))
             }
             Err(error) => {
                 self.cache.commit(0)?;
@@ -438,7 +438,7 @@ impl Session {
     }
 
     /// What a round emits, by the rule or by stated figures.
-    fn settle(&self, outcomes: &[RowOutcome], bonus: u32, first: u64) -> Acceptance {
+    fn acceptance(&self, outcomes: &[RowOutcome], bonus: u32, first: u64) -> Acceptance {
         match &self.simulation {
             None => decide(self.rule, outcomes, bonus, first, &self.noise),
             Some(simulation) => simulation.decide(outcomes, bonus, self.stats.rounds(), &self.noise),
@@ -447,9 +447,7 @@ impl Session {
 
     /// Drafts, verifies and decides; the rows stay pending. Returns their hidden states and the drafts.
     fn decide(&mut self, model: &mut MtpModel, anchor: u32, depth: usize) -> Result<(Array, Vec<u32>, Acceptance)> {
-        if depth > 0 {
-            self.ingest_queue(model)?;
-        }
+        self.ingest_queue(model)?;
         let first = self.cache.len() as u64 + 1;
         let draws = |row: usize| Draws { rule: self.rule, noise: &self.noise, first: first + row as u64 };
         let mut drafts: Vec<Array> = Vec::with_capacity(depth);
@@ -475,7 +473,7 @@ impl Session {
         let counts = self.sampler.count_rows(&self.counts, &drafts)?;
         let (p, bonus) = self.sampler.sample(&logits, counts.as_ref(), &draws(0), Role::Bonus)?;
         // One read-back.
-        let read = settled(&draws(0).outcomes(&p, &proposals, &drafts, &bonus)?)?;
+        let read = read_back(&draws(0).outcomes(&p, &proposals, &drafts, &bonus)?)?;
         let column = |index: usize| &read[1 + index * depth..][..depth];
         let (p, q, otherwise) = (column(0), column(1), column(2));
         self.finite &= p.iter().chain(q).all(|probability| probability.is_finite());
@@ -488,7 +486,7 @@ impl Session {
                 otherwise: otherwise[row] as u32,
             })
             .collect();
-        let acceptance = self.settle(&outcomes, read[0] as u32, first);
+        let acceptance = self.acceptance(&outcomes, read[0] as u32, first);
         Ok((hidden, drafts, acceptance))
     }
 
@@ -527,7 +525,7 @@ impl Session {
 }
 
 /// What a round reads back.
-fn settled(read: &Array) -> Result<Vec<f32>> {
+fn read_back(read: &Array) -> Result<Vec<f32>> {
     await_array(read)?;
     Ok(read.to_vec_cast::<f32>().map_err(|error| Exception::custom(error.to_string()))?)
 }
