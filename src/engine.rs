@@ -198,13 +198,10 @@ impl Opened {
         let model = claim.architecture.load(&self.checkpoint, &LoadOptions { precision, trunk_only })?;
         Ok(Engine { model, descriptor: claim.architecture.descriptor(), load_time: started.elapsed() })
     }
-}
 
-impl Opened {
     /// Whether the weights fit into memory: where it runs out, MLX ends the process.
     fn fits(&self, trunk_only: bool, precision: Precision) -> Result<(), Failure> {
         let on_gpu = mlx::default_device() == mlx::Device::Gpu;
-        let in_f32 = precision == Precision::F32 || (precision == Precision::Auto && !on_gpu);
         let room = if on_gpu {
             mlx::DeviceInfo::of_default().memory.map(|bytes| bytes as u64)
         } else {
@@ -212,30 +209,33 @@ impl Opened {
         };
         let found = inspect::inspect(&self.checkpoint, &Registry::linked());
         let (Some(room), Some(memory)) = (room, found.memory) else { return Ok(()) };
+        let in_f32 = precision.is_f32();
         let all = if in_f32 { memory.weights_f32 } else { memory.weights_native };
         let head = found.groups.iter().filter(|group| group.head && trunk_only);
         let left_out: u64 = head.map(|group| if in_f32 { 4 * group.parameters } else { group.bytes }).sum();
-        let needed = all.saturating_sub(left_out);
-        if needed <= room {
-            return Ok(());
+        match shortage(all.saturating_sub(left_out), room, in_f32, on_gpu) {
+            None => Ok(()),
+            Some((what, hint)) => {
+                let what = format!("{}: {what}", self.checkpoint.label());
+                Err(Failure::new(Exit::Failed, what).hint(hint))
+            }
         }
-        let unit = if in_f32 { "at four bytes each" } else { "as stored" };
-        let place = if on_gpu { "the GPU has" } else { "is free" };
-        let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-        let what = format!(
-            "{}: its weights take {:.1} GiB of memory, {unit}, and {:.1} GiB {place}",
-            self.checkpoint.label(),
-            gib(needed),
-            gib(room)
-        );
-        let hint = if on_gpu {
-            "use a model with fewer parameters or fewer bits; `mtplx inspect MODEL` estimates what one takes"
-        } else {
-            "close other programs, or use a model with fewer parameters: on a processor a weight takes four bytes, \
-             however few it is stored in"
-        };
-        Err(Failure::new(Exit::Failed, what).hint(hint))
     }
+}
+
+/// What to say, and to do, where weights take more bytes than there is room for.
+fn shortage(needed: u64, room: u64, in_f32: bool, on_gpu: bool) -> Option<(String, &'static str)> {
+    let unit = if in_f32 { "at four bytes each" } else { "as stored" };
+    let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
+    let there = if on_gpu { format!("the GPU has {}", gib(room)) } else { format!("{} are free", gib(room)) };
+    let hint = if on_gpu {
+        "use a model with fewer parameters or fewer bits; `mtplx inspect MODEL` estimates what one takes"
+    } else {
+        "close other programs, or use a model with fewer parameters: on a processor a weight takes four bytes, however \
+         few it is stored in"
+    };
+    let what = format!("its weights take {}, {unit}, and {there}", gib(needed));
+    (needed > room).then_some((what, hint))
 }
 
 /// What drafts are to be restricted to.
@@ -293,4 +293,20 @@ pub fn choose_device(wanted: Option<args::Device>) -> Result<(), Failure> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_beyond_memory() {
+        let gib = |n: u64| n << 30;
+        assert!(shortage(gib(3), gib(3), true, false).is_none());
+        let (what, hint) = shortage(gib(3) + 1, gib(3), true, false).unwrap();
+        assert_eq!(what, "its weights take 3.0 GiB, at four bytes each, and 3.0 GiB are free");
+        assert!(hint.contains("however few it is stored in"), "{hint}");
+        let (what, _) = shortage(gib(90), gib(79), false, true).unwrap();
+        assert_eq!(what, "its weights take 90.0 GiB, as stored, and the GPU has 79.0 GiB");
+    }
 }

@@ -7,6 +7,7 @@ use std::fmt;
 use crate::artifact::expected::{self, Expected, Place};
 use crate::artifact::{ArtifactError, Checkpoint, HeadSource, LoadError, NormEncoding, NormRule};
 use crate::forge::Rules;
+use crate::mlx::{self, Device};
 use crate::model::MtpModel;
 
 /// How far an architecture's evidence reaches.
@@ -101,6 +102,19 @@ pub enum Precision {
     F32,
     /// Weights stay quantized; activations in the checkpoint's own floating type.
     Native,
+}
+
+impl Precision {
+    /// Whether everything is f32 on the device in use. MLX's packed products on a CPU have no vector code, and are slowest of all in
+    /// bf16.
+    #[must_use]
+    pub fn is_f32(self) -> bool {
+        match self {
+            Self::F32 => true,
+            Self::Native => false,
+            Self::Auto => mlx::default_device() == Device::Cpu,
+        }
+    }
 }
 
 /// How to load a model.

@@ -7,9 +7,9 @@ use std::cell::Cell;
 use mlx_rs::{Array, Dtype, transforms};
 
 use super::{Embedding, RmsNorm};
-use crate::architecture::{LoadOptions, Precision};
+use crate::architecture::LoadOptions;
 use crate::artifact::{Checkpoint, LoadError, TensorInfo};
-use crate::mlx::{self, Device, QuantizedWeight};
+use crate::mlx::{self, QuantizedWeight};
 use crate::quant::{Linear, Quantization, Weight};
 
 /// Reads a checkpoint's tensors.
@@ -32,12 +32,7 @@ impl<'a> Weights<'a> {
     /// When the configuration's quantization cannot be read.
     pub fn new(checkpoint: &'a Checkpoint, options: &LoadOptions) -> Result<Self> {
         let quantization = Quantization::from_config(checkpoint.config())?;
-        // MLX's packed products on a CPU have no vector code, and are slowest of all in bf16: there everything is f32.
-        let f32 = match options.precision {
-            Precision::F32 => true,
-            Precision::Native => false,
-            Precision::Auto => mlx::default_device() == Device::Cpu,
-        };
+        let f32 = options.precision.is_f32();
         let dtype = if f32 { Dtype::Float32 } else { native_dtype(checkpoint) };
         Ok(Self { checkpoint, quantization, dtype, unpack: f32, nbytes: Cell::new(0) })
     }
