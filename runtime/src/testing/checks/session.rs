@@ -142,7 +142,9 @@ pub fn snapshots_resume(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
 pub fn rounds_sent_ahead_change_nothing(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     let mut model = fixture.load(architecture);
     let prompt = fixture.prompt(model.info.vocab_size);
-    let penalized = SamplingParams { repetition_penalty: 1.2, frequency_penalty: 0.2, ..SamplingParams::unfiltered() };
+    // A few tokens are likelier than all others until their penalties, which must know of the newest one, have worn that off.
+    let logit_bias = (0..4).map(|token| (token, 8.0)).collect();
+    let penalized = SamplingParams { frequency_penalty: 2.0, logit_bias, ..SamplingParams::unfiltered() };
     for (seed, sampling) in [(4u64, SamplingParams::unfiltered()), (5, penalized)] {
         let what = format!("{}: seed {seed}", fixture.name);
         let options = SessionOptions { sampling, seed, ..greedy_options(0) };
@@ -158,13 +160,11 @@ pub fn rounds_sent_ahead_change_nothing(architecture: &dyn MtpArchitecture, fixt
                 let found = ahead.round(model, limit).expect("a round");
                 let expected = behind.round(model, limit).expect("a round");
                 assert_eq!(found, expected, "{what}");
-                if found.stopped {
-                    assert_eq!(ahead.cache().pending(), 0, "{what}: behind a stop token");
-                }
+                let sent = usize::from(limit > 1 && !found.stopped);
+                assert_eq!(ahead.cache().pending(), sent, "{what}: rows sent ahead, limit {limit}, {found:?}");
             }
         };
         both(&mut model, &mut ahead, &mut behind, &[TEXT; 9]);
-        assert_eq!(ahead.cache().pending(), 1, "{what}: nothing was sent ahead");
         both(&mut model, &mut ahead, &mut behind, &[3, 2, 1]);
         assert_same_state(&what, ahead.cache(), behind.cache());
         both(&mut model, &mut ahead, &mut behind, &[TEXT; 2]);
