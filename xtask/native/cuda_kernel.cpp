@@ -3,8 +3,9 @@
 //
 // MLX's own way (`fast::precompiled_cuda_kernel`) takes 10 us of the processor for every launch, more than most kernels of a
 // decoding step take of the card. This one takes the function itself, keeps a cache of buffers, and lets a kernel start before the
-// one ahead of it is done (programmatic dependent launch; the kernels wait where they must, see `kernel.cuh`). It is written for
-// the MLX that set-up installs, whose header `mlx/backend/cuda/device.h` needs CUDA's own to be compiled.
+// one ahead of it is done (programmatic dependent launch; the kernels wait where they must, see `kernel.cuh`). Where all inputs were
+// sent already, so is the kernel, at once: MLX then sees its outputs as done, and nothing is left to walk through. It is written
+// for the MLX that set-up installs, whose header `mlx/backend/cuda/device.h` needs CUDA's own to be compiled.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -18,6 +19,7 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <typeinfo>
 #include <utility>
 #include <vector>
 
@@ -55,6 +57,7 @@ struct mtplx_launch {
   unsigned shared;
   int overlap;
   int read_back;
+  int deferred;
   mlx_stream stream;
 };
 }
@@ -270,6 +273,34 @@ char* address(const core::array& x) {
   return static_cast<char*>(static_cast<const Buffer*>(x.buffer().ptr())->data) + x.offset();
 }
 
+// Sends a kernel to a stream, with the addresses of what it reads and writes and the numbers behind them.
+void send(const mtplx_launch& launch, void* stream, std::vector<char*>& addresses, const uint32_t* scalars) {
+  std::vector<void*> arguments;
+  arguments.reserve(addresses.size() + launch.scalar_count);
+  for (auto& pointer : addresses) {
+    arguments.push_back(&pointer);
+  }
+  for (size_t i = 0; i < launch.scalar_count; ++i) {
+    arguments.push_back(const_cast<uint32_t*>(scalars + i));
+  }
+  LaunchAttribute overlap{};
+  overlap.id = kProgrammaticStreamSerialization;
+  overlap.allowed = 1;
+  const LaunchConfig config{
+      {launch.grid[0], launch.grid[1], launch.grid[2]},
+      {launch.threads, 1, 1},
+      launch.shared,
+      stream,
+      &overlap,
+      launch.overlap ? 1u : 0u};
+  const auto& driver = Driver::get();
+  driver.check(driver.launch(&config, const_cast<void*>(launch.function), arguments.data(), nullptr), launch.name);
+}
+
+// Whether MLX made the card's context this thread's.
+thread_local bool ready_to_send = false;
+
+// A kernel that MLX sends when its outputs are asked for.
 class Kernel : public core::Primitive {
  public:
   Kernel(core::Stream stream, const mtplx_launch& launch)
@@ -285,13 +316,13 @@ class Kernel : public core::Primitive {
     throw std::runtime_error("a CUDA kernel runs on a CUDA device only");
   }
 
+  // Inputs past the kernel's own are there to be held until it is done.
   void eval_gpu(const std::vector<core::array>& inputs, std::vector<core::array>& outputs) override {
-    const auto& driver = Driver::get();
-    void* stream = driver.stream(this->stream());
+    void* stream = Driver::get().stream(this->stream());
     std::vector<core::array> copies;
     std::vector<char*> addresses;
-    addresses.reserve(inputs.size() + outputs.size());
-    for (size_t i = 0; i < inputs.size(); ++i) {
+    addresses.reserve(launch_.input_count + outputs.size());
+    for (size_t i = 0; i < launch_.input_count; ++i) {
       const auto& input = inputs[i];
       if (std::find(in_place_.begin(), in_place_.end(), static_cast<int>(i)) != in_place_.end()) {
         if (!input.flags().row_contiguous) {
@@ -319,26 +350,8 @@ class Kernel : public core::Primitive {
       }
       addresses.push_back(address(output));
     }
-    std::vector<void*> arguments;
-    arguments.reserve(addresses.size() + scalars_.size());
-    for (auto& pointer : addresses) {
-      arguments.push_back(&pointer);
-    }
-    for (auto& scalar : scalars_) {
-      arguments.push_back(&scalar);
-    }
-    LaunchAttribute overlap{};
-    overlap.id = kProgrammaticStreamSerialization;
-    overlap.allowed = 1;
-    const LaunchConfig config{
-        {launch_.grid[0], launch_.grid[1], launch_.grid[2]},
-        {launch_.threads, 1, 1},
-        launch_.shared,
-        stream,
-        &overlap,
-        launch_.overlap ? 1u : 0u};
-    driver.check(
-        driver.launch(&config, const_cast<void*>(launch_.function), arguments.data(), nullptr), launch_.name);
+    send(launch_, stream, addresses, scalars_.data());
+    ready_to_send = true;
   }
 
   const char* name() const override {
@@ -351,6 +364,114 @@ class Kernel : public core::Primitive {
   std::vector<uint32_t> scalars_;
   std::vector<int> in_place_;
 };
+
+// An output of a kernel that was sent: `there` has its buffer. To MLX it is an operation that has nothing left to do, so whatever
+// waits for it or reads it does so as of any other.
+class Sent : public core::Primitive {
+ public:
+  Sent(core::Stream stream, core::array there) : Primitive(stream), there(std::move(there)) {}
+
+  void eval_cpu(const std::vector<core::array>&, std::vector<core::array>&) override {
+    throw std::runtime_error("a CUDA kernel runs on a CUDA device only");
+  }
+
+  void eval_gpu(const std::vector<core::array>&, std::vector<core::array>& outputs) override {
+    outputs[0].copy_shared_buffer(there);
+  }
+
+  const char* name() const override {
+    return "sent";
+  }
+
+  const core::array there;
+};
+
+// Where the buffer of an array is, if everything that fills it was sent; null otherwise. `own`: whether kernels of ours fill it.
+const core::array* sent(const core::array& x, bool& own) {
+  own = false;
+  if (x.status() != core::array::Status::unscheduled) {
+    return &x;
+  }
+  if (!x.has_primitive() || typeid(x.primitive()) != typeid(Sent)) {
+    return nullptr;
+  }
+  own = true;
+  return &static_cast<const Sent&>(x.primitive()).there;
+}
+
+using Held = std::vector<std::shared_ptr<core::array::Data>>;
+
+// What kernels that were sent read of MLX's buffers, until one that MLX sends takes it along: the processor may write over a buffer
+// as soon as nothing holds it. Buffers of our own need none of this, being filled in the order of the stream alone.
+thread_local Held held;
+constexpr size_t kHeld = 8192;
+
+// An array that holds all of them.
+core::array carrier() {
+  auto all = std::make_shared<Held>(std::move(held));
+  held = Held();
+  return core::array(core::allocator::Buffer(nullptr), core::Shape{0}, core::uint8, [all](auto) {});
+}
+
+// Sends a kernel at once, if it can be.
+bool send_at_once(core::Stream stream, const mtplx_launch& launch, const std::vector<core::array>& inputs, mlx_array* results) {
+  if (!ready_to_send || launch.read_back || launch.deferred || held.size() > kHeld) {
+    return false;
+  }
+  std::vector<const core::array*> there;
+  std::vector<bool> theirs;
+  there.reserve(inputs.size());
+  for (const auto& input : inputs) {
+    bool own;
+    there.push_back(sent(input, own));
+    theirs.push_back(!own);
+    if (!there.back() || !there.back()->flags().row_contiguous) {
+      return false;
+    }
+  }
+  void* to = Driver::get().stream(stream);
+  std::vector<char*> addresses;
+  addresses.reserve(inputs.size() + launch.output_count);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    const auto writes = [i](const auto& output) { return output.in_place == static_cast<int>(i); };
+    if (std::none_of(launch.outputs, launch.outputs + launch.output_count, writes)) {
+      addresses.push_back(address(*there[i]));
+    }
+  }
+  std::vector<core::array> outputs;
+  outputs.reserve(launch.output_count);
+  for (size_t i = 0; i < launch.output_count; ++i) {
+    const auto& output = launch.outputs[i];
+    core::Shape shape(output.shape, output.shape + output.ndim);
+    const auto dtype = mlx_dtype_to_cpp(output.dtype);
+    if (output.in_place >= 0) {
+      outputs.emplace_back(std::move(shape), dtype, nullptr, std::vector<core::array>{});
+      outputs.back().copy_shared_buffer(*there.at(output.in_place));
+    } else {
+      size_t bytes = core::size_of(dtype);
+      for (size_t axis = 0; axis < output.ndim; ++axis) {
+        bytes *= output.shape[axis];
+      }
+      outputs.emplace_back(device_pool().take(bytes, to), std::move(shape), dtype, [](auto buffer) {
+        device_pool().give(buffer);
+      });
+    }
+    addresses.push_back(address(outputs.back()));
+  }
+  send(launch, to, addresses, launch.scalars);
+  for (size_t i = 0; i < inputs.size(); ++i) {
+    if (theirs[i]) {
+      held.push_back(there[i]->data_shared_ptr());
+    }
+  }
+  for (size_t i = 0; i < outputs.size(); ++i) {
+    auto shape = outputs[i].shape();
+    const auto dtype = outputs[i].dtype();
+    auto primitive = std::make_shared<Sent>(stream, std::move(outputs[i]));
+    mlx_array_set_(results[i], core::array(std::move(shape), dtype, std::move(primitive), {}));
+  }
+  return true;
+}
 
 // What went wrong, until the thread's next call; null when nothing did.
 template <typename F>
@@ -382,6 +503,12 @@ extern "C" const char* mtplx_cuda_load(const void* code, const char* name, unsig
   });
 }
 
+// Whether the device has all that it takes to fill `x`.
+extern "C" bool mtplx_cuda_sent(mlx_array x) {
+  bool own;
+  return x.ctx && sent(mlx_array_get_(x), own);
+}
+
 // Fills `results`, one empty handle for each output.
 extern "C" const char* mtplx_cuda_launch(const mtplx_launch* launch, mlx_array* results) {
   return guarded([&] {
@@ -393,6 +520,12 @@ extern "C" const char* mtplx_cuda_launch(const mtplx_launch* launch, mlx_array* 
     inputs.reserve(launch->input_count);
     for (size_t i = 0; i < launch->input_count; ++i) {
       inputs.push_back(mlx_array_get_(launch->inputs[i]));
+    }
+    if (send_at_once(stream, *launch, inputs, results)) {
+      return;
+    }
+    if (!held.empty()) {
+      inputs.push_back(carrier());
     }
     std::vector<core::Shape> shapes;
     std::vector<core::Dtype> dtypes;

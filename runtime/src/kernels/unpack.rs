@@ -38,6 +38,7 @@ fn launch(w: &Tiled, dtype: Dtype) -> Result<Array> {
             ("T", Constant::Type(dtype)),
         ],
         scalars: &[Scalar::Int(out), Scalar::Int(input), Scalar::Int(chunks)],
+        deferred: true,
         ..Launch::default()
     };
     Ok(KERNEL.launch(&[&w.records], &launch)?.remove(0))

@@ -94,6 +94,8 @@ pub struct Launch<'a> {
     pub scalars: &'a [Scalar],
     /// Whether the processor reads the outputs: they are put where it can.
     pub read_back: bool,
+    /// Whether it waits until MLX is asked for what follows, since outputs are large and best made just before they are used.
+    pub deferred: bool,
 }
 
 /// Shape and type of an output, as `mtplx_cuda_launch` takes them.
@@ -121,6 +123,7 @@ struct RawLaunch {
     shared: c_uint,
     overlap: c_int,
     read_back: c_int,
+    deferred: c_int,
     stream: mlx_sys::mlx_stream,
 }
 
@@ -134,6 +137,7 @@ unsafe extern "C" {
         function: *mut *const c_void,
     ) -> *const c_char;
     fn mtplx_cuda_launch(launch: *const RawLaunch, results: *mut mlx_sys::mlx_array) -> *const c_char;
+    fn mtplx_cuda_sent(x: mlx_sys::mlx_array) -> bool;
 }
 
 // Elsewhere there is no CUDA, and no gate opens.
@@ -144,6 +148,16 @@ unsafe fn mtplx_cuda_load(_: *const c_void, _: *const c_char, _: c_uint, _: *mut
 #[cfg(not(target_os = "linux"))]
 unsafe fn mtplx_cuda_launch(_: *const RawLaunch, _: *mut mlx_sys::mlx_array) -> *const c_char {
     c"there is no CUDA".as_ptr()
+}
+#[cfg(not(target_os = "linux"))]
+unsafe fn mtplx_cuda_sent(_: mlx_sys::mlx_array) -> bool {
+    false
+}
+
+/// Whether the device has all that it takes to compute `x`: there is nothing to begin on.
+pub(super) fn is_sent(x: &Array) -> bool {
+    // SAFETY: a live array.
+    unsafe { mtplx_cuda_sent(x.as_ptr()) }
 }
 
 /// What the shim said of a call that failed.
@@ -164,7 +178,8 @@ impl CudaKernel {
         Self { name, source, variants: Mutex::new(Vec::new()) }
     }
 
-    /// Runs it, lazily, over `inputs`, which are made row-contiguous.
+    /// Runs it over `inputs`, which are made row-contiguous: at once where the device has them or is to compute them already, else when
+    /// MLX is asked for what follows from it.
     ///
     /// The kernel's own indexing is trusted: that its source stays within the shapes given here is what its tests and its
     /// self-check are for.
@@ -225,6 +240,7 @@ fn send(function: Function, inputs: &[&Array], launch: &Launch<'_>) -> Result<Ve
         shared: launch.shared as c_uint,
         overlap: function.overlap.into(),
         read_back: launch.read_back.into(),
+        deferred: launch.deferred.into(),
         stream: stream.as_ptr(),
     };
     // SAFETY: every pointer is to a slice of the length beside it that lives through the call, and the name lives on; handles are

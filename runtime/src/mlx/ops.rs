@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use mlx_rs::error::Exception;
 use mlx_rs::{Array, Dtype, Stream};
 
+use super::kernel::is_sent;
 use crate::Result;
 use crate::quant::{Mode, Scheme};
 
@@ -21,7 +22,11 @@ fn absent() -> mlx_sys::mlx_array {
 /// # Errors
 /// When MLX fails.
 pub fn begin<'a>(arrays: impl IntoIterator<Item = &'a Array>) -> Result<()> {
-    if super::cuda_default() { mlx_rs::transforms::async_eval(arrays) } else { Ok(()) }
+    if !super::cuda_default() {
+        return Ok(());
+    }
+    let mut waiting = arrays.into_iter().filter(|array| !is_sent(array)).peekable();
+    if waiting.peek().is_none() { Ok(()) } else { mlx_rs::transforms::async_eval(waiting) }
 }
 
 /// How long a thread asks for an array before it sleeps until it is there.

@@ -160,7 +160,14 @@ impl Residual {
 
     /// The norm of everything added so far.
     pub fn norm(&mut self, norm: &RmsNorm) -> Result<Array> {
-        let Some(addend) = self.addend.take() else { return norm.forward(&self.sum) };
+        let Some(addend) = self.addend.take() else {
+            let normed = norm.forward(&self.sum)?;
+            if self.sum.dim(0) <= MAX_ROWS {
+                // What follows is sent as it is made, once this is.
+                begin([&normed])?;
+            }
+            return Ok(normed);
+        };
         let (sum, normed) = norm.add_forward(&self.sum, &addend.rows()?)?;
         self.sum = sum;
         Ok(normed)

@@ -12,7 +12,8 @@ use mlx_rs::ops;
 use super::{Block, Embedding, LmHead, Mixer, Residual, RmsNorm};
 use crate::artifact::{ConcatOrder, HiddenVariant};
 use crate::cache::{Cache, KvCache, LayerCache, RecurrentCache, Tape};
-use crate::mlx::slice_axis;
+use crate::kernels::MAX_ROWS;
+use crate::mlx::{begin, slice_axis};
 use crate::model::{DraftHead, DraftState, token_array};
 use crate::quant::Linear;
 use crate::{Array, Result};
@@ -76,7 +77,12 @@ impl<M: Mixer> NextNModule for NextNLayer<M> {
             ConcatOrder::EmbeddingHidden => [embedding, hidden],
             ConcatOrder::HiddenEmbedding => [hidden, embedding],
         };
-        self.projection.forward(&ops::concatenate(&inputs, 1)?)
+        let joined = ops::concatenate(&inputs, 1)?;
+        if joined.dim(0) <= MAX_ROWS {
+            // What follows is sent as it is made, once this is.
+            begin([&joined])?;
+        }
+        self.projection.forward(&joined)
     }
 
     fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array> {
