@@ -7,7 +7,7 @@ use mlx_rs::ops;
 use super::{Addend, Input, Mixer, RmsNorm, Rope, Rows};
 use crate::cache::KvCache;
 use crate::kernels::attention::{History, Layer};
-use crate::mlx::{cuda_default, slice_axis};
+use crate::mlx::{begin, cuda_default, slice_axis};
 use crate::quant::{Fused, Linear};
 use crate::{Array, Result};
 
@@ -98,6 +98,8 @@ impl Attention {
                     if let [only] = parts[..] { Ok(only.clone()) } else { ops::concatenate(&parts, 2) }
                 };
                 let (k, v) = (joined_rows(|row| &row.0)?, joined_rows(|row| &row.1)?);
+                // What follows is sent as it is made, once these are.
+                begin([&k, &v])?;
                 layer.attend(&p.q, joined, &History { past: history.buffers(), own: Some((&k, &v)) })
             }
         }

@@ -47,11 +47,9 @@ impl Rows<'_> {
 pub trait NextNModule: Send {
     /// Norms, joins and projects a hidden state and an embedding, both `[n, hidden]` -> `[n, hidden]`.
     fn fuse(&self, hidden: &Array, embedding: &Array) -> Result<Array>;
-    /// The decoder block. `[n, hidden]` -> `[n, hidden]`.
-    fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array>;
-    /// The norm before the head; its output is also what the next layer, or the next depth, is fed, unless a contract has
-    /// the block's fed.
-    fn norm(&self, x: &Array) -> Result<Array>;
+    /// The decoder block and the norm before the head: `[n, hidden]` -> what each puts out, `[n, hidden]`. The norm's is also what the
+    /// next layer, or the next depth, is fed, unless a contract has the block's fed.
+    fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<[Array; 2]>;
 }
 
 /// The usual layer: `norm(block(projection([norm_e(embedding), norm_h(hidden)])))`.
@@ -78,21 +76,18 @@ impl<M: Mixer> NextNModule for NextNLayer<M> {
             ConcatOrder::HiddenEmbedding => [hidden, embedding],
         };
         let joined = ops::concatenate(&inputs, 1)?;
-        if joined.dim(0) <= MAX_ROWS {
+        if joined.dim(0) <= MAX_ROWS && self.projection.tiled().is_some() {
             // What follows is sent as it is made, once this is.
             begin([&joined])?;
         }
         self.projection.forward(&joined)
     }
 
-    fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<Array> {
+    fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<[Array; 2]> {
         let mut x = Residual::new(x)?;
         self.block.forward(&mut x, rows)?;
-        x.sum()
-    }
-
-    fn norm(&self, x: &Array) -> Result<Array> {
-        self.norm.forward(x)
+        let normed = x.norm(&self.norm)?;
+        Ok([x.sum()?, normed])
     }
 }
 
@@ -144,8 +139,7 @@ impl<M: NextNModule> NextNHead<M> {
     fn run(&self, layer: usize, hidden: &Array, tokens: &Array, rows: &mut Rows<'_>) -> Result<Outputs> {
         let module = &self.modules[layer];
         let fused = module.fuse(hidden, &self.embedding.forward(tokens)?)?;
-        let block = module.block(&fused, rows)?;
-        let normed = module.norm(&block)?;
+        let [block, normed] = module.block(&fused, rows)?;
         let fed = match self.fed {
             HiddenVariant::PreNorm => block,
             HiddenVariant::PostNorm => normed.clone(),
