@@ -1,8 +1,8 @@
-//! A residual sum and its root mean square norm in one launch.
+//! Root mean square norms in one launch: of a residual sum, with the sum; of two arrays, side by side.
 //!
-//! The twin is [`crate::nn::RmsNorm::add_forward`]'s own sum and norm.
+//! The twins are [`crate::nn::RmsNorm`]'s own sums and norms.
 
-use mlx_rs::{Dtype, fast, random};
+use mlx_rs::{Dtype, fast, ops, random};
 
 use super::{Gate, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
@@ -13,84 +13,85 @@ const THREADS: i32 = 512;
 const QUAD: i32 = 4;
 /// The widest row: what the threads keep in registers.
 const WIDEST: i32 = THREADS * QUAD * 8;
+/// The most rows.
+const ROWS: i32 = 64;
 
-static GATE: Gate = Gate::new("add_norm");
+static GATE: Gate = Gate::new("norms");
 
-static KERNEL: CudaKernel = CudaKernel::new(
-    "add_norm",
-    r#"
-struct alignas(4 * sizeof(Y)) Addend { Y of[4]; };
-struct alignas(4 * sizeof(T)) Normed { T of[4]; };
+const SOURCE: &str = include_str!("norm.cuh");
+static ADD: CudaKernel = CudaKernel::new("add_norm", SOURCE);
+static JOIN: CudaKernel = CudaKernel::new("join_norms", SOURCE);
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-add_norm(const float* x, const Y* y, const float* w, float* sum, T* out, float eps) {
-  constexpr int QUADS = WIDTH / 4, TURNS = (QUADS + THREADS - 1) / THREADS;
-  const long long row = (long long)blockIdx.x * QUADS;
-  float4 v[TURNS], weight[TURNS];
-  next_may_start();
-#pragma unroll
-  for (int i = 0; i < TURNS; ++i) {
-    const int at = i * THREADS + threadIdx.x;
-    if (at < QUADS) weight[i] = ((const float4*)w)[at];
-  }
-  previous_done();
-  float squares = 0.f;
-#pragma unroll
-  for (int i = 0; i < TURNS; ++i) {
-    const int at = i * THREADS + threadIdx.x;
-    if (at < QUADS) {
-      const float4 a = ((const float4*)x)[row + at];
-      const Addend b = ((const Addend*)y)[row + at];
-      v[i] = make_float4(a.x + float(b.of[0]), a.y + float(b.of[1]), a.z + float(b.of[2]), a.w + float(b.of[3]));
-      ((float4*)sum)[row + at] = v[i];
-      squares += v[i].x * v[i].x + v[i].y * v[i].y + v[i].z * v[i].z + v[i].w * v[i].w;
-    }
-  }
-  __shared__ float shares[THREADS / 32];
-  squares = warp_sum(squares);
-  if (threadIdx.x % 32 == 0) shares[threadIdx.x / 32] = squares;
-  __syncthreads();
-  const float total = warp_sum(threadIdx.x % 32 < THREADS / 32 ? shares[threadIdx.x % 32] : 0.f);
-  const float scale = rsqrtf(total / WIDTH + eps);
-#pragma unroll
-  for (int i = 0; i < TURNS; ++i) {
-    const int at = i * THREADS + threadIdx.x;
-    if (at < QUADS) {
-      const float4 s = v[i], g = weight[i];
-      ((Normed*)out)[row + at] = Normed{T(s.x * scale * g.x), T(s.y * scale * g.y), T(s.z * scale * g.z), T(s.w * scale * g.w)};
-    }
-  }
-}
-"#,
-);
-
-/// `x + y`, `[m, width]` f32, and its norm in `dtype`; `None` where MLX's operations are to be used.
-pub fn add_norm(x: &Array, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Option<Result<(Array, Array)>> {
-    let float = matches!(y.dtype(), Dtype::Bfloat16 | Dtype::Float16 | Dtype::Float32);
-    let fits = x.ndim() == 2 && x.dtype() == Dtype::Float32 && x.shape() == y.shape() && float;
-    let fits = fits && x.dim(1) % QUAD == 0 && x.dim(1) <= WIDEST;
-    let fits = fits && weight.dtype() == Dtype::Float32 && weight.shape() == &x.shape()[1..];
-    (fits && dtype != Dtype::Float32 && x.dim(0) <= 64 && GATE.open(check)).then(|| launch(x, y, weight, eps, dtype))
+/// Whether the kernels norm rows of `x` with `weight`.
+fn fits(x: &Array, weight: &Array, dtype: Dtype) -> bool {
+    x.ndim() == 2
+        && x.dim(0) <= ROWS
+        && x.dim(1) % QUAD == 0
+        && x.dim(1) <= WIDEST
+        && matches!(x.dtype(), Dtype::Bfloat16 | Dtype::Float16 | Dtype::Float32)
+        && weight.dtype() == Dtype::Float32
+        && weight.shape() == &x.shape()[1..]
+        && dtype != Dtype::Float32
 }
 
-fn launch(x: &Array, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Result<(Array, Array)> {
-    let shape = x.shape();
+/// `x + y`, `[m, width]` f32, or `y` alone in f32, and its norm in `dtype`; `None` where MLX's operations are to be used.
+pub fn add_norm(
+    x: Option<&Array>,
+    y: &Array,
+    weight: &Array,
+    eps: f32,
+    dtype: Dtype,
+) -> Option<Result<(Array, Array)>> {
+    let alike = x.is_none_or(|x| x.dtype() == Dtype::Float32 && x.shape() == y.shape());
+    (alike && fits(y, weight, dtype) && GATE.open(check)).then(|| launch(x, y, weight, eps, dtype))
+}
+
+fn launch(x: Option<&Array>, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Result<(Array, Array)> {
+    let shape = y.shape();
     let launch = Launch {
         outputs: &[(shape, Dtype::Float32), (shape, dtype)],
-        blocks: [x.dim(0), 1, 1],
+        blocks: [y.dim(0), 1, 1],
         threads: THREADS,
-        constants: &[
-            ("THREADS", Constant::Int(THREADS)),
-            ("WIDTH", Constant::Int(x.dim(1))),
-            ("Y", Constant::Type(y.dtype())),
-            ("T", Constant::Type(dtype)),
-        ],
+        constants: &constants(y, dtype, x.is_some()),
         scalars: &[Scalar::Float(eps)],
         ..Launch::default()
     };
-    let made = KERNEL.launch(&[x, y, weight], &launch)?;
+    let inputs: Vec<&Array> = x.into_iter().chain([y, weight]).collect();
+    let made = ADD.launch(&inputs, &launch)?;
     let [sum, out] = <[Array; 2]>::try_from(made).map_err(|_| "add_norm makes two arrays")?;
     Ok((sum, out))
+}
+
+fn constants(y: &Array, dtype: Dtype, adds: bool) -> [(&'static str, Constant); 5] {
+    [
+        ("THREADS", Constant::Int(THREADS)),
+        ("WIDTH", Constant::Int(y.dim(1))),
+        ("ADDS", Constant::Int(adds.into())),
+        ("Y", Constant::Type(y.dtype())),
+        ("T", Constant::Type(dtype)),
+    ]
+}
+
+/// Rows with the weight and epsilon of their norm.
+pub type Rows<'a> = (&'a Array, &'a Array, f32);
+
+/// The norms of two arrays `[m, width]`, side by side `[m, 2 * width]` in `dtype`; `None` where MLX's operations are to be used.
+pub fn join_norms([a, b]: [Rows<'_>; 2], dtype: Dtype) -> Option<Result<Array>> {
+    let alike = a.0.shape() == b.0.shape() && a.0.dtype() == b.0.dtype();
+    (alike && fits(a.0, a.1, dtype) && fits(b.0, b.1, dtype) && GATE.open(check)).then(|| launch_join([a, b], dtype))
+}
+
+fn launch_join([a, b]: [Rows<'_>; 2], dtype: Dtype) -> Result<Array> {
+    let [rows, width] = [a.0.dim(0), a.0.dim(1)];
+    let launch = Launch {
+        outputs: &[(&[rows, 2 * width], dtype)],
+        blocks: [rows, 2, 1],
+        threads: THREADS,
+        constants: &constants(a.0, dtype, false),
+        scalars: &[Scalar::Float(a.2), Scalar::Float(b.2)],
+        ..Launch::default()
+    };
+    Ok(JOIN.launch(&[a.0, b.0, a.1, b.1], &launch)?.remove(0))
 }
 
 /// Kernel against twin.
@@ -101,10 +102,15 @@ fn check() -> Result<(f32, f32)> {
     for width in [1000, 4100] {
         let (x, y) = (normal(&[3, width], 1)?, normal(&[3, width], 2)?.as_dtype(Dtype::Bfloat16)?);
         let w = normal(&[width], 3)?;
-        let (sum, out) = launch(&x, &y, &w, 1e-6, Dtype::Bfloat16)?;
-        let twin = x.add(&y)?;
-        let normed = fast::rms_norm(&twin, Some(&w), 1e-6)?;
-        worst = worst.max(relative_difference(&sum, &twin)?).max(relative_difference(&out, &normed)?);
+        for (x, twin) in [(Some(&x), x.add(&y)?), (None, y.as_dtype(Dtype::Float32)?)] {
+            let (sum, out) = launch(x, &y, &w, 1e-6, Dtype::Bfloat16)?;
+            let normed = fast::rms_norm(&twin, Some(&w), 1e-6)?;
+            worst = worst.max(relative_difference(&sum, &twin)?).max(relative_difference(&out, &normed)?);
+        }
+        let (a, b, other) = (normal(&[3, width], 4)?, normal(&[3, width], 5)?, normal(&[width], 6)?);
+        let joined = launch_join([(&a, &w, 1e-6), (&b, &other, 1e-5)], Dtype::Bfloat16)?;
+        let [a, b] = [fast::rms_norm(&a, Some(&w), 1e-6)?, fast::rms_norm(&b, Some(&other), 1e-5)?];
+        worst = worst.max(relative_difference(&joined, &ops::concatenate(&[a, b], 1)?)?);
     }
     Ok((worst, 0.01))
 }
@@ -115,11 +121,16 @@ mod tests {
     use crate::mlx::cuda_default;
 
     #[test]
-    fn the_sum_and_its_norm_are_their_twins() {
+    fn norms_are_their_twins() {
         let x = random::normal::<f32>(&[2, 64], None, None, &random::key(1).unwrap()).unwrap();
-        let taken = add_norm(&x, &x, &x.sum_axis(0, false).unwrap(), 1e-6, Dtype::Bfloat16);
-        assert_eq!(taken.is_some(), cuda_default());
-        if taken.is_some() {
+        let w = x.sum_axis(0, false).unwrap();
+        for x_or_none in [None, Some(&x)] {
+            assert_eq!(add_norm(x_or_none, &x, &w, 1e-6, Dtype::Bfloat16).is_some(), cuda_default());
+        }
+        let rows = (&x, &w, 1e-6);
+        assert_eq!(join_norms([rows, rows], Dtype::Bfloat16).is_some(), cuda_default());
+        assert!(join_norms([rows, rows], Dtype::Float32).is_none());
+        if cuda_default() {
             let (found, allowed) = check().unwrap();
             assert!(found <= allowed, "{found}");
         }

@@ -118,7 +118,9 @@ const STRETCH: usize = 8;
 /// The newest addend waits for the norm that follows, which adds it in the same pass.
 #[derive(Debug)]
 pub struct Residual {
-    sum: Array,
+    /// None before the first addition.
+    sum: Option<Array>,
+    rows: i32,
     addend: Option<Addend>,
     additions: usize,
     /// The sum at the end of the last stretch, which may not be computed yet.
@@ -128,25 +130,37 @@ pub struct Residual {
 impl Residual {
     /// A stream that begins with `x` `[n, hidden]`.
     pub fn new(x: &Array) -> Result<Self> {
-        Ok(Self { sum: x.as_dtype(Dtype::Float32)?, addend: None, additions: 0, under_way: None })
+        let rows = x.dim(0);
+        if rows <= MAX_ROWS {
+            // What follows is sent as it is made, once this is.
+            begin([x])?;
+        }
+        Ok(Self { sum: None, rows, addend: Some(x.clone().into()), additions: 0, under_way: None })
+    }
+
+    /// The stream, and `waiting` on top of it.
+    fn with(&self, waiting: Addend) -> Result<Array> {
+        let rows = waiting.rows()?;
+        self.sum.as_ref().map_or_else(|| rows.as_dtype(Dtype::Float32), |sum| sum.add(&rows))
     }
 
     /// Adds `y` `[n, hidden]`.
     pub fn add(&mut self, y: impl Into<Addend>) -> Result<()> {
         if let Some(waiting) = self.addend.replace(y.into()) {
-            self.sum = self.sum.add(waiting.rows()?)?;
+            self.sum = Some(self.with(waiting)?);
         }
         self.additions += 1;
         // With few rows, making operations takes as long as running them.
-        let few = self.sum.dim(0) <= MAX_ROWS;
+        let few = self.rows <= MAX_ROWS;
         let due = if few {
             self.additions == FIRST || self.additions.is_multiple_of(BATCH)
         } else {
             self.additions.is_multiple_of(STRETCH)
         };
         if due && cuda_default() {
-            begin(self.addend.iter().map(Addend::begun).chain([&self.sum]))?;
-            if let Some(before) = self.under_way.replace(self.sum.clone()).filter(|_| !few) {
+            begin(self.addend.iter().map(Addend::begun).chain(&self.sum))?;
+            let before = std::mem::replace(&mut self.under_way, self.sum.clone());
+            if let Some(before) = before.filter(|_| !few) {
                 before.eval()?;
             }
         }
@@ -154,32 +168,31 @@ impl Residual {
     }
 
     /// Everything added so far.
-    pub fn sum(self) -> Result<Array> {
-        self.addend.map_or(Ok(self.sum.clone()), |addend| self.sum.add(addend.rows()?))
+    pub fn sum(mut self) -> Result<Array> {
+        match self.addend.take() {
+            Some(addend) => self.with(addend),
+            None => self.sum.ok_or_else(|| "a stream of nothing".into()),
+        }
     }
 
     /// The norm of everything added so far.
     pub fn norm(&mut self, norm: &RmsNorm) -> Result<Array> {
         let Some(addend) = self.addend.take() else {
-            let normed = norm.forward(&self.sum)?;
-            if self.sum.dim(0) <= MAX_ROWS {
-                // What follows is sent as it is made, once this is.
-                begin([&normed])?;
-            }
-            return Ok(normed);
+            return norm.forward(self.sum.as_ref().ok_or("a stream of nothing")?);
         };
-        let (sum, normed) = norm.add_forward(&self.sum, &addend.rows()?)?;
-        self.sum = sum;
+        let (sum, normed) = norm.add_forward(self.sum.as_ref(), &addend.rows()?)?;
+        self.sum = Some(sum);
         Ok(normed)
     }
 
     /// The same for packed products.
     fn normed(&mut self, norm: &RmsNorm) -> Result<Normed> {
-        let Some(added) = self.addend.as_ref().and_then(|addend| addend.add(&self.sum, norm)) else {
+        let both = self.addend.as_ref().zip(self.sum.as_ref());
+        let Some(added) = both.and_then(|(addend, sum)| addend.add(sum, norm)) else {
             return self.norm(norm).map(Normed::from);
         };
         let (sum, normed) = Normed::undivided(added?, norm.eps());
-        (self.sum, self.addend) = (sum, None);
+        (self.sum, self.addend) = (Some(sum), None);
         Ok(normed)
     }
 }

@@ -12,8 +12,7 @@ use mlx_rs::ops;
 use super::{Block, Embedding, LmHead, Mixer, Residual, RmsNorm};
 use crate::artifact::{ConcatOrder, HiddenVariant};
 use crate::cache::{Cache, KvCache, LayerCache, RecurrentCache, Tape};
-use crate::kernels::MAX_ROWS;
-use crate::mlx::{begin, slice_axis};
+use crate::mlx::slice_axis;
 use crate::model::{DraftHead, DraftState, token_array};
 use crate::quant::Linear;
 use crate::{Array, Result};
@@ -70,16 +69,10 @@ pub struct NextNLayer<M> {
 
 impl<M: Mixer> NextNModule for NextNLayer<M> {
     fn fuse(&self, hidden: &Array, embedding: &Array) -> Result<Array> {
-        let (embedding, hidden) = (self.embedding_norm.forward(embedding)?, self.hidden_norm.forward(hidden)?);
-        let inputs = match self.order {
-            ConcatOrder::EmbeddingHidden => [embedding, hidden],
-            ConcatOrder::HiddenEmbedding => [hidden, embedding],
+        let joined = match self.order {
+            ConcatOrder::EmbeddingHidden => self.embedding_norm.join(embedding, &self.hidden_norm, hidden)?,
+            ConcatOrder::HiddenEmbedding => self.hidden_norm.join(hidden, &self.embedding_norm, embedding)?,
         };
-        let joined = ops::concatenate(&inputs, 1)?;
-        if joined.dim(0) <= MAX_ROWS && self.projection.tiled().is_some() {
-            // What follows is sent as it is made, once this is.
-            begin([&joined])?;
-        }
         self.projection.forward(&joined)
     }
 

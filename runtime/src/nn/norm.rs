@@ -1,8 +1,8 @@
 //! Root mean square norm (Zhang, Sennrich 2019): `x / sqrt(mean(x^2) + eps) * w`.
 
-use mlx_rs::{Dtype, fast};
+use mlx_rs::{Dtype, fast, ops};
 
-use crate::kernels::norm::add_norm;
+use crate::kernels::norm::{add_norm, join_norms};
 use crate::{Array, Result};
 
 /// A norm over the last axis. Zero-centred weights (1 + w) are resolved when they are loaded.
@@ -44,13 +44,20 @@ impl RmsNorm {
         fast::rms_norm(x, Some(&self.weight), self.eps)?.as_dtype(self.dtype)
     }
 
-    /// `x + y` in f32, with `x` `[n, features]` f32 and `y` of any floating type, and its norm.
-    pub fn add_forward(&self, x: &Array, y: &Array) -> Result<(Array, Array)> {
+    /// `x + y` in f32, with `x` `[n, features]` f32 and `y` of any floating type, or `y` alone in f32, and its norm.
+    pub fn add_forward(&self, x: Option<&Array>, y: &Array) -> Result<(Array, Array)> {
         if let Some(both) = add_norm(x, y, &self.weight, self.eps, self.dtype) {
             return both;
         }
-        let sum = x.add(y)?;
+        let sum = x.map_or_else(|| y.as_dtype(Dtype::Float32), |x| x.add(y))?;
         let normed = self.forward(&sum)?;
         Ok((sum, normed))
+    }
+
+    /// The norms of two arrays `[n, features]`, this one's and another's, side by side.
+    pub fn join(&self, x: &Array, other: &Self, y: &Array) -> Result<Array> {
+        let rows = [(x, &self.weight, self.eps), (y, &other.weight, other.eps)];
+        let joined = if self.dtype == other.dtype { join_norms(rows, self.dtype) } else { None };
+        joined.unwrap_or_else(|| ops::concatenate(&[self.forward(x)?, other.forward(y)?], 1))
     }
 }
