@@ -46,6 +46,10 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool ther
   const unsigned at = __cvta_generic_to_shared(to);
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(at), "l"(from), "r"(there ? 16 : 0) : "memory");
 }
+__device__ __forceinline__ void copy_word_async(void* to, const void* from) {
+  const unsigned at = __cvta_generic_to_shared(to);
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"(at), "l"(from) : "memory");
+}
 __device__ __forceinline__ void end_batch() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 template <int PENDING> __device__ __forceinline__ void await_batches() {
   asm volatile("cp.async.wait_group %0;" :: "n"(PENDING) : "memory");
