@@ -8,76 +8,100 @@ __device__ __forceinline__ float quad_sum(float v) {
   return v + __shfl_xor_sync(~0u, v, 2);
 }
 constexpr int CHANNELS = H * (2 * DK + R * DV), WIDTH = CHANNELS + H * R * DV + 2 * H * R;
-constexpr int THREADS = 4 * DV, PART = DK / 4, GATES = (DV + 31) / 32;
-constexpr int ROWS = THREADS / 32 < 16 ? THREADS / 32 : 16; // of a tile
+constexpr int THREADS = 4 * DV, WARPS = THREADS / 32, PART = DK / 4, GATES = (DV + 31) / 32;
+constexpr int ROWS = WARPS < 16 ? WARPS : 16;            // of a tile
+constexpr int COLUMNS = 2 * DK + DV, TURNS = (COLUMNS + THREADS - 1) / THREADS;
 
 // y [m, H R DV]; state_out and conv_out: after all m rows; keys [H, m, DK], u [H R, m, DV], sums [H R, m]: the tape.
-extern "C" __global__ void __launch_bounds__(4 * DV)
+extern "C" __global__ void __launch_bounds__(THREADS)
 delta_step(
     const bf16* in, const bf16* conv_state, const float* conv, const float* decay, const float* dt_bias, const float* weight,
     const float* state, bf16* y, float* state_out, bf16* conv_out, float* keys, float* u, float* sums, int m, float eps) {
-  next_may_start();
-  constexpr int VALUES = H * R * DV, WARPS = THREADS / 32, COLUMNS = 2 * DK + DV;
   const int head = blockIdx.x, key_head = head / R, tid = threadIdx.x, lane = tid & 31, warp = tid >> 5;
-  if (tid == 0) prefetch(state + (long long)head * DV * DK, DV * DK * sizeof(float));
-  previous_done();
-  __shared__ float rows[ROWS][COLUMNS];                  // q, k, v of every row of a tile
-  __shared__ float outputs[ROWS][DV];
-  __shared__ float rates[ROWS], decays[ROWS];
-
+  const int row = tid >> 2, part = tid & 3;
+  const long long at = ((long long)head * DV + row) * DK + part * 4;
+  const bool leader = head % R == 0;
   auto channel = [&](int c) {
     return c < DK ? key_head * DK + c
          : c < 2 * DK ? H * DK + key_head * DK + (c - DK)
                       : 2 * H * DK + head * DV + (c - 2 * DK);
   };
-  auto input = [&](int i, int c) {                       // taps before the rows, then the rows
-    return float(i < TAPS - 1 ? conv_state[i * CHANNELS + c] : in[(long long)(i - (TAPS - 1)) * WIDTH + c]);
-  };
-  const bool leader = head % R == 0;
-  float s[PART];
-  const int row = tid >> 2, part = tid & 3;
-  const long long at = ((long long)head * DV + row) * DK + part * 4;
+  if (tid == 0) prefetch(state + (long long)head * DV * DK, DV * DK * sizeof(float));
+  if (tid < 3 * (TAPS - 1)) {
+    const int from = tid % 3;
+    prefetch(conv_state + tid / 3 * CHANNELS + channel(from * DK), (from == 2 ? DV : DK) * sizeof(bf16));
+  }
+  // Weights need not wait.
+  float taps[TURNS][TAPS], gain[GATES];
 #pragma unroll
-  for (int j = 0; j < PART / 4; ++j) *(float4*)(s + 4 * j) = *(const float4*)(state + at + 16 * j);
+  for (int e = 0; e < TURNS; ++e)
+#pragma unroll
+    for (int i = 0; i < TAPS; ++i)
+      taps[e][i] = tid + e * THREADS < COLUMNS ? conv[i * CHANNELS + channel(tid + e * THREADS)] : 0.f;
+#pragma unroll
+  for (int i = 0; i < GATES; ++i) gain[i] = lane + 32 * i < DV ? weight[lane + 32 * i] : 0.f;
+  const float bias = dt_bias[head], rate = decay[head];
+  previous_done();
+
+  __shared__ float rows[ROWS][COLUMNS];                  // q, k, v of every row of a tile
+  __shared__ float outputs[ROWS][DV];
+  __shared__ float rates[ROWS], decays[ROWS];
+  float s[PART];
   float total = 0.f;
   for (int first = 0; first < m; first += ROWS) {
     const int count = min(ROWS, m - first);
-    // A warp each for the last step of every row, whose inputs come in meanwhile.
-    float z[GATES], gain[GATES];
+    // All loads before anything waits for one: taps before the rows, then the rows; gates; z; the state.
+    float window[TURNS][TAPS - 1 + ROWS];
+#pragma unroll
+    for (int e = 0; e < TURNS; ++e)
+#pragma unroll
+      for (int i = 0; i < TAPS - 1 + ROWS; ++i) {
+        const int c = tid + e * THREADS, ch = channel(c), r = first + i;
+        window[e][i] = c >= COLUMNS || i >= TAPS - 1 + count ? 0.f
+            : r < TAPS - 1 ? float(conv_state[r * CHANNELS + ch])
+                           : float(in[(long long)(r - (TAPS - 1)) * WIDTH + ch]);
+      }
+    const int gated = tid - (THREADS - ROWS);            // the last threads have the fewest columns
+    float b = 0.f, a = 0.f;
+    if (gated >= 0 && gated < count) {
+      const bf16* gates = in + (long long)(first + gated) * WIDTH + CHANNELS + H * R * DV;
+      b = float(gates[head]);
+      a = float(gates[H * R + head]) + bias;
+    }
+    // A warp each for the last step of every row.
+    float z[GATES];
 #pragma unroll
     for (int i = 0; i < GATES; ++i) {
       const int c = lane + 32 * i;
       const bool there = warp < count && c < DV;
       z[i] = there ? float(in[(long long)(first + warp) * WIDTH + CHANNELS + head * DV + c]) : 0.f;
-      gain[i] = there ? weight[c] : 0.f;
     }
-    for (int c = tid; c < COLUMNS; c += THREADS) {
-      const int ch = channel(c);
-      float window[TAPS], taps[TAPS];
+    if (first == 0)
 #pragma unroll
-      for (int i = 0; i < TAPS; ++i) taps[i] = conv[i * CHANNELS + ch];
+      for (int j = 0; j < PART / 4; ++j) *(float4*)(s + 4 * j) = *(const float4*)(state + at + 16 * j);
+
 #pragma unroll
-      for (int i = 0; i < TAPS - 1; ++i) window[i] = input(first + i, ch);
-      for (int t = 0; t < count; ++t) {
-        window[TAPS - 1] = input(first + TAPS - 1 + t, ch);
+    for (int e = 0; e < TURNS; ++e) {
+      const int c = tid + e * THREADS;
+      if (c >= COLUMNS) break;
+#pragma unroll
+      for (int t = 0; t < ROWS; ++t) {
+        if (t >= count) break;
         float sum = 0.f;
 #pragma unroll
-        for (int i = 0; i < TAPS; ++i) sum += window[i] * taps[i];
+        for (int i = 0; i < TAPS; ++i) sum += window[e][t + i] * taps[e][i];
         rows[t][c] = sum * sigmoid(sum);
+        if (t + 1 == count && first + count == m && (leader || c >= 2 * DK))
 #pragma unroll
-        for (int i = 0; i < TAPS - 1; ++i) window[i] = window[i + 1];
+          for (int i = 0; i < TAPS - 1; ++i) conv_out[i * CHANNELS + channel(c)] = bf16(window[e][t + 1 + i]);
       }
-      if (first + count == m && (leader || c >= 2 * DK))
-#pragma unroll
-        for (int i = 0; i < TAPS - 1; ++i) conv_out[i * CHANNELS + ch] = bf16(window[i]);
     }
-    if (tid < count) {
-      const bf16* gates = in + (long long)(first + tid) * WIDTH + CHANNELS + VALUES;
-      rates[tid] = sigmoid(float(gates[head]));
-      const float a = float(gates[H * R + head]) + dt_bias[head];
-      decays[tid] = decay[head] * (a > 20.f ? a : log1pf(__expf(a)));
+    if (gated >= 0 && gated < count) {
+      rates[gated] = sigmoid(b);
+      decays[gated] = rate * (a > 20.f ? a : log1pf(__expf(a)));
     }
     __syncthreads();
+    if (first == 0) next_may_start();                    // its weights are not to come ahead of what was loaded here
     // Queries and keys to length one, queries by DK^-1/2 besides.
     for (int i = warp; i < 2 * count; i += WARPS) {
       float* v = rows[i >> 1] + (i & 1) * DK;
@@ -118,12 +142,15 @@ delta_step(
       }
       if (tid == 0) sums[(long long)head * m + first + t] = total;
     }
+    if (first + count == m)
+#pragma unroll
+      for (int j = 0; j < PART / 4; ++j) *(float4*)(state_out + at + 16 * j) = *(float4*)(s + 4 * j);
     __syncthreads();
     if (warp < count) {
       float squares = 0.f;
       for (int c = lane; c < DV; c += 32) squares += outputs[warp][c] * outputs[warp][c];
       const float scale = rsqrtf(warp_sum(squares) / DV + eps);
-      bf16* row_out = y + (long long)(first + warp) * VALUES + head * DV;
+      bf16* row_out = y + (long long)(first + warp) * H * R * DV + head * DV;
 #pragma unroll
       for (int i = 0; i < GATES; ++i)
         if (const int c = lane + 32 * i; c < DV)
@@ -131,8 +158,6 @@ delta_step(
     }
     __syncthreads();
   }
-#pragma unroll
-  for (int j = 0; j < PART / 4; ++j) *(float4*)(state_out + at + 16 * j) = *(float4*)(s + 4 * j);
 }
 
 // The state after the first `keep` of m rows, from the state before them and the tape.
