@@ -65,12 +65,6 @@ __device__ __forceinline__ void matrices_across(unsigned (&r)[4], const uint4* a
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3]) : "r"((unsigned)__cvta_generic_to_shared(at)));
 }
-__device__ __forceinline__ void mma(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
 __device__ __forceinline__ unsigned both(float low, float high) {
   unsigned packed;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
@@ -130,8 +124,8 @@ attend_part(
       unsigned a[4], b[4];
       matrices(a, place(queries, (side & 1) * 8 + low, 2 * d + (side >> 1)));
       matrices(b, place(keys, (side >> 1) * 8 + low, 2 * d + (side & 1)));
-      mma(s[0], a, b[0], b[1]);
-      mma(s[1], a, b[2], b[3]);
+      mma(s[0], a[0], a[1], a[2], a[3], make_uint2(b[0], b[1]));
+      mma(s[1], a[0], a[1], a[2], a[3], make_uint2(b[2], b[3]));
     }
     float fade[2];
 #pragma unroll
@@ -173,8 +167,8 @@ attend_part(
     for (int d = 0; d < D / 16; ++d) {
       unsigned b[4];
       matrices_across(b, place(values, (side & 1) * 8 + low, 2 * d + (side >> 1)));
-      mma(acc[2 * d], p, b[0], b[1]);
-      mma(acc[2 * d + 1], p, b[2], b[3]);
+      mma(acc[2 * d], p[0], p[1], p[2], p[3], make_uint2(b[0], b[1]));
+      mma(acc[2 * d + 1], p[0], p[1], p[2], p[3], make_uint2(b[2], b[3]));
     }
     __syncwarp();
   }

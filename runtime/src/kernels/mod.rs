@@ -4,6 +4,7 @@
 //! first use compares it with its twin on random inputs. One that fails is left out with a warning, for good.
 
 pub mod attention;
+pub mod dense;
 pub mod embed;
 pub mod experts;
 pub mod norm;

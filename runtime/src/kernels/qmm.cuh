@@ -9,13 +9,6 @@
 // them are under way before the kernel ahead of this one is done. A record, 1024 bits of each row of a tile with their scales and
 // biases, lies in memory as its lanes read it (`quant/tiled.rs`), so a warp follows one run of addresses.
 
-__device__ __forceinline__ void mma(float (&c)[4], unsigned a0, unsigned a1, unsigned a2, unsigned a3, uint2 b) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a0), "r"(a1), "r"(a2), "r"(a3), "r"(b.x), "r"(b.y));
-}
-
 // Two nibbles under an exponent. Written out, since the compiler makes two instructions of the last one.
 template <int SHIFT, unsigned EXPONENT>
 __device__ __forceinline__ unsigned nibbles(unsigned w) {

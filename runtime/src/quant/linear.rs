@@ -4,8 +4,8 @@ use mlx_rs::{Array, Dtype, ops};
 
 use super::{Normed, Tiled};
 use crate::Result;
-use crate::kernels::qmm;
 use crate::kernels::unpack::unpack;
+use crate::kernels::{dense, qmm};
 use crate::mlx::{
     Device, QuantizedWeight, cuda_default, default_device, dequantize, gather_qmm, quantized_matmul, slice_axis,
 };
@@ -177,7 +177,7 @@ impl Linear {
         }
         match (&self.weight, &self.bias) {
             (Weight::Dense(w), Some(bias)) => ops::addmm(bias, x, w.t(), None, None),
-            (Weight::Dense(w), None) => x.matmul(w.t()),
+            (Weight::Dense(w), None) => dense::product(x, w).unwrap_or_else(|| x.matmul(w.t())),
             (Weight::Quantized(w), Some(bias)) => stored_product(x, w)?.add(bias),
             (Weight::Quantized(w), None) => stored_product(x, w),
             (Weight::Tiled(w), Some(bias)) => product(x, w)?.add(bias),
