@@ -152,9 +152,9 @@ struct Driver {
   }
 };
 
-// Buffers that are kept for the next output of their size: small ones of powers of two for good, large ones up to a gigabyte. They may
-// be handed out again as soon as nothing refers to them: a model's work is on one stream, where whatever comes later also runs
-// later, and MLX holds what work on another stream depends on until that is done.
+// Buffers that are kept for the next output of their size on their stream: small ones of powers of two for good, large ones up to a
+// gigabyte. They may be handed out again as soon as nothing refers to them: on a stream, whatever comes later also runs later. A thread
+// has a stream of its own, so what one thread's kernels made is for that thread's kernels alone until it is read back.
 class Pool {
  public:
   explicit Pool(bool host) : host_(host) {}
@@ -163,7 +163,7 @@ class Pool {
     const bool large = bytes > kSmall;
     const size_t size = large ? (bytes + kStep - 1) / kStep * kStep : std::bit_ceil(std::max<size_t>(bytes, 256));
     std::lock_guard lock(mutex_);
-    auto& spare = spare_[size];
+    auto& spare = spare_[{stream, size}];
     if (!spare.empty()) {
       auto* buffer = spare.back();
       spare.pop_back();
@@ -200,7 +200,7 @@ class Pool {
       delete buffer;
       return;
     }
-    auto& spare = spare_[buffer->taken];
+    auto& spare = spare_[{buffer->stream, buffer->taken}];
     spare.push_back(buffer);
     if (buffer->taken > kSmall) {
       spare_large_ += buffer->taken;
@@ -252,7 +252,7 @@ class Pool {
 
   bool host_;
   std::mutex mutex_;
-  std::map<size_t, std::vector<Own*>> spare_;
+  std::map<std::pair<void*, size_t>, std::vector<Own*>> spare_;
   size_t spare_large_ = 0;
   size_t held_ = 0;
   std::optional<size_t> whole_;

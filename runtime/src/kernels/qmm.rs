@@ -72,13 +72,13 @@ pub struct Added {
 
 /// `x w^T` `[m, out]` in `dtype`, bf16 or f32, divided where a divisor is given; or `None` where MLX's own product is to be used.
 pub fn product(x: &Array, divisor: Option<&Divisor>, w: &Tiled, dtype: Dtype) -> Option<Result<Array>> {
-    let fits = matches!(dtype, Dtype::Bfloat16 | Dtype::Float32) && ready(x, w);
+    let fits = matches!(dtype, Dtype::Bfloat16 | Dtype::Float32) && holds(divisor, x.dim(0)) && ready(x, w);
     fits.then(|| Ok(launch(x, w, &Form { divisor, dtype, end: End::Plain }, None)?.remove(0)))
 }
 
 /// `silu(gate) * up` `[m, out / 2]` of `x w^T` = `[gate | up]`, or `None` as for [`product`].
 pub fn swiglu(x: &Array, divisor: Option<&Divisor>, w: &Tiled) -> Option<Result<Array>> {
-    let fits = w.shape[0] % (2 * TILE) == 0 && ready(x, w);
+    let fits = w.shape[0] % (2 * TILE) == 0 && holds(divisor, x.dim(0)) && ready(x, w);
     fits.then(|| Ok(launch(x, w, &Form { divisor, dtype: x.dtype(), end: End::SwiGlu }, None)?.remove(0)))
 }
 
@@ -95,6 +95,11 @@ fn add(x: &Array, w: &Tiled, stream: &Array, gain: &Array, plan: Option<Plan>) -
     let made = launch(x, w, &form, plan)?;
     let [sum, rows, squares] = <[Array; 3]>::try_from(made).map_err(|_| "a sum, its rows and their squares")?;
     Ok(Added { sum, rows, squares })
+}
+
+/// Whether a block has room for what `m` rows are divided by: static shared memory ends at 48 KB.
+fn holds(divisor: Option<&Divisor>, m: i32) -> bool {
+    divisor.is_none_or(|divisor| (m + 7) / 8 * 8 * (divisor.squares.dim(1) + 1) * 4 <= 48 << 10)
 }
 
 /// Whether the kernel runs here and serves `x` `[m, in]` and `w` `[out, in]`.
@@ -324,5 +329,8 @@ mod tests {
         assert!(!serves(&x.as_dtype(Dtype::Float32).unwrap(), &w), "f32 rows");
         assert!(!serves(&sample(4, 17).0, &w), "seventeen rows");
         assert!(!Tiled::can(&sample(6, 1).1), "six bits");
+        let divisor = |parts| Divisor { squares: Array::zeros::<f32>(&[1, parts]).unwrap(), eps: 1e-6 };
+        assert!(holds(Some(&divisor(1535)), 8) && holds(Some(&divisor(767)), 9) && holds(None, 16));
+        assert!(!holds(Some(&divisor(1536)), 8) && !holds(Some(&divisor(768)), 9), "wider than any model so far");
     }
 }
