@@ -8,12 +8,15 @@ __device__ __forceinline__ float4 floats(const Y* row, int at) {
   return make_float4(float(y.of[0]), float(y.of[1]), float(y.of[2]), float(y.of[3]));
 }
 
-__device__ __forceinline__ void fetch(float4 (&weight)[TURNS], const float* w) {
+// The weight, which need not wait for the kernel ahead; then everything else may be read.
+__device__ __forceinline__ void begin(float4 (&weight)[TURNS], const float* w) {
+  next_may_start();
 #pragma unroll
   for (int i = 0; i < TURNS; ++i) {
     const int at = i * THREADS + threadIdx.x;
     if (at < QUADS) weight[i] = ((const float4*)w)[at];
   }
+  previous_done();
 }
 
 // The norm of the row v, from the threads' shares of its squares.
@@ -46,9 +49,7 @@ add_norm(
     const Y* y, const float* w, float* sum, T* out, float eps) {
   const long long row = (long long)blockIdx.x * WIDTH;
   float4 v[TURNS], weight[TURNS];
-  next_may_start();
-  fetch(weight, w);
-  previous_done();
+  begin(weight, w);
   float squares = 0.f;
 #pragma unroll
   for (int i = 0; i < TURNS; ++i) {
@@ -74,9 +75,7 @@ join_norms(const Y* a, const Y* b, const float* w_a, const float* w_b, T* out, f
   const bool second = blockIdx.y;
   const long long row = blockIdx.x;
   float4 v[TURNS], weight[TURNS];
-  next_may_start();
-  fetch(weight, second ? w_b : w_a);
-  previous_done();
+  begin(weight, second ? w_b : w_a);
   float squares = 0.f;
 #pragma unroll
   for (int i = 0; i < TURNS; ++i) {

@@ -187,8 +187,9 @@ impl Plan {
     /// For `tiles` of `chunks` each, by `m` rows; `paired` tiles take twice the memory and more registers.
     ///
     /// A launch should be one wave: a block that starts behind another one has nothing under way yet. So the more tiles fall to a
-    /// multiprocessor, the fewer warps take each, and beyond that blocks stay and take several. The numbers were the best of some thirty
-    /// for each product of the 4B and 27B shapes on an H100, at one row and at four, behind and ahead of each other.
+    /// multiprocessor, the fewer warps take each, and beyond that blocks stay and take several. On an H100 the numbers were among the
+    /// best of some thirty for each product of the 4B and 27B shapes, at one row and at four, behind and ahead of each other; those
+    /// shapes have no pairs of fewer than five tiles a multiprocessor, and no four plain ones.
     fn new(tiles: i32, chunks: i32, m: i32, paired: bool) -> Self {
         let each = (tiles + PROCESSORS - 1) / PROCESSORS;
         let (warps, resident, stages, many) = match each {
@@ -301,7 +302,7 @@ mod tests {
         }
     }
 
-    /// Every card of the last ten years but the smallest gives a block 99 KB.
+    /// A block may have 99 KB on the smallest cards whose tensor cores take bf16 (Ampere and Ada, compute capability 8.6 and 8.9).
     #[test]
     fn launches_cover_all_tiles_and_fit() {
         for tiles in [1, 100, 160, 320, 396, 397, 576, 772, 1030, 1088, 2048, 15520] {

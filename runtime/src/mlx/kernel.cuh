@@ -46,6 +46,7 @@ __device__ __forceinline__ void copy_async(void* to, const void* from, bool ther
   const unsigned at = __cvta_generic_to_shared(to);
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" :: "r"(at), "l"(from), "r"(there ? 16 : 0) : "memory");
 }
+// Four bytes, of any alignment of four.
 __device__ __forceinline__ void copy_word_async(void* to, const void* from) {
   const unsigned at = __cvta_generic_to_shared(to);
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" :: "r"(at), "l"(from) : "memory");
