@@ -11,6 +11,7 @@ use std::str::FromStr;
 
 use clap::builder::{Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use mtplx_runtime::sampling::{REPETITION_PENALTIES, TEMPERATURES};
 
 pub use self::hub::{ModelsArgs, PullArgs, RemoveArgs};
 pub use self::inspect::InspectArgs;
@@ -216,7 +217,7 @@ pub struct DraftVocabArgs {
 #[command(next_help_heading = "Sampling")]
 pub struct SamplingArgs {
     /// Flatten (above 1) or sharpen (below 1) the distribution; 0 always takes the most probable token.
-    #[arg(short, long, value_name = "T", allow_negative_numbers = true, value_parser = |s: &str| number(s, 0.0, 100.0))]
+    #[arg(short, long, value_name = "T", allow_negative_numbers = true, value_parser = temperature)]
     pub temperature: Option<f32>,
 
     /// Keep the most probable tokens until their mass reaches P.
@@ -232,7 +233,7 @@ pub struct SamplingArgs {
     pub min_p: Option<f32>,
 
     /// Make tokens of prompt and output less likely (above 1) or likelier (below 1).
-    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = |s: &str| number_above(s, 0.0, 100.0))]
+    #[arg(long, value_name = "X", allow_negative_numbers = true, value_parser = repetition_penalty)]
     pub repetition_penalty: Option<f32>,
 
     /// Take X off the logit of every token that the output has.
@@ -389,6 +390,16 @@ fn tolerance(text: &str) -> Result<f64, String> {
     value.ok_or_else(|| "a number, at least 0, was expected".to_owned())
 }
 
+fn temperature(text: &str) -> Result<f32, String> {
+    let value = text.parse().ok().filter(|value| *value == 0.0 || TEMPERATURES.contains(value));
+    let (low, high) = TEMPERATURES.into_inner();
+    value.ok_or_else(|| format!("0, or a number from {low} to {high}, was expected"))
+}
+
+fn repetition_penalty(text: &str) -> Result<f32, String> {
+    number(text, *REPETITION_PENALTIES.start(), *REPETITION_PENALTIES.end())
+}
+
 /// A number in a closed range; a NaN is in none.
 fn number(text: &str, low: f32, high: f32) -> Result<f32, String> {
     match text.parse::<f32>() {
@@ -424,6 +435,8 @@ mod tests {
         };
         for args in [
             &["--temperature", "0"][..],
+            &["--temperature", "0.000001"],
+            &["--repetition-penalty", "0.01"],
             &["--top-p", "1"],
             &["--presence-penalty", "-2"],
             &["--mtp-depth", "8"],
@@ -436,6 +449,9 @@ mod tests {
         for args in [
             &["--temperature", "-1"][..],
             &["--temperature", "NaN"],
+            &["--temperature", "1e-40"],
+            &["--repetition-penalty", "1e-40"],
+            &["--repetition-penalty", "1e38"],
             &["--top-p", "0"],
             &["--top-p", "1.1"],
             &["--mtp-depth", "9"],

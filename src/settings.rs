@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
 use mtplx_runtime::artifact::{Contract, GenerationMode};
-use mtplx_runtime::sampling::SamplingParams;
+use mtplx_runtime::sampling::{REPETITION_PENALTIES, SamplingParams, TEMPERATURES};
 use mtplx_runtime::speculative::Rule;
 use serde::{Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -346,7 +346,19 @@ impl Generation<'_> {
     /// An explicit `do_sample: false` means greedy, whatever temperature stands beside it.
     fn temperature(&self) -> Result<Option<f32>, Failure> {
         let greedy = self.get("do_sample") == Some(&Value::Bool(false));
-        if greedy { Ok(Some(0.0)) } else { self.number("temperature", 0.0, 100.0) }
+        if greedy {
+            return Ok(Some(0.0));
+        }
+        let (low, high) = TEMPERATURES.into_inner();
+        match (self.number("temperature", 0.0, high)?, self.get("temperature")) {
+            (Some(number), Some(value)) if number > 0.0 && number < low => Err(bad_field(
+                GENERATION_CONFIG,
+                "temperature",
+                value,
+                &format!("0, or a number from {low} to {high},"),
+            )),
+            (number, _) => Ok(number),
+        }
     }
 
     fn top_p(&self) -> Result<Option<f32>, Failure> {
@@ -362,7 +374,7 @@ impl Generation<'_> {
     }
 
     fn repetition_penalty(&self) -> Result<Option<f32>, Failure> {
-        self.positive("repetition_penalty", 100.0)
+        self.number("repetition_penalty", *REPETITION_PENALTIES.start(), *REPETITION_PENALTIES.end())
     }
 
     /// `presence_penalty` or `frequency_penalty`.

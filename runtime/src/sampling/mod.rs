@@ -9,4 +9,4 @@ pub mod params;
 
 pub use device::DeviceSampler;
 pub use noise::{Noise, Role};
-pub use params::{ParamsError, SamplingParams, TokenCounts};
+pub use params::{ParamsError, REPETITION_PENALTIES, SamplingParams, TEMPERATURES, TokenCounts};

@@ -4,14 +4,20 @@
 //! what the values do to logits is [`super::filter`]'s.
 
 use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
+
+/// Temperatures above 0. Quotients of logits by smaller ones overflow f32.
+pub const TEMPERATURES: RangeInclusive<f32> = 1e-6..=100.0;
+/// Repetition penalties. Quotients and products of logits with others overflow f32.
+pub const REPETITION_PENALTIES: RangeInclusive<f32> = 0.01..=100.0;
 
 /// How tokens are drawn from logits. [`super::filter`] documents the order in which the fields act.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SamplingParams {
-    /// Divides the logits: finite, at least 0. Exactly 0 always takes the most probable token.
+    /// Divides the logits: 0, which always takes the most probable token, or in [`TEMPERATURES`].
     pub temperature: f32,
     /// Nucleus: keeps a token while the mass before it is smaller than this, in (0, 1]; 1 keeps all.
     pub top_p: f32,
@@ -19,7 +25,7 @@ pub struct SamplingParams {
     pub top_k: u32,
     /// Keeps a token whose probability is at least this share of the largest, in [0, 1]; 0 keeps all.
     pub min_p: f32,
-    /// Divides positive and multiplies other logits of tokens in prompt or output: finite, above 0; 1 does nothing.
+    /// Divides positive and multiplies other logits of tokens in prompt or output, in [`REPETITION_PENALTIES`]; 1 does nothing.
     pub repetition_penalty: f32,
     /// Taken off the logit of a token that the output holds, in [-2, 2].
     pub presence_penalty: f32,
@@ -76,15 +82,15 @@ impl SamplingParams {
     /// of `vocab_size` tokens does not hold.
     pub fn validate(&self, vocab_size: usize) -> Result<(), ParamsError> {
         // Written as "is inside", never as "is outside": every comparison with NaN is false.
-        let finite = f32::MIN..=f32::MAX;
-        check("temperature", self.temperature, self.temperature >= 0.0 && finite.contains(&self.temperature), || {
-            "a number, at least 0".into()
+        let temperature = self.temperature;
+        check("temperature", temperature, temperature == 0.0 || TEMPERATURES.contains(&temperature), || {
+            format!("0, or a number in {}", shown(&TEMPERATURES))
         })?;
         check("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, || "a number in (0, 1]".into())?;
         check("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), || "a number in [0, 1]".into())?;
         let penalty = self.repetition_penalty;
-        check("repetition_penalty", penalty, penalty > 0.0 && finite.contains(&penalty), || {
-            "a number above 0 (1 is off)".into()
+        check("repetition_penalty", penalty, REPETITION_PENALTIES.contains(&penalty), || {
+            format!("a number in {} (1 is off)", shown(&REPETITION_PENALTIES))
         })?;
         for (field, penalty) in
             [("presence_penalty", self.presence_penalty), ("frequency_penalty", self.frequency_penalty)]
@@ -100,6 +106,10 @@ impl SamplingParams {
         }
         Ok(())
     }
+}
+
+fn shown(range: &RangeInclusive<f32>) -> String {
+    format!("[{}, {}]", range.start(), range.end())
 }
 
 fn check(field: &str, found: f32, inside: bool, expected: impl FnOnce() -> String) -> Result<(), ParamsError> {
@@ -197,12 +207,25 @@ mod tests {
             (message(|p| p.top_p = 0.0), "top_p: 0: expected a number in (0, 1]"),
             (message(|p| p.top_p = f32::NAN), "top_p: NaN: expected a number in (0, 1]"),
             (message(|p| p.top_p = 1.0), "valid"),
-            (message(|p| p.temperature = -0.5), "temperature: -0.5: expected a number, at least 0"),
-            (message(|p| p.temperature = f32::INFINITY), "temperature: inf: expected a number, at least 0"),
-            (message(|p| p.temperature = f32::NAN), "temperature: NaN: expected a number, at least 0"),
+            (message(|p| p.temperature = -0.5), "temperature: -0.5: expected 0, or a number in [0.000001, 100]"),
+            (
+                message(|p| p.temperature = f32::INFINITY),
+                "temperature: inf: expected 0, or a number in [0.000001, 100]",
+            ),
+            (message(|p| p.temperature = f32::NAN), "temperature: NaN: expected 0, or a number in [0.000001, 100]"),
+            (message(|p| p.temperature = 1e-7), "temperature: 0.0000001: expected 0, or a number in [0.000001, 100]"),
+            (message(|p| p.temperature = 1e-6), "valid"),
             (message(|p| p.min_p = 1.5), "min_p: 1.5: expected a number in [0, 1]"),
             (message(|p| p.min_p = f32::NAN), "min_p: NaN: expected a number in [0, 1]"),
-            (message(|p| p.repetition_penalty = 0.0), "repetition_penalty: 0: expected a number above 0 (1 is off)"),
+            (
+                message(|p| p.repetition_penalty = 0.0),
+                "repetition_penalty: 0: expected a number in [0.01, 100] (1 is off)",
+            ),
+            (
+                message(|p| p.repetition_penalty = 101.0),
+                "repetition_penalty: 101: expected a number in [0.01, 100] (1 is off)",
+            ),
+            (message(|p| p.repetition_penalty = 0.01), "valid"),
             (message(|p| p.presence_penalty = 2.5), "presence_penalty: 2.5: expected a number in [-2, 2]"),
             (message(|p| p.frequency_penalty = f32::NAN), "frequency_penalty: NaN: expected a number in [-2, 2]"),
             (
