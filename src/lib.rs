@@ -34,6 +34,7 @@ mod terminal;
 mod tests;
 mod tuned;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -51,20 +52,22 @@ use mtplx_arch_qwen3_next as _;
 use crate::args::{Cli, Command};
 use crate::error::Exit;
 
-/// Runs the program with the process's arguments.
+/// Runs the program with the process's arguments, and ends the process.
 pub fn main() -> ExitCode {
     hide_expected_panics();
     log::init();
     mtplx_runtime::mlx::configure_cuda(home::Home::of_user().kernels());
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let exit = match Cli::try_parse() {
+        Ok(cli) => dispatch(cli).unwrap_or_else(|error| error::report(&error)),
         Err(error) => {
             // Help goes to standard output and is a success; a closed pipe is nobody's fault.
             let _ = error.print();
-            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+            if error.use_stderr() { Exit::Usage } else { Exit::Done }
         }
     };
-    dispatch(cli).unwrap_or_else(|error| error::report(&error)).into()
+    // Commands have said what could not be written.
+    let _ = io::stdout().flush();
+    mtplx_runtime::mlx::exit(exit as u8)
 }
 
 fn dispatch(cli: Cli) -> anyhow::Result<Exit> {

@@ -6,7 +6,6 @@ use std::io::{self, Write as _};
 use anyhow::Context as _;
 use mtplx_runtime::architecture::Precision;
 use mtplx_runtime::artifact::{Subject, Verdict};
-use mtplx_runtime::mlx;
 use mtplx_runtime::parity::{self, Comparison, Reference, Report, Tolerance};
 use serde::Serialize;
 
@@ -30,9 +29,6 @@ struct Document<'a> {
 
 /// Compares and renders.
 pub fn parity(args: &ParityArgs) -> anyhow::Result<Exit> {
-    if args.dtype != Dtype::Native {
-        mlx::forbid_tf32();
-    }
     engine::choose_device(args.device.device)?;
     let shown = args.reference.display();
     let fault =

@@ -3,9 +3,10 @@
 use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
-use std::{process, thread};
 
+use mtplx_runtime::mlx;
 use serde_json::json;
 
 use super::run::on_interrupt;
@@ -70,6 +71,6 @@ fn end_soon_after(interrupt: &Arc<AtomicBool>, repository: String) {
             thread::sleep(Duration::from_millis(50));
         }
         thread::sleep(GRACE);
-        process::exit(error::report(&hub::interrupted(&repository).into()) as i32);
+        mlx::exit(error::report(&hub::interrupted(&repository).into()) as u8);
     });
 }

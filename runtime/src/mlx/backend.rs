@@ -84,27 +84,54 @@ pub fn default_device() -> Device {
     }
 }
 
-/// Makes f32 products of a GPU exact to f32: by default CUDA's matrix units round their inputs to TF32.
+/// Settings of MLX's CUDA backend for one text at a time.
 ///
-/// To be called before MLX computes anything, and before other threads start.
-pub fn forbid_tf32() {
-    // SAFETY: the environment is changed while this is the only thread; MLX reads the variable at its first product.
-    unsafe { std::env::set_var("MLX_ENABLE_TF32", "0") };
-}
-
-/// Settings of MLX's CUDA backend for one text at a time. Kernels that it compiles are kept in `folder` rather than among temporary
-/// files, where the environment does not say otherwise (`MLX_PTX_CACHE_DIR`). Launches go to the device one by one
-/// (`MLX_USE_CUDA_GRAPHS=0`), so that it works on the first while the rest is made; kernels of our own depend on that.
+/// Products of f32 are f32: matrix units would round their inputs to TF32, 10 bits of 23, by which routers choose other experts and
+/// verification differs from decoding (`MLX_ENABLE_TF32=0`). Launches go to the device one by one (`MLX_USE_CUDA_GRAPHS=0`), so that it
+/// works on the first while the rest is made; kernels of our own depend on that. Kernels that MLX compiles are kept in `folder` rather
+/// than among temporary files, where the environment does not say otherwise (`MLX_PTX_CACHE_DIR`). A device's error that reaches no
+/// caller, such as one in a destructor, ends the process with one message and exit code 1.
 ///
 /// To be called before MLX computes anything, and before other threads start.
 pub fn configure_cuda(folder: Option<&Path>) {
-    // SAFETY: the environment is changed while this is the only thread; MLX reads it at its first kernel.
+    // SAFETY: the environment is changed while this is the only thread; MLX reads it at its first kernel or product.
     unsafe {
         if let Some(folder) = folder.filter(|_| std::env::var_os(KERNELS).is_none()) {
             std::env::set_var(KERNELS, folder);
         }
         std::env::set_var(GRAPHS, "0");
+        std::env::set_var("MLX_ENABLE_TF32", "0");
     }
+    report_termination();
+}
+
+/// Has an exception that nobody catches end the process in order.
+fn report_termination() {
+    #[cfg(target_os = "linux")]
+    // SAFETY: replaces a handler of the C++ runtime by one that lives as long as the process.
+    unsafe {
+        mtplx_report_termination();
+    }
+}
+
+// In libmlxc.so, where set-up puts it (`xtask/native/termination.cpp`).
+#[cfg(target_os = "linux")]
+unsafe extern "C" {
+    fn mtplx_report_termination();
+}
+
+/// Ends the process at once. Buffered output must be written before.
+///
+/// Destructors of static and thread-local objects do not run: MLX's would hand their handles to a driver that may have shut down by then,
+/// and abort.
+pub fn exit(code: u8) -> ! {
+    unsafe extern "C" {
+        fn _exit(status: std::ffi::c_int) -> !;
+    }
+    #[cfg(target_os = "macos")]
+    super::memory::unwire();
+    // SAFETY: ends the process; nothing runs after it.
+    unsafe { _exit(code.into()) }
 }
 
 /// Whether MLX sends its launches as they come.
@@ -129,4 +156,59 @@ pub fn set_default_device(device: Device) {
         Device::Cpu => MlxDevice::cpu(),
         Device::Gpu => MlxDevice::gpu(),
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Set in the process that a test starts to see how it ends.
+    const ENDS: &str = "MTPLX_TEST_ENDS";
+
+    /// This test's own binary again, running the test `name` alone.
+    fn end(name: &str) -> (Option<i32>, String) {
+        let mut again = Command::new(std::env::current_exe().unwrap());
+        again.args(["--exact", "--nocapture", &format!("mlx::backend::tests::{name}")]).env(ENDS, "1");
+        let output = again.output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    #[test]
+    fn exit_runs_no_destructor() {
+        extern "C" fn abort() {
+            std::process::abort();
+        }
+        unsafe extern "C" {
+            fn atexit(handler: extern "C" fn()) -> std::ffi::c_int;
+        }
+        if std::env::var_os(ENDS).is_some() {
+            // SAFETY: registers a function that lives as long as the process.
+            unsafe { atexit(abort) };
+            exit(7);
+        }
+        assert_eq!(end("exit_runs_no_destructor").0, Some(7));
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_exception_that_nobody_catches_is_one_message() {
+        unsafe extern "C" {
+            fn dlsym(handle: *mut std::ffi::c_void, name: *const std::ffi::c_char) -> *mut std::ffi::c_void;
+        }
+        if std::env::var_os(ENDS).is_some() {
+            report_termination();
+            let others: Vec<_> = (0..4).map(|_| std::thread::spawn(report_termination)).collect();
+            others.into_iter().for_each(|other| other.join().unwrap());
+            // SAFETY: `std::terminate`, out of the C++ library that MLX's brings into the process; it has this type, and returns never.
+            unsafe {
+                let terminate = dlsym(std::ptr::null_mut(), c"_ZSt9terminatev".as_ptr());
+                assert!(!terminate.is_null());
+                std::mem::transmute::<*mut std::ffi::c_void, extern "C" fn() -> !>(terminate)();
+            }
+        }
+        let (code, said) = end("an_exception_that_nobody_catches_is_one_message");
+        assert_eq!((code, said.lines().filter(|line| line.starts_with("error: ")).count()), (Some(1), 1), "{said}");
+    }
 }

@@ -11,8 +11,10 @@ pub struct DeviceInfo {
     pub name: Option<String>,
     /// Its architecture, such as `sm_90`.
     pub architecture: Option<String>,
-    /// Its memory in bytes.
+    /// Its memory in bytes; all of the machine's where the processor shares it.
     pub memory: Option<usize>,
+    /// Bytes of it that Metal recommends to use at most.
+    pub working_set: Option<usize>,
 }
 
 impl DeviceInfo {
@@ -30,6 +32,7 @@ impl DeviceInfo {
                 name: text(info, c"device_name"),
                 architecture: text(info, c"architecture"),
                 memory: [c"total_memory", c"memory_size"].iter().find_map(|key| size(info, key)),
+                working_set: size(info, c"max_recommended_working_set_size"),
             }
         } else {
             Self::default()

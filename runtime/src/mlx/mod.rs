@@ -8,14 +8,17 @@ mod budget;
 mod device;
 pub mod kernel;
 pub mod mapped;
+mod memory;
 mod nvrtc;
 mod ops;
 
 pub use backend::{
-    Device, configure_cuda, cuda_default, default_device, forbid_tf32, gpu_available, set_default_device, version,
+    Device, configure_cuda, cuda_default, default_device, exit, gpu_available, set_default_device, version,
 };
 pub use budget::{Budget, BudgetAllocator, Exceeded, within};
 pub use device::{DeviceInfo, peak_memory, reset_peak_memory};
+pub use memory::MemoryBudget;
 pub use ops::{
-    QuantizedWeight, await_array, begin, dequantize, from_bytes, gather_qmm, quantized_matmul, slice_axis, update_axis,
+    QuantizedWeight, await_array, begin, dequantize, finite_rows, from_bytes, gather_qmm, quantized_matmul, slice_axis,
+    update_axis,
 };

@@ -129,6 +129,13 @@ pub fn update_axis(buffer: &Array, update: &Array, axis: usize, start: i32) -> R
     })
 }
 
+/// True for each row of `x` `[.., n, width]` whose numbers are all finite: `[.., n, 1]` bool.
+pub fn finite_rows(x: &Array) -> Result<Array> {
+    // Zero times anything else is not a number, and a sum keeps that.
+    let zero = Array::from_f32(0.0).as_dtype(x.dtype())?;
+    x.multiply(&zero)?.sum_axis(-1, true)?.eq(&zero)
+}
+
 /// A packed weight as MLX stores it.
 #[derive(Debug, Clone)]
 pub struct QuantizedWeight {

@@ -6,12 +6,12 @@ mod generation;
 mod prompt;
 
 use std::io::{self, Write as _};
-use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mtplx_runtime::architecture::Precision;
 use mtplx_runtime::artifact::Subject;
+use mtplx_runtime::mlx;
 use mtplx_runtime::text::Ending;
 
 use self::document::Document;
@@ -128,7 +128,7 @@ pub(super) fn on_interrupt() -> anyhow::Result<Interrupt> {
     let handler = Arc::clone(&flag);
     ctrlc::set_handler(move || {
         if handler.swap(true, Ordering::Relaxed) {
-            process::exit(Exit::Interrupted as i32);
+            mlx::exit(Exit::Interrupted as u8);
         }
     })?;
     Ok(Interrupt(flag))

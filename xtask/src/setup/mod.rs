@@ -51,6 +51,7 @@ const SHIMS: &[&str] = &[
     include_str!("../../native/bindings.h"),
     include_str!("../../native/mach_time.cpp"),
     include_str!("../../native/cuda_kernel.cpp"),
+    include_str!("../../native/termination.cpp"),
     include_str!("../../native/blas_forward.cpp"),
     include_str!("../../native/blas_probe.cpp"),
 ];
@@ -257,7 +258,7 @@ impl Installation {
                 prelude: Some(self.native("mlx_c.hpp")),
             })
             .collect();
-        sources.push(self.shim("mach_time.cpp"));
+        sources.extend(["mach_time.cpp", "termination.cpp"].map(|name| self.shim(name)));
         Ok(sources)
     }
 
