@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::io::{self, Write as _};
-use std::process::ExitCode;
 
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
@@ -19,6 +18,10 @@ use mtplx_runtime::text::TextError;
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
+
+/// Advice on logits that are not finite.
+const NOT_FINITE: &str = "the weights are damaged or computed wrongly: `mtplx inspect` compares the files with the contract's \
+     hashes, `mtplx verify` finds tensors that are not finite and puts the arithmetic to the test; download the model again";
 
 /// How a run of the program ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,12 +41,6 @@ pub enum Exit {
     File = 5,
     /// The user interrupted.
     Interrupted = 130,
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit as u8)
-    }
 }
 
 /// An error of the application itself.
@@ -163,6 +160,7 @@ fn session(error: &SessionError) -> (Exit, Option<String>) {
     match error {
         SessionError::EmptyPrompt => (Exit::Usage, Some("say what to continue: `mtplx run 'fn main() {'`".to_owned())),
         SessionError::UnknownToken { .. } => (Exit::Usage, Some("ids come from this model's own tokenizer".to_owned())),
+        SessionError::NotFinite => (Exit::Failed, Some(NOT_FINITE.to_owned())),
         SessionError::Params(_) => (Exit::Usage, Some("`mtplx run --help` lists the ranges".to_owned())),
         _ => (Exit::Failed, None),
     }
@@ -231,5 +229,8 @@ mod tests {
         let error = TextError::Missing { file: "tokenizer.json" };
         assert_eq!(rendered(error.into()).0, Exit::File);
         assert_eq!(rendered(anyhow::anyhow!("x")), (Exit::Failed, "error: x\n".into()));
+        let (exit, text) = rendered(SessionError::NotFinite.into());
+        assert_eq!(exit, Exit::Failed);
+        assert!(text.contains("not finite numbers\n hint: the weights"), "{text}");
     }
 }

@@ -14,10 +14,10 @@
 //!   `2 rank / (nope + value)`: right for many queries.
 
 use mtplx_runtime::cache::KvCache;
-use mtplx_runtime::mlx::{quantized_matmul, slice_axis};
+use mtplx_runtime::mlx::slice_axis;
 use mtplx_runtime::mlx_rs::fast::scaled_dot_product_attention;
 use mtplx_runtime::mlx_rs::ops;
-use mtplx_runtime::nn::{Addend, Input, Mixer, RmsNorm, Rope, Rows, attend_in_parts};
+use mtplx_runtime::nn::{Addend, Input, Mixer, RmsNorm, Rope, Rows, attend_in_parts, causal_mask, contain_faults};
 use mtplx_runtime::quant::{Fused, Linear, Normed, Weight};
 use mtplx_runtime::{Array, Result};
 
@@ -77,14 +77,12 @@ impl Mla {
         };
         let q = q.multiply(Array::from_f32(self.scale).as_dtype(q.dtype())?)?;
         let q = q.reshape(&[1, n, heads, nope_dim + rope_dim])?.swap_axes(1, 2)?;
-        let latent = self.latent_norm.forward(&slice_axis(&kv, 1, 0, kv_rank)?)?;
+        let latent = self.latent_norm.forward(&slice_axis(&kv, 1, 0, kv_rank)?)?.reshape(&[1, 1, n, kv_rank])?;
         let k_pe = slice_axis(&kv, 1, kv_rank, kv_rank + rope_dim)?.reshape(&[1, 1, n, rope_dim])?;
-        Ok(Projected {
-            q_nope: slice_axis(&q, 3, 0, nope_dim)?,
-            q_pe: self.rope.forward(&slice_axis(&q, 3, nope_dim, nope_dim + rope_dim)?, position)?,
-            latent: latent.reshape(&[1, 1, n, kv_rank])?,
-            k_pe: self.rope.forward(&k_pe, position)?,
-        })
+        // The latent is the value; of what makes scores, the shared key alone may be other than a number.
+        let (k_pe, latent) = contain_faults(self.rope.forward(&k_pe, position)?, latent)?;
+        let q_pe = self.rope.forward(&slice_axis(&q, 3, nope_dim, nope_dim + rope_dim)?, position)?;
+        Ok(Projected { q_nope: slice_axis(&q, 3, 0, nope_dim)?, q_pe, latent, k_pe })
     }
 
     /// Whether `n` queries are cheaper absorbed, by multiplications a row of the cache.
@@ -100,7 +98,7 @@ impl Mla {
         let MlaShape { heads, kv_rank, rope_dim, .. } = self.shape;
         let n = p.q_nope.dim(2);
         // All heads read the one latent, so their queries are rows of one product.
-        let q = by_head(&p.q_nope, &self.embed_q)?.reshape(&[1, 1, heads * n, kv_rank])?;
+        let q = self.embed_q.product(&p.q_nope)?.reshape(&[1, 1, heads * n, kv_rank])?;
         let q_pe = p.q_pe.reshape(&[1, 1, heads * n, rope_dim])?;
         let scores = |(latent, k_pe): &(Array, Array)| {
             q.matmul(latent.swap_axes(2, 3)?)?.add(q_pe.matmul(k_pe.swap_axes(2, 3)?)?)
@@ -108,18 +106,18 @@ impl Mla {
         let scores = parts.iter().map(|part| scores(part)).collect::<Result<Vec<_>>>()?;
         let latents: Vec<&Array> = parts.iter().map(|(latent, _)| latent).collect();
         let mixed = attend_in_parts(scores, &latents, n)?.reshape(&[1, heads, n, kv_rank])?;
-        by_head(&mixed, &self.unembed_out)
+        self.unembed_out.product(&mixed)
     }
 
     /// Over all rows, the new ones last. `[1, heads, n, value]`.
     fn expanded(&self, p: &Projected, latent: &Array, k_pe: &Array) -> Result<Array> {
         let (n, rows) = (p.q_nope.dim(2), latent.dim(2));
         let keys = latent.matmul(self.embed_q.dense(latent.dtype())?.expand_dims(0)?)?; // [1, heads, rows, nope]
-        let values = by_head(latent, &self.unembed_out)?;
+        let values = self.unembed_out.product(latent)?;
         // The part of the scores that has positions goes in as a bias, so the rest is attention as usual.
         let bias = p.q_pe.matmul(k_pe.swap_axes(2, 3)?)?; // [1, heads, n, rows]
-        let future = ops::triu(ops::full::<f32>(&[n, rows], Array::from_f32(f32::NEG_INFINITY))?, rows - n + 1)?;
-        let bias = bias.add(future.as_dtype(bias.dtype())?)?;
+        let nothing = Array::from_f32(f32::NEG_INFINITY).as_dtype(bias.dtype())?;
+        let bias = ops::select(causal_mask(n, rows)?, bias, nothing)?;
         scaled_dot_product_attention(&p.q_nope, keys, values, 1.0, &bias, None)
     }
 }
@@ -148,15 +146,6 @@ impl Mla {
         let kept = history.committed()?;
         let parts: Vec<&(Array, Array)> = kept.iter().chain(side.iter()).collect();
         self.absorbed(p, &parts)
-    }
-}
-
-/// `x` `[1, heads or 1, n, in]` times each head's `[out, in]`, transposed: `[1, heads, n, out]`.
-fn by_head(x: &Array, weight: &Weight) -> Result<Array> {
-    match weight {
-        Weight::Dense(w) => x.matmul(w.swap_axes(1, 2)?.expand_dims(0)?),
-        Weight::Quantized(w) => quantized_matmul(x, w),
-        Weight::Tiled(_) => Err("a weight of several heads in records of one".into()),
     }
 }
 

@@ -82,7 +82,10 @@ impl MlaPlan {
     /// `embed_q` and `unembed_out`, cut out of `kv_b_proj` where that is stored.
     fn expansions(&self, weights: &Weights<'_>, module: &str) -> Result<[Weight; 2], LoadError> {
         if !Self::is_joined(weights.checkpoint(), module) {
-            let [q, out] = self.split_shapes().map(|(name, shape)| weights.weight(&format!("{module}.{name}"), &shape));
+            let [q, out] = self.split_shapes().map(|(name, shape)| {
+                let weight = weights.weight(&format!("{module}.{name}"), &shape)?;
+                Ok::<_, LoadError>(weight.multipliable(weights.dtype())?)
+            });
             return Ok([q?, out?]);
         }
         let Config { heads, kv_rank, nope_dim, value_dim, .. } = self.0;

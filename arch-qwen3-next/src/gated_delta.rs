@@ -18,7 +18,7 @@
 //! state after any of its rows follows. Every exponent is at most 0. States and all of this are f32.
 
 use mtplx_runtime::cache::{RecurrentCache, Tape};
-use mtplx_runtime::mlx::slice_axis;
+use mtplx_runtime::mlx::{finite_rows, slice_axis};
 use mtplx_runtime::mlx_rs::{Dtype, fast, ops};
 use mtplx_runtime::nn::mlp::silu;
 use mtplx_runtime::nn::{Addend, Input, RmsNorm};
@@ -153,11 +153,16 @@ impl GatedDelta {
         let n = qkv.dim(0);
         let conv_input = ops::concatenate(&[&states[1], qkv], 0)?;
         let mixed = silu(&self.convolve(&conv_input, n)?)?;
-        let rows = self.rows(&mixed, a, b)?;
+        let (mixed, a, b, spoiled) = contain_faults(mixed, a, b)?;
+        let rows = self.rows(&mixed, &a, &b)?;
         let (outputs, chunks) = run(states[0].clone(), rows)?;
         // [h, r, n, value_dim] -> [n, value_heads, value_dim]
         let heads = [n, value_heads as i32, value_dim as i32];
         let outputs = outputs.reshape(&[value_heads as i32, n, value_dim as i32])?.swap_axes(0, 1)?;
+        let outputs = match spoiled {
+            Some(spoiled) => ops::select(spoiled, Array::from_f32(f32::NAN), outputs)?,
+            None => outputs,
+        };
         let gate = silu(&z.reshape(&heads)?.as_dtype(Dtype::Float32)?)?;
         let gated = self.norm.forward(&outputs)?.multiply(gate)?.as_dtype(qkv.dtype())?;
         let gated = gated.reshape(&[n, self.shape.values() as i32])?;
@@ -201,6 +206,19 @@ impl GatedDelta {
         let log_decay = per_head(&step.multiply(&self.decay)?)?;
         Ok(DeltaRows { qk, v, rate, log_decay })
     }
+}
+
+/// Rows `[n, ..]` with those that are not finite made zero, and true for each row that such a one reaches, itself and all after it:
+/// `[n, 1, 1]`. The products of a chunk would carry them to the rows before, as 0 times what is not a number.
+fn contain_faults(mixed: Array, a: &Array, b: &Array) -> Result<(Array, Array, Array, Option<Array>)> {
+    if mixed.dim(0) == 1 {
+        return Ok((mixed, a.clone(), b.clone(), None));
+    }
+    let finite = finite_rows(&mixed)?.logical_and(finite_rows(a)?)?.logical_and(finite_rows(b)?)?;
+    let or_zero = |rows: &Array| ops::select(&finite, rows, Array::from_f32(0.0).as_dtype(rows.dtype())?);
+    let before = finite.logical_not()?.as_dtype(Dtype::Int32)?.cumsum(0, None, None)?;
+    let spoiled = before.gt(Array::from_int(0))?.expand_dims(-1)?;
+    Ok((or_zero(&mixed)?, or_zero(a)?, or_zero(b)?, Some(spoiled)))
 }
 
 /// Rows in heads: queries and keys `[h, 2, n, key_dim]`, v `[h, r, n, value_dim]`, the rest `[h, r, n]`.

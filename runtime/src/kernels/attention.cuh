@@ -6,7 +6,8 @@
 #ifdef prepare
 // Splits a row of joined projections, [queries (each with its gate where GATED) | keys | values], into heads, norms queries and
 // keys (NORMS), and rotates their first DIMS features in halves: one block for each head and row, of D threads. Keys and values go to
-// rows `first` and on of [kv_heads, capacity, D].
+// rows `first` and on of [kv_heads, capacity, D]. A value that is not finite becomes 0, and the keys of a head's row that has one, or are
+// not finite themselves, become NaN: what attends to the row has that, and rows that do not would have 0 times the value.
 extern "C" __global__ void __launch_bounds__(D)
 prepare(
     const bf16* joined, const float* q_weight, const float* k_weight, bf16* k, bf16* v, bf16* q, int n, int heads, int kv_heads,
@@ -20,8 +21,12 @@ prepare(
   const int head = is_query ? slot : (slot - heads) % kv_heads;
   float x = float(from[(is_query ? head * (GATED ? 2 * D : D) : query_width + (slot - heads) * D) + d]);
   if (is_value) {
-    v[((long long)head * capacity + first + row) * D + d] = bf16(x);
+    v[((long long)head * capacity + first + row) * D + d] = bf16(x - x == 0.f ? x : 0.f);
     return;
+  }
+  if (!is_query) {
+    const float value = float(from[query_width + (slot - heads + kv_heads) * D + d]);
+    if (__syncthreads_or(!(x - x + (value - value) == 0.f))) x = __int_as_float(0x7fc00000);
   }
   __shared__ float shares[D / 32], normed[D];
   if (NORMS) {
@@ -138,7 +143,7 @@ attend_part(
           const int j = tile + i * 8 + 2 * t + e;
           float& score = s[i][2 * h + e];
           score = j < length && j <= limits[h] ? score * scale : NOTHING;
-          top = fmaxf(top, score);
+          top = score == score ? fmaxf(top, score) : -NOTHING; // or a maximum would drop it, and the part with it
         }
       top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
       top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));

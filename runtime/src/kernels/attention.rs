@@ -292,4 +292,41 @@ mod tests {
             assert!(found <= allowed, "{found}");
         }
     }
+
+    /// A row that is not finite is in what attends to it, and in nothing before.
+    #[test]
+    fn faults_reach_no_row_before() {
+        if !cuda_default() {
+            return;
+        }
+        let (n, past, width) = (5, 40, 64);
+        let layer = Layer { heads: 4, kv_heads: 2, width, gated: false, norms: None, rope: (width, 1e4) };
+        let bf16 = |shape: &[i32], seed: u64| {
+            random::normal::<f32>(shape, None, None, &random::key(seed).unwrap()).unwrap().as_dtype(Dtype::Bfloat16)
+        };
+        let joined = bf16(&[n, 8 * width], 1).unwrap();
+        let attend = |joined: &Array| {
+            let buffers = [bf16(&[1, 2, past + n, width], 2).unwrap(), bf16(&[1, 2, past + n, width], 3).unwrap()];
+            let p = layer.prepare(joined, past as usize, Some([&buffers[0], &buffers[1]])).unwrap();
+            let history = History { past: Some((&p.k, &p.v, past + n)), own: None };
+            layer.attend(&p.q, joined, &history).unwrap()
+        };
+        let clean = attend(&joined);
+        // Queries, keys and values of two heads each: the second head's key or value, in the third row.
+        for (column, fault) in [(5 * width + 3, f32::NAN), (7 * width, f32::INFINITY), (7 * width + 9, f32::NAN)] {
+            let place =
+                |index: i32, of: i32| ops::arange::<i32, i32>(0, of, None).unwrap().eq(Array::from_int(index)).unwrap();
+            let there = place(3, n).expand_dims(1).unwrap().logical_and(place(column, 8 * width)).unwrap();
+            let fault = Array::from_f32(fault).as_dtype(Dtype::Bfloat16).unwrap();
+            let found = attend(&ops::select(there, fault, &joined).unwrap());
+            let rows = |a: &Array, start, stop| slice_axis(a, 0, start, stop).unwrap();
+            assert_eq!(relative_difference(&rows(&found, 0, 3), &rows(&clean, 0, 3)).unwrap(), 0.0, "column {column}");
+            // The heads of the second key head, in the row itself and those behind it.
+            for row in 3..n {
+                let heads = slice_axis(&rows(&found, row, row + 1), 1, 2 * width, 4 * width).unwrap();
+                let heads = heads.as_dtype(Dtype::Float32).unwrap();
+                assert!(heads.as_slice::<f32>().iter().all(|x| x.is_nan()), "column {column}, row {row}");
+            }
+        }
+    }
 }

@@ -107,8 +107,12 @@ __device__ __forceinline__ int drawn(float weight, int id, float coarse, float f
   return first(there && within + weight > mass * (blocks ? fine : coarse), there);
 }
 
+// The flag of a row: its probabilities are all numbers, or none is.
+__device__ __forceinline__ float flag_of(float share) { return share - share == 0.f; }
+
 #ifdef candidates
-// keys [rows, parts, KEEP]; masses [rows, parts, 2]: the largest logit and the sum of exp((logit - largest) / temperature).
+// keys [rows, parts, KEEP]; masses [rows, parts, 2]: the largest logit and the sum of exp((logit - largest) / temperature), which is
+// not a number where a logit is not finite.
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
 candidates(const float* logits, Key* keys, float* masses, int vocab, float rate) {
   next_may_start();
@@ -117,13 +121,14 @@ candidates(const float* logits, Key* keys, float* masses, int vocab, float rate)
   const int stretch = (vocab + parts - 1) / parts, end = min(vocab, (part + 1) * stretch);
   logits += (long long)row * vocab;
   Key best = 0;
-  float top = NOTHING, sum = 0.f;
+  float top = NOTHING, sum = 0.f, fault = 0.f;
   int id = part * stretch + warp * 32 + lane;
   float next = id < end ? logits[id] : NOTHING;
   for (int from = id - lane; from < end; from += WARPS * 32, id += WARPS * 32) {
     const float x = next;
     next = id + WARPS * 32 < end ? logits[id + WARPS * 32] : NOTHING;
     take(best, id < end ? key_of(x, id) : 0);
+    if (id < end) fault += x * 0.f;
     if (x > top) {
       sum = sum * __expf((top - x) * rate) + 1.f;
       top = x;
@@ -134,7 +139,7 @@ candidates(const float* logits, Key* keys, float* masses, int vocab, float rate)
   join(best);
   __shared__ float tops[WARPS], sums[WARPS];
   const float peak = warp_max(top);
-  sum = warp_sum(top == NOTHING ? 0.f : sum * __expf((top - peak) * rate));
+  sum = warp_sum((top == NOTHING ? 0.f : sum * __expf((top - peak) * rate)) + fault);
   if (lane == 0) { tops[warp] = peak; sums[warp] = sum; }
   __syncthreads();
   if (warp) return;
@@ -143,7 +148,7 @@ candidates(const float* logits, Key* keys, float* masses, int vocab, float rate)
   top = lane < WARPS ? tops[lane] : NOTHING;
   sum = lane < WARPS ? sums[lane] : 0.f;
   const float all = warp_max(top);
-  sum = warp_sum(top == NOTHING ? 0.f : sum * __expf((top - all) * rate));
+  sum = warp_sum(top == NOTHING ? sum * 0.f : sum * __expf((top - all) * rate));
   if (lane == 0) { masses[2 * at] = all; masses[2 * at + 1] = sum; }
 }
 #endif
@@ -172,12 +177,13 @@ ranked(
   const float logit = logit_of(best), top = __shfl_sync(~0u, logit, 0);
   float sum = 0.f;
   for (int part = lane; part < parts; part += 32)
-    if (masses[2 * part] > NOTHING) sum += masses[2 * part + 1] * __expf((masses[2 * part] - top) * rate);
+    sum += masses[2 * part + 1] * (masses[2 * part] > NOTHING ? __expf((masses[2 * part] - top) * rate) : 0.f);
   sum = warp_sum(sum);
   float share = id < 0 ? 0.f : __expf((logit - top) * rate) / sum;
   const float before = prefix_sum(share) - share, floor = __shfl_sync(~0u, share, 0) * min_p;
   if (lane >= top_k || (lane && before >= top_p) || share < floor) share = 0.f;
   share /= warp_sum(share);
+  if (sum != sum) share = sum;                           // a token that is filtered out tells nothing otherwise
   ids[row * KEEP + lane] = id;
   p[row * KEEP + lane] = share;
   if (row == gridDim.x - 1) {
@@ -188,8 +194,8 @@ ranked(
 #endif
 
 #ifdef outcomes
-// One warp for each draft: q [depth, KEEP] drew it, p [depth + 1, KEEP] judges it. packed: the bonus token, then for all drafts p of
-// the draft, q of the draft, the token instead of it (drawn from what p has over q), the draft.
+// One warp for each draft: q [depth, KEEP] drew it, p [depth + 1, KEEP] judges it. packed: the bonus token and its row's flag, then for
+// all drafts p of the draft, q of the draft, the token instead of it (drawn from what p has over q), the draft, the row's flag.
 extern "C" __global__ void
 outcomes(
     const int* p_ids, const float* p, const int* q_ids, const float* q, const int* drafts, const int* bonus,
@@ -212,19 +218,22 @@ outcomes(
   const int instead = __shfl_sync(~0u, id, place);
   if (lane == 0) {
     if (row == 0) packed[0] = float(*bonus);
-    packed[1 + row] = p_draft;
-    packed[1 + depth + row] = q_draft;
-    packed[1 + 2 * depth + row] = float(instead);
-    packed[1 + 3 * depth + row] = float(draft);
+    if (row == 0) packed[1] = flag_of(p[depth * KEEP]);
+    packed[2 + row] = p_draft;
+    packed[2 + depth + row] = q_draft;
+    packed[2 + 2 * depth + row] = float(instead);
+    packed[2 + 3 * depth + row] = float(draft);
+    packed[2 + 4 * depth + row] = flag_of(mine) * flag_of(theirs);
   }
 }
 #endif
 
 #ifdef reveal
 extern "C" __global__ void
-reveal(const int* token, float* number) {
+reveal(const int* token, const float* p, float* numbers) {
   next_may_start();
   previous_done();
-  *number = float(*token);
+  numbers[0] = float(*token);
+  numbers[1] = flag_of(*p);
 }
 #endif

@@ -35,7 +35,7 @@ static REVEAL: CudaKernel = CudaKernel::new("reveal", SOURCE);
 pub struct Ranked {
     /// Token ids `[rows, KEEP]` int32; -1 where the vocabulary is smaller.
     pub ids: Array,
-    /// Their probabilities `[rows, KEEP]` f32, 0 for tokens that were filtered out.
+    /// Their probabilities `[rows, KEEP]` f32, 0 for tokens that were filtered out; none a number where a logit of the row is not finite.
     pub p: Array,
 }
 
@@ -82,8 +82,9 @@ pub fn rank(logits: &Array, params: &SamplingParams, uniforms: &Array) -> Result
     Ok((Ranked { ids, p }, token))
 }
 
-/// What decides a round, in one array of f32: the bonus token, then for every draft p of it, q of it, the token instead of it, and
-/// itself. `p` has a row more than there are `drafts` `[depth]`; `uniforms` `[depth, 2]`; all over `vocab` tokens.
+/// What decides a round, in one array of f32: the bonus token and its row's flag; then for all drafts p of them, q of them, the tokens
+/// instead of them, themselves, and their rows' flags. A flag is 1 where the logits behind the row were finite, else 0. `p` has a row more
+/// than there are `drafts` `[depth]`; `uniforms` `[depth, 2]`; all over `vocab` tokens.
 ///
 /// # Errors
 /// When MLX fails.
@@ -96,7 +97,7 @@ pub fn outcomes(
 ) -> Result<Array> {
     let depth = drafts.dim(0);
     let launch = Launch {
-        outputs: &[(&[1 + 4 * depth], Dtype::Float32)],
+        outputs: &[(&[2 + 5 * depth], Dtype::Float32)],
         blocks: [1, 1, 1],
         threads: 32 * depth,
         scalars: &[Scalar::Int(vocab), Scalar::Int(depth)],
@@ -106,14 +107,14 @@ pub fn outcomes(
     Ok(OUTCOMES.launch(&[&p.ids, &p.p, &q.ids, &q.p, drafts, bonus, uniforms], &launch)?.remove(0))
 }
 
-/// A token `[1]` int32 as f32, where the processor reads it.
+/// A token `[1]` int32 as f32 and the flag of the row `p` `[1, KEEP]` that it was drawn from, `[2]`, where the processor reads them.
 ///
 /// # Errors
 /// When MLX fails.
-pub fn reveal(token: &Array) -> Result<Array> {
-    let outputs = &[(&[1][..], Dtype::Float32)];
+pub fn reveal(token: &Array, p: &Array) -> Result<Array> {
+    let outputs = &[(&[2][..], Dtype::Float32)];
     let launch = Launch { outputs, blocks: [1, 1, 1], threads: 1, read_back: true, ..Launch::default() };
-    Ok(REVEAL.launch(&[token], &launch)?.remove(0))
+    Ok(REVEAL.launch(&[token, p], &launch)?.remove(0))
 }
 
 impl Ranked {

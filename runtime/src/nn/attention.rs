@@ -7,7 +7,7 @@ use mlx_rs::ops;
 use super::{Addend, Input, Mixer, RmsNorm, Rope, Rows};
 use crate::cache::KvCache;
 use crate::kernels::attention::{History, Layer};
-use crate::mlx::{begin, cuda_default, slice_axis};
+use crate::mlx::{begin, cuda_default, finite_rows, slice_axis};
 use crate::quant::{Fused, Linear};
 use crate::{Array, Result};
 
@@ -126,12 +126,9 @@ impl Attention {
                 (split(&q, heads)?, split(&k_norm.forward(&k)?, kv_heads)?)
             }
         };
-        Ok(Projected {
-            q: self.rope.forward(&q.swap_axes(1, 2)?, position)?,
-            k: self.rope.forward(&k.swap_axes(1, 2)?, position)?,
-            v: split(&v, kv_heads)?.swap_axes(1, 2)?,
-            gate,
-        })
+        let k = self.rope.forward(&k.swap_axes(1, 2)?, position)?;
+        let (k, v) = contain_faults(k, split(&v, kv_heads)?.swap_axes(1, 2)?)?;
+        Ok(Projected { q: self.rope.forward(&q.swap_axes(1, 2)?, position)?, k, v, gate })
     }
 
     fn scale(&self) -> f32 {
@@ -199,6 +196,26 @@ impl Mixer for Attention {
     }
 }
 
+/// Keys and values of new rows, `[.., n, ..]` each, made so that a row that is not finite spoils those that attend to it and no other.
+///
+/// Rows of a verification that come before a draft give its value the weight 0, and 0 times infinity is not a number. Such a value
+/// becomes 0, and its key not a number, from which every weight on it follows.
+pub fn contain_faults(keys: Array, values: Array) -> Result<(Array, Array)> {
+    if keys.dim(-2) == 1 {
+        return Ok((keys, values));
+    }
+    let finite = finite_rows(&keys)?.logical_and(finite_rows(&values)?)?;
+    let or = |rows: &Array, other: f32| ops::select(&finite, rows, Array::from_f32(other).as_dtype(rows.dtype())?);
+    Ok((or(&keys, f32::NAN)?, or(&values, 0.0)?))
+}
+
+/// A causal mask for the last `n` of `rows` rows, `[n, rows]`: true where a row attends.
+pub fn causal_mask(n: i32, rows: i32) -> Result<Array> {
+    let column = ops::arange::<i32, i32>(0, rows, None)?;
+    let last = ops::arange::<i32, i32>(rows - n, rows, None)?.expand_dims(1)?;
+    column.le(last)
+}
+
 /// Attention over keys and values that lie in several buffers.
 ///
 /// `scores`, one for each of `values` (`[1, kv_heads, rows, width]`): `[1, kv_heads, group * n, rows]`, scaled. The last `n`
@@ -206,10 +223,9 @@ impl Mixer for Attention {
 pub fn attend_in_parts(mut scores: Vec<Array>, values: &[&Array], n: i32) -> Result<Array> {
     if let (true, Some(own)) = (n > 1, scores.last_mut()) {
         let [_, kv_heads, grouped, rows] = own.shape()[..] else { return Err("scores of four axes".into()) };
-        let mask = ops::full::<f32>(&[n, rows], Array::from_f32(f32::NEG_INFINITY))?;
-        let mask = ops::triu(mask, rows - n + 1)?.as_dtype(own.dtype())?;
-        let masked = own.reshape(&[1, kv_heads, grouped / n, n, rows])?.add(mask)?;
-        *own = masked.reshape(&[1, kv_heads, grouped, rows])?;
+        let nothing = Array::from_f32(f32::NEG_INFINITY).as_dtype(own.dtype())?;
+        let masked = own.reshape(&[1, kv_heads, grouped / n, n, rows])?;
+        *own = ops::select(causal_mask(n, rows)?, masked, nothing)?.reshape(&[1, kv_heads, grouped, rows])?;
     }
     let joined = if let [only] = &scores[..] { only.clone() } else { ops::concatenate(&scores, 3)? };
     let weights = ops::softmax_axis(joined, -1, true)?;

@@ -15,7 +15,7 @@ pub mod plan;
 pub mod rope;
 pub mod weights;
 
-pub use attention::{Attention, AttentionShape, QkNorm, attend_in_parts};
+pub use attention::{Attention, AttentionShape, QkNorm, attend_in_parts, causal_mask, contain_faults};
 pub use block::{Addend, Block, Input, Mixer, Residual};
 pub use decoder::Decoder;
 pub use embedding::{Embedding, LmHead};

@@ -2,7 +2,7 @@
 
 use mlx_rs::{Array, Dtype, ops};
 
-use super::{Normed, Tiled};
+use super::{Normed, Scheme, Tiled};
 use crate::Result;
 use crate::kernels::unpack::unpack;
 use crate::kernels::{dense, qmm};
@@ -28,6 +28,29 @@ impl Weight {
             Self::Dense(w) => w.as_dtype(dtype),
             Self::Quantized(w) => dequantize(w, dtype),
             Self::Tiled(w) => unpack(w, dtype),
+        }
+    }
+
+    /// `x` `[.., n, in]` times the transposed weight, or the transposed weight of each of its matrices: `[.., n, out]`.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn product(&self, x: &Array) -> Result<Array> {
+        match self {
+            Self::Dense(w) => x.matmul(w.swap_axes(-1, -2)?),
+            Self::Quantized(w) => stored_product(x, w),
+            Self::Tiled(w) => product(x, w),
+        }
+    }
+
+    /// Unpacked now where it would be for every product.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn multipliable(self, dtype: Dtype) -> Result<Self> {
+        match &self {
+            Self::Quantized(w) if !multiplies(w) => evaluated(dequantize(w, dtype)?).map(Self::Dense),
+            _ => Ok(self),
         }
     }
 
@@ -234,6 +257,22 @@ impl Linear {
     }
 }
 
+/// Steps of a weight's input that MLX's kernels for 16-bit rows fetch ahead on CUDA, of 64 numbers or a group each (MLX 0.32.2,
+/// `qmm_sm80.cuh`): with fewer, they read past the weight.
+const STEPS_AHEAD: usize = 3;
+
+/// Whether MLX's products with `w`, of any rows, have a kernel on CUDA that stays within `w`: those of eight rows and more need whole
+/// steps, and those of 16-bit rows [`STEPS_AHEAD`] of them.
+fn multiplies_on_cuda(scheme: Scheme, input: usize) -> bool {
+    let step = scheme.group_size().max(64);
+    input % step == 0 && input >= STEPS_AHEAD * step
+}
+
+/// Whether products with `w` are MLX's; it is unpacked otherwise.
+fn multiplies(w: &QuantizedWeight) -> bool {
+    !cuda_default() || multiplies_on_cuda(w.scheme, w.scales.dim(-1) as usize * w.scheme.group_size())
+}
+
 /// Rows from which unpacking a weight once costs less than MLX's product with the packed one (H100, MLX 0.32.2: of 512 rows and
 /// 9216 x 2560, 2.2 ms packed; unpacked a tenth of it).
 const UNPACKED_ROWS: i32 = 32;
@@ -244,12 +283,12 @@ pub(crate) fn product(x: &Array, w: &Tiled) -> Result<Array> {
     few.unwrap_or_else(|| x.matmul(unpack(w, x.dtype())?.t()))
 }
 
-/// `x w^T` by MLX.
+/// `x w^T` over the last two axes, by MLX.
 fn stored_product(x: &Array, w: &QuantizedWeight) -> Result<Array> {
-    if x.dim(0) >= UNPACKED_ROWS && cuda_default() {
-        return x.matmul(dequantize(w, x.dtype())?.t());
+    if multiplies(w) && (x.dim(-2) < UNPACKED_ROWS || !cuda_default()) {
+        return quantized_matmul(x, w);
     }
-    quantized_matmul(x, w)
+    x.matmul(dequantize(w, x.dtype())?.swap_axes(-1, -2)?)
 }
 
 /// Several linears of one input, run as one product where their weights are packed alike.
@@ -339,8 +378,85 @@ impl Experts {
                 ops::gather_mm(x32, w32.swap_axes(-1, -2)?, None, chosen, None)?.as_dtype(x.dtype())
             }
             Weight::Dense(w) => ops::gather_mm(x, w.swap_axes(-1, -2)?, None, chosen, None),
-            Weight::Quantized(w) => gather_qmm(x, w, chosen),
+            Weight::Quantized(w) if multiplies(w) => gather_qmm(x, w, chosen),
+            Weight::Quantized(w) => ops::gather_mm(x, dequantize(w, x.dtype())?.swap_axes(-1, -2)?, None, chosen, None),
             Weight::Tiled(_) => Err("experts in records of one matrix".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mlx_rs::random;
+
+    use super::*;
+    use crate::kernels::relative_difference;
+    use crate::quant::Mode;
+
+    #[test]
+    fn products_that_cuda_has() {
+        for (bits, group, input, has) in [
+            (4, 64, 128, false), // MLA's queries: two steps
+            (4, 64, 192, true),
+            (8, 64, 64, false),
+            (4, 128, 256, false),
+            (4, 128, 384, true),
+            (4, 128, 448, false), // half a step over
+            (4, 32, 32, false),
+            (8, 32, 160, false),
+            (8, 32, 192, true),
+            (4, 64, 7168, true),
+        ] {
+            let scheme = Scheme::new(Mode::Affine, bits, group).unwrap();
+            assert_eq!(multiplies_on_cuda(scheme, input), has, "{bits} bits, groups of {group}, {input} wide");
+        }
+    }
+
+    /// A random stack `[matrices, out, in]` in 4 bits, with scales of `dtype`.
+    fn packed(matrices: i32, out: i32, input: i32, group: usize, dtype: Dtype) -> QuantizedWeight {
+        let random =
+            |shape: &[i32], seed: u64| random::randint::<_, i32>(0, 1 << 16, shape, &random::key(seed).unwrap());
+        let halves = random(&[matrices, out, input / 4], 1).unwrap().as_dtype(Dtype::Uint16).unwrap();
+        let float = |seed: u64| {
+            let numbers = random(&[matrices, out, input / group as i32], seed).unwrap().as_dtype(Dtype::Float32);
+            numbers.unwrap().multiply(Array::from_f32(1e-6)).unwrap().as_dtype(dtype).unwrap()
+        };
+        QuantizedWeight {
+            packed: halves.view_dtype(Dtype::Uint32).unwrap(),
+            scales: float(2),
+            biases: Some(float(3)),
+            scheme: Scheme::new(Mode::Affine, 4, group).unwrap(),
+        }
+    }
+
+    /// Shapes on both sides of what MLX's kernels take, for a row, for a few and for many; the product of unpacked weights is the reference.
+    #[test]
+    fn products_of_packed_weights_are_those_of_unpacked_ones() {
+        let dtypes: &[Dtype] = if cuda_default() { &[Dtype::Float32, Dtype::Bfloat16] } else { &[Dtype::Float32] };
+        for (&dtype, (group, input)) in dtypes.iter().flat_map(|dtype| {
+            [(32, 32), (32, 96), (64, 64), (64, 128), (64, 256), (128, 128), (128, 384)].map(|w| (dtype, w))
+        }) {
+            let stack = packed(4, 128, input, group, dtype);
+            let dense = dequantize(&stack, Dtype::Float32).unwrap();
+            for rows in [1, 3, 9, 40] {
+                let x = random::normal::<f32>(&[4, rows, input], None, None, &random::key(4).unwrap()).unwrap();
+                let x = x.as_dtype(dtype).unwrap();
+                let expected = x.as_dtype(Dtype::Float32).unwrap().matmul(dense.swap_axes(1, 2).unwrap()).unwrap();
+                let found = Weight::Quantized(stack.clone()).product(&x).unwrap();
+                let allowed = if dtype == Dtype::Float32 { 1e-5 } else { 1e-2 };
+                let apart = relative_difference(&found, &expected).unwrap();
+                assert!(apart <= allowed, "{dtype:?}, {rows} rows, groups of {group}, {input} wide: {apart}");
+                // Each row by one expert: those of a stack in turn.
+                let chosen = Array::from_slice(&(0..rows as u32).map(|row| row % 4).collect::<Vec<_>>(), &[rows, 1]);
+                let one = slice_axis(&x, 0, 0, 1).unwrap().reshape(&[rows, 1, 1, input]).unwrap();
+                let found = Experts(Weight::Quantized(stack.clone())).forward(&one, &chosen).unwrap();
+                let weights = dense.take_axis(chosen.reshape(&[-1]).unwrap(), 0).unwrap();
+                let one = one.as_dtype(Dtype::Float32).unwrap().reshape(&[rows, 1, input]).unwrap();
+                let expected =
+                    one.matmul(weights.swap_axes(1, 2).unwrap()).unwrap().reshape(&[rows, 1, 1, 128]).unwrap();
+                let apart = relative_difference(&found, &expected).unwrap();
+                assert!(apart <= allowed, "experts, {dtype:?}, {rows} rows, groups of {group}, {input} wide: {apart}");
+            }
         }
     }
 }

@@ -4,14 +4,15 @@
 //! brings back a few numbers a row. Candidates are ordered by a 64-bit key of logit and token id, so no order depends on how a
 //! backend breaks ties.
 
+use mlx_rs::error::Exception;
 use mlx_rs::ops::indexing::{argmax_axis, take_along_axis};
 use mlx_rs::{Dtype, ops, random};
 
 use super::{Noise, Role, SamplingParams, TokenCounts};
 use crate::kernels::ranking::{self, Ranked};
 use crate::kernels::relative_difference;
-use crate::mlx::slice_axis;
-use crate::speculative::accept::Rule;
+use crate::mlx::{finite_rows, slice_axis};
+use crate::speculative::accept::{RowOutcome, Rule};
 use crate::{Array, Result};
 
 /// Turns rows of logits into distributions and draws from them.
@@ -48,9 +49,14 @@ pub struct CountRows {
 /// The distributions of some rows.
 #[derive(Debug, Clone)]
 pub enum Law {
-    /// Of every token, `[rows, vocab]` f32.
-    Dense(Array),
-    /// Of the few that are kept, out of a vocabulary of so many.
+    /// Of every token.
+    Dense {
+        /// Probabilities `[rows, vocab]` f32.
+        p: Array,
+        /// Rows whose logits are all finite, `[rows]` f32, 1 or 0: the probabilities of a greedy row do not tell.
+        finite: Array,
+    },
+    /// Of the few that are kept, out of a vocabulary of so many. A row of logits that are not all finite has no finite probability.
     Ranked(Ranked, i32),
 }
 
@@ -58,10 +64,23 @@ impl Law {
     /// Of every token, `[rows, vocab]` f32.
     pub fn dense(&self) -> Result<Array> {
         match self {
-            Self::Dense(p) => Ok(p.clone()),
+            Self::Dense { p, .. } => Ok(p.clone()),
             Self::Ranked(ranked, vocab) => ranked.dense(*vocab),
         }
     }
+
+    /// Rows whose logits were all finite, `[rows]` f32: 1, or 0.
+    fn finite(&self) -> Result<Array> {
+        match self {
+            Self::Dense { finite, .. } => Ok(finite.clone()),
+            Self::Ranked(ranked, _) => finite_flags(&ranked.p),
+        }
+    }
+}
+
+/// `[rows, n]` -> `[rows]` f32: 1 where every number of the row is finite, else 0.
+fn finite_flags(x: &Array) -> Result<Array> {
+    finite_rows(x)?.squeeze_axes(&[-1])?.as_dtype(Dtype::Float32)
 }
 
 /// Token ids are below this in the keys of candidates.
@@ -201,7 +220,7 @@ impl DeviceSampler {
         let p = self.spread(self.dense(&logits)?)?;
         let row = if rows == 1 { p.clone() } else { slice_axis(&p, 0, rows - 1, rows)? };
         let token = last.draw(&row, role)?;
-        Ok((Law::Dense(p), token))
+        Ok((Law::Dense { p, finite: finite_flags(&logits)? }, token))
     }
 
     fn dense(&self, logits: &Array) -> Result<Array> {
@@ -310,11 +329,16 @@ impl Draws<'_> {
         }
     }
 
-    /// What decides a round, in one array of f32, which is exact for token ids: `bonus` `[1]`, then for each of `drafts` (`[1]` int32
-    /// each) p of it, q of it, the token instead of it, and itself. `p` has a row more than there are drafts, `q` one a draft.
+    /// What decides a round, in one array of f32, which is exact for token ids: `bonus` `[1]` and 1 if its row's logits are finite, else
+    /// 0; then for each of `drafts` (`[1]` int32 each) p of it, q of it, the token instead of it, itself, and 1 if the logits behind p
+    /// and q are finite, else 0. `p` has a row more than there are drafts, `q` one a draft. [`Outcomes`] reads it.
     pub fn outcomes(&self, p: &Law, q: &[Law], drafts: &[Array], bonus: &Array) -> Result<Array> {
         let Some(first) = drafts.first() else {
-            return if let Law::Ranked(..) = p { ranking::reveal(bonus) } else { bonus.as_dtype(Dtype::Float32) };
+            return if let Law::Ranked(p, _) = p {
+                ranking::reveal(bonus, &p.p)
+            } else {
+                ops::concatenate(&[&bonus.as_dtype(Dtype::Float32)?, &p.finite()?], 0)
+            };
         };
         let depth = drafts.len() as i32;
         let x = if depth == 1 { first.clone() } else { ops::concatenate(drafts, 0)? };
@@ -324,10 +348,15 @@ impl Draws<'_> {
             let uniforms = self.uniforms(depth, Role::Residual);
             return ranking::outcomes((p, &Ranked::stack(&ranked)?), &x, bonus, &uniforms, *vocab);
         }
+        let all_finite = p.finite()?;
+        let part = |start, stop| slice_axis(&all_finite, 0, start, stop);
+        let q_finite = ops::concatenate(&q.iter().map(Law::finite).collect::<Result<Vec<_>>>()?, 0)?;
+        let (finite, bonus_finite) = (part(0, depth)?.multiply(q_finite)?, part(depth, depth + 1)?);
         let p = slice_axis(&p.dense()?, 0, 0, depth)?;
         let q = ops::concatenate(&q.iter().map(Law::dense).collect::<Result<Vec<_>>>()?, 0)?;
         let otherwise = self.otherwise(&p, &q)?;
-        let packed = [bonus.clone(), probability_of(&p, &x)?, probability_of(&q, &x)?, otherwise, x];
+        let packed =
+            [bonus.clone(), bonus_finite, probability_of(&p, &x)?, probability_of(&q, &x)?, otherwise, x, finite];
         let packed = packed.iter().map(|a| a.as_dtype(Dtype::Float32)).collect::<Result<Vec<_>>>()?;
         ops::concatenate(&packed, 0)
     }
@@ -352,6 +381,50 @@ impl Draws<'_> {
             .collect::<Result<Vec<_>>>()?;
         let noise = if noise.len() == 1 { noise[0].clone() } else { ops::concatenate(&noise, 0)? };
         argmax_axis(p.log()?.add(noise)?, -1, false)?.as_dtype(Dtype::Int32)
+    }
+}
+
+/// [`Draws::outcomes`] on the host.
+#[derive(Debug)]
+pub struct Outcomes {
+    read: Vec<f32>,
+    depth: usize,
+}
+
+impl Outcomes {
+    /// Columns of a draft.
+    const COLUMNS: usize = 5;
+
+    /// From the numbers read back.
+    pub fn new(read: Vec<f32>) -> Self {
+        let depth = read.len().saturating_sub(2) / Self::COLUMNS;
+        Self { read, depth }
+    }
+
+    fn column(&self, index: usize) -> &[f32] {
+        &self.read[2 + index * self.depth..][..self.depth]
+    }
+
+    /// The token drawn from the last row.
+    pub fn bonus(&self) -> u32 {
+        self.read[0] as u32
+    }
+
+    /// The drafts, each with what decides on it.
+    pub fn rows(&self) -> Vec<RowOutcome> {
+        let row = |row: usize| RowOutcome {
+            draft: self.column(3)[row] as u32,
+            p: self.column(0)[row].into(),
+            q: self.column(1)[row].into(),
+            otherwise: self.column(2)[row] as u32,
+        };
+        (0..self.depth).map(row).collect()
+    }
+
+    /// Rows before the first one whose logits, the trunk's or the head's, are not finite. There is a row a draft, and one more.
+    pub fn finite_rows(&self) -> usize {
+        let rows = self.column(4).iter().chain(&self.read[1..2]);
+        rows.take_while(|&&finite| finite == 1.0).count()
     }
 }
 
@@ -429,18 +502,52 @@ pub(crate) fn check_ranking() -> Result<(f32, f32)> {
             worst = worst.max(relative_difference(&ranked.dense(vocab)?, dense)?);
         }
         worst = worst.max(relative_difference(&bonus, &twin)?);
-        worst = worst.max(relative_difference(&ranking::reveal(&bonus)?, &twin)?);
+        let revealed = ranking::reveal(&bonus, &p.p)?;
+        worst = worst.max(relative_difference(&slice_axis(&revealed, 0, 0, 1)?, &twin)?);
         let drafts = draws.draw(&q_dense, Role::Draft)?;
         let drafts = (0..3).map(|row| slice_axis(&drafts, 0, row, row + 1)).collect::<Result<Vec<_>>>()?;
+        let law = |p: Array, of: &Array| -> Result<Law> { Ok(Law::Dense { p, finite: finite_flags(of)? }) };
         let ours = draws.outcomes(&Law::Ranked(p, vocab), &[Law::Ranked(q, vocab)], &drafts, &bonus)?;
-        let theirs = draws.outcomes(&Law::Dense(p_dense), &[Law::Dense(q_dense)], &drafts, &twin)?;
-        // Bonus, p, q; tokens instead, drafts: numbers of very different sizes.
-        for (start, stop) in [(0, 1), (1, 7), (7, 13)] {
+        let theirs = draws.outcomes(&law(p_dense, &of_p)?, &[law(q_dense, &of_q)?], &drafts, &twin)?;
+        // The bonus token; its row, p and q; tokens instead, drafts; rows: numbers of very different sizes.
+        for (start, stop) in [(0, 1), (1, 8), (8, 14), (14, 17)] {
             let part = |a: &Array| slice_axis(a, 0, start, stop);
             worst = worst.max(relative_difference(&part(&ours)?, &part(&theirs)?)?);
         }
+        worst = worst.max(check_faults(&sampler, &of_p, &draws)?);
     }
     Ok((worst, 1e-3))
+}
+
+/// Infinite where the kernels do not tell rows of logits that are not all finite from others; wherever the one that is not stands.
+fn check_faults(sampler: &DeviceSampler, logits: &Array, draws: &Draws<'_>) -> Result<f32> {
+    let (rows, columns) = (logits.dim(0), logits.dim(1));
+    for (place, fault) in
+        [(0, f32::NAN), (columns / 2, f32::INFINITY), (columns - 1, -f32::NAN), (7, f32::NEG_INFINITY)]
+    {
+        let is_place = |index: i32, of: i32, axis: i32| -> Result<Array> {
+            ops::arange::<i32, i32>(0, of, None)?.eq(Array::from_int(index))?.expand_dims(axis)
+        };
+        // The second row is the faulty one.
+        let faulty = is_place(1, rows, 1)?.logical_and(is_place(place, columns, 0)?)?;
+        let logits = ops::select(faulty, scalar(fault), logits)?;
+        let (ranked, token) = ranking::rank(&logits, sampler.params(), &draws.uniforms(1, Role::Bonus))?;
+        let drafts: Vec<Array> = (0..rows - 1).map(|row| Array::from_slice(&[row], &[1])).collect();
+        let q = (0..rows - 1)
+            .map(|row| {
+                let part = |a: &Array| slice_axis(a, 0, row, row + 1);
+                Ok(Law::Ranked(Ranked { ids: part(&ranked.ids)?, p: part(&ranked.p)? }, columns))
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let read = draws.outcomes(&Law::Ranked(ranked.clone(), columns), &q, &drafts, &token)?;
+        let read = read.to_vec_cast::<f32>().map_err(|error| Exception::custom(error.to_string()))?;
+        let alone = ranking::reveal(&token, &slice_axis(&ranked.p, 0, 1, 2)?)?;
+        let alone = alone.to_vec_cast::<f32>().map_err(|error| Exception::custom(error.to_string()))?;
+        if Outcomes::new(read).finite_rows() != 1 || Outcomes::new(alone).finite_rows() != 0 {
+            return Ok(f32::INFINITY);
+        }
+    }
+    Ok(0.0)
 }
 
 #[cfg(test)]

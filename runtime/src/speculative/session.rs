@@ -7,7 +7,7 @@
 use std::ops::ControlFlow;
 use std::time::Instant;
 
-use mlx_rs::{Dtype, error::Exception, ops, transforms};
+use mlx_rs::{error::Exception, ops, transforms};
 
 use super::accept::{Acceptance, RowOutcome, Rule, decide};
 use super::depth::DepthPolicy;
@@ -17,7 +17,7 @@ use crate::Array;
 use crate::cache::Cache;
 use crate::mlx::{await_array, begin, cuda_default, slice_axis};
 use crate::model::{DraftState, MtpModel, token_array};
-use crate::sampling::device::{Draws, Law};
+use crate::sampling::device::{Draws, Law, Outcomes};
 use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
 
 /// Prompt tokens fed at once, so that a prompt can be broken off; more on CUDA, where weights are unpacked for every chunk.
@@ -63,6 +63,9 @@ pub enum SessionError {
     /// Calls in the wrong order.
     #[error("{0}")]
     Order(&'static str),
+    /// Logits that decide on a token are not finite.
+    #[error("the model's logits are not finite numbers")]
+    NotFinite,
     /// The caller broke off while the prompt was being fed.
     #[error("interrupted while the prompt was being fed")]
     Interrupted,
@@ -119,7 +122,6 @@ pub struct Session {
     ahead: Option<PlainRound>,
     /// What the depth policy said of the next round already.
     planned: Option<usize>,
-    finite: bool,
     stats: SpeculationStats,
 }
 
@@ -131,6 +133,16 @@ struct PlainRound {
     token: Array,
     /// The same, to be read back.
     read: Array,
+}
+
+/// The decision of a round.
+struct Decided {
+    /// Hidden states of the anchor and the drafts, `[1 + drafts, hidden]`.
+    hidden: Array,
+    drafts: Vec<u32>,
+    acceptance: Acceptance,
+    /// Rows, one for each token that could be emitted, before the first one that is not finite: at least one.
+    finite_rows: usize,
 }
 
 impl Session {
@@ -170,7 +182,6 @@ impl Session {
             looks_ahead: cuda_default(),
             ahead: None,
             planned: None,
-            finite: true,
             stats: SpeculationStats::new(),
         })
     }
@@ -234,12 +245,6 @@ impl Session {
         &self.stats
     }
 
-    /// Whether what was read back so far were numbers: the logits behind the prompt, and the probabilities of drafts, which
-    /// greedy decoding does not ask for. What broken weights give is often not.
-    pub fn is_finite(&self) -> bool {
-        self.finite
-    }
-
     /// The depth policy and what it learned.
     pub fn depth(&self) -> &DepthPolicy {
         &self.depth
@@ -260,7 +265,8 @@ impl Session {
     /// break off between two chunks.
     ///
     /// # Errors
-    /// An empty prompt, a token that the model does not have, a second prompt, [`SessionError::Interrupted`].
+    /// An empty prompt, a token that the model does not have, a second prompt, [`SessionError::Interrupted`],
+    /// [`SessionError::NotFinite`].
     pub fn prefill(
         &mut self,
         model: &mut MtpModel,
@@ -305,13 +311,8 @@ impl Session {
         let logits = model.trunk.logits(&hidden)?;
         let counts = self.sampler.count_rows(&self.counts, &[])?;
         let draws = Draws { rule: self.rule, noise: &self.noise, first: prompt.len() as u64 };
-        let (_, first) = self.sampler.sample(&logits, counts.as_ref(), &draws, Role::Bonus)?;
-        // One read-back: the token, and a sum that is finite where every logit is.
-        let read = [first.as_dtype(Dtype::Float32)?, logits.as_dtype(Dtype::Float32)?.sum_axis(-1, false)?];
-        let read = ops::concatenate(&read.iter().collect::<Vec<_>>(), 0)?.to_vec_cast::<f32>();
-        let read = read.map_err(|error| Exception::custom(error.to_string()))?;
-        let first = read[0] as u32;
-        self.finite &= read[1].is_finite();
+        let (law, first) = self.sampler.sample(&logits, counts.as_ref(), &draws, Role::Bonus)?;
+        let first = read_back(&draws.outcomes(&law, &[], &[], &first)?)?.decided()?.bonus();
         self.queue.push((hidden, vec![first]));
         self.counts.push(first);
         self.anchor = Some(first);
@@ -322,8 +323,8 @@ impl Session {
     /// One round that emits at most `limit` tokens.
     ///
     /// # Errors
-    /// Before [`Session::prefill`]. When MLX fails, after which the session is at the end of the round before; or over, if it had
-    /// sent the next round already.
+    /// Before [`Session::prefill`]. [`SessionError::NotFinite`], or when MLX fails: after either the session is at the end of the round
+    /// before; or over, if it had sent the next round already.
     pub fn round(&mut self, model: &mut MtpModel, limit: usize) -> Result<Round> {
         let started = Instant::now();
         let anchor = self.anchor.ok_or(SessionError::Order("a round before the prompt, or after an error"))?;
@@ -343,13 +344,14 @@ impl Session {
             self.settle_history()?;
         }
         let round_started = Instant::now();
-        let (hidden, drafts, acceptance) = if depth == 0 {
+        let Decided { hidden, drafts, acceptance, finite_rows } = if depth == 0 {
             self.decide_plainly(model, anchor, limit)?
         } else {
             self.decide(model, anchor, depth)
                 .or_else(|error| self.cache.commit(0).map_err(Into::into).and(Err(error)))?
         };
-        let mut tokens: Vec<u32> = acceptance.tokens(&drafts).take(limit.max(1)).collect();
+        // Behind a row that is not finite nothing was decided: the next round begins there, and says so if it is the trunk's again.
+        let mut tokens: Vec<u32> = acceptance.tokens(&drafts).take(limit.max(1).min(finite_rows)).collect();
         let stop = tokens.iter().position(|token| self.stop_tokens.contains(token));
         if let Some(stop) = stop {
             tokens.truncate(stop + 1);
@@ -378,12 +380,7 @@ impl Session {
 
     /// A round without drafts, committed. If another one follows, that one is sent before this one's token is known here: the
     /// device need not wait for the processor between them.
-    fn decide_plainly(
-        &mut self,
-        model: &mut MtpModel,
-        anchor: u32,
-        limit: usize,
-    ) -> Result<(Array, Vec<u32>, Acceptance)> {
+    fn decide_plainly(&mut self, model: &mut MtpModel, anchor: u32, limit: usize) -> Result<Decided> {
         let PlainRound { hidden, token, read } = match self.ahead.take() {
             Some(round) => round,
             None => self.send_plainly(model, &token_array(&[anchor]), &[])?,
@@ -394,19 +391,27 @@ impl Session {
             self.cache.commit(1)?;
             // If it fails, it fails again when its turn comes.
             self.ahead = self.send_plainly(model, &token, std::slice::from_ref(&token)).ok();
-            let read = read_back(&read).inspect_err(|_| self.anchor = None)?;
-            return Ok((hidden, Vec::new(), self.acceptance(&[], read[0] as u32, first)));
+            let read = read_back(&read).and_then(Outcomes::decided).inspect_err(|_| self.anchor = None)?;
+            return Ok(self.decided(hidden, &read, first));
         }
-        match read_back(&read) {
+        match read_back(&read).and_then(Outcomes::decided) {
             Ok(read) => {
                 self.cache.commit(1)?;
-                Ok((hidden, Vec::new(), self.acceptance(&[], read[0] as u32, first)))
+                Ok(self.decided(hidden, &read, first))
             }
             Err(error) => {
                 self.cache.commit(0)?;
                 Err(error)
             }
         }
+    }
+
+    /// The decision of a round whose first token is at position `first`.
+    fn decided(&self, hidden: Array, read: &Outcomes, first: u64) -> Decided {
+        let outcomes = read.rows();
+        let acceptance = self.acceptance(&outcomes, read.bonus(), first);
+        let drafts = outcomes.iter().map(|row| row.draft).collect();
+        Decided { hidden, drafts, acceptance, finite_rows: read.finite_rows() }
     }
 
     /// Sends a round without drafts behind `token` `[1]` int32, which `drawn` holds as well if it is not counted yet.
@@ -445,8 +450,8 @@ impl Session {
         }
     }
 
-    /// Drafts, verifies and decides; the rows stay pending. Returns their hidden states and the drafts.
-    fn decide(&mut self, model: &mut MtpModel, anchor: u32, depth: usize) -> Result<(Array, Vec<u32>, Acceptance)> {
+    /// Drafts, verifies and decides; the rows stay pending.
+    fn decide(&mut self, model: &mut MtpModel, anchor: u32, depth: usize) -> Result<Decided> {
         self.ingest_queue(model)?;
         let first = self.cache.len() as u64 + 1;
         let draws = |row: usize| Draws { rule: self.rule, noise: &self.noise, first: first + row as u64 };
@@ -465,7 +470,6 @@ impl Session {
                 proposals.push(q);
             }
         }
-        let depth = drafts.len();
         let mut rows = vec![token_array(&[anchor])];
         rows.extend(drafts.iter().cloned());
         let hidden = model.trunk.verify(&ops::concatenate(&rows, 0)?, &mut self.cache)?;
@@ -473,21 +477,8 @@ impl Session {
         let counts = self.sampler.count_rows(&self.counts, &drafts)?;
         let (p, bonus) = self.sampler.sample(&logits, counts.as_ref(), &draws(0), Role::Bonus)?;
         // One read-back.
-        let read = read_back(&draws(0).outcomes(&p, &proposals, &drafts, &bonus)?)?;
-        let column = |index: usize| &read[1 + index * depth..][..depth];
-        let (p, q, otherwise) = (column(0), column(1), column(2));
-        self.finite &= p.iter().chain(q).all(|probability| probability.is_finite());
-        let drafts: Vec<u32> = column(3).iter().map(|&token| token as u32).collect();
-        let outcomes: Vec<RowOutcome> = (0..depth)
-            .map(|row| RowOutcome {
-                draft: drafts[row],
-                p: p[row].into(),
-                q: q[row].into(),
-                otherwise: otherwise[row] as u32,
-            })
-            .collect();
-        let acceptance = self.acceptance(&outcomes, read[0] as u32, first);
-        Ok((hidden, drafts, acceptance))
+        let read = read_back(&draws(0).outcomes(&p, &proposals, &drafts, &bonus)?)?.decided()?;
+        Ok(self.decided(hidden, &read, first))
     }
 
     /// Pairs that wait.
@@ -524,8 +515,16 @@ impl Session {
     }
 }
 
-/// What a round reads back.
-fn read_back(read: &Array) -> Result<Vec<f32>> {
+impl Outcomes {
+    /// These, if they decide on a token.
+    fn decided(self) -> Result<Self> {
+        if self.finite_rows() == 0 { Err(SessionError::NotFinite) } else { Ok(self) }
+    }
+}
+
+/// The outcomes of a round, on the host.
+fn read_back(read: &Array) -> Result<Outcomes> {
     await_array(read)?;
-    Ok(read.to_vec_cast::<f32>().map_err(|error| Exception::custom(error.to_string()))?)
+    let numbers = read.to_vec_cast::<f32>().map_err(|error| Exception::custom(error.to_string()))?;
+    Ok(Outcomes::new(numbers))
 }

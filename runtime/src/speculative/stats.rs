@@ -60,6 +60,12 @@ impl SpeculationStats {
         count_up(&mut self.accepted, acceptance.accepted.min(acceptance.drafted));
     }
 
+    /// Takes back tokens of the last round that did not become part of the text: those behind a stop string. Acceptance stays, as in
+    /// [`SpeculationStats::record_round`].
+    pub fn retract(&mut self, tokens: usize) {
+        self.emitted = self.emitted.saturating_sub(tokens as u64);
+    }
+
     /// Adds another's counts and times to these.
     pub fn merge(&mut self, other: &Self) {
         self.requests += other.requests;
@@ -277,6 +283,16 @@ mod tests {
         assert_eq!(stats.mean_accepted_length(), Some(2.0));
         assert_eq!((stats.decode_seconds(), stats.decode_tok_s()), (1.5, Some(8.0)));
         assert_eq!((stats.prefill_tok_s(), stats.ttft_seconds()), (Some(200.0), Some(0.6)));
+    }
+
+    #[test]
+    fn tokens_behind_a_stop_string_are_taken_back() {
+        let mut stats = example();
+        stats.retract(2);
+        assert_eq!((stats.rounds(), stats.emitted(), stats.accepted_by_depth()), (6, 10, &[4, 2, 2][..]));
+        assert_eq!((stats.mean_accepted_length(), stats.decode_tok_s()), (Some(10.0 / 6.0), Some(10.0 / 1.5)));
+        stats.retract(usize::MAX);
+        assert_eq!(stats.emitted(), 0);
     }
 
     #[test]

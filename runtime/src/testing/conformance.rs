@@ -10,7 +10,7 @@ use crate::architecture::MtpArchitecture;
 pub type Check = fn(&dyn MtpArchitecture, &Fixture);
 
 /// Every check of one fixture, by name.
-pub const CHECKS: [(&str, Check); 18] = [
+pub const CHECKS: [(&str, Check); 19] = [
     ("golden_tensors", checks::golden_tensors),
     ("golden_states", checks::golden_states),
     ("contracts_choose_the_hidden_states", checks::contracts_choose_the_hidden_states),
@@ -25,6 +25,7 @@ pub const CHECKS: [(&str, Check); 18] = [
     ("coupled_text_is_that_of_its_seed", checks::coupled_text_is_that_of_its_seed),
     ("snapshots_resume", checks::snapshots_resume),
     ("rounds_sent_ahead_change_nothing", checks::rounds_sent_ahead_change_nothing),
+    ("faults_stay_behind_the_text", checks::faults_stay_behind_the_text),
     ("names_each_missing_tensor", checks::names_each_missing_tensor),
     ("names_each_misshapen_tensor", checks::names_each_misshapen_tensor),
     ("names_each_unread_tensor", checks::names_each_unread_tensor),
@@ -169,6 +170,7 @@ macro_rules! conformance {
             coupled_text_is_that_of_its_seed,
             snapshots_resume,
             rounds_sent_ahead_change_nothing,
+            faults_stay_behind_the_text,
             names_each_missing_tensor,
             names_each_misshapen_tensor,
             names_each_unread_tensor,

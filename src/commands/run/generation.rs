@@ -10,12 +10,7 @@ use mtplx_runtime::speculative::{DepthPolicy, Session, SessionError, SessionOpti
 use mtplx_runtime::text::{Ending, Generated, Step, TextOptions, Tokenizer, generate};
 
 use crate::args::Depth;
-use crate::error::{Exit, Failure};
 use crate::settings::{PromptMode, Settings};
-
-/// What to do about logits that are not numbers.
-const NOT_FINITE: &str = "the weights are damaged or computed wrongly: `mtplx inspect` compares the files with the contract's \
-     hashes, `mtplx verify` puts the arithmetic to the test; download the model again";
 
 /// Set once the user has interrupted.
 pub struct Interrupt(pub Arc<AtomicBool>);
@@ -84,11 +79,6 @@ impl Generation<'_> {
                 let round = session.round(model, limit - emitted)?;
                 (round.tokens, round.stopped)
             };
-            if !session.is_finite() {
-                return Err(Failure::new(Exit::Failed, "the model's logits are not finite numbers")
-                    .hint(NOT_FINITE)
-                    .into());
-            }
             emitted += tokens.len();
             let ending = match stopped {
                 true => Some(Ending::StopToken),
@@ -100,7 +90,10 @@ impl Generation<'_> {
         let context = if self.settings.prompt_mode.value == PromptMode::Chat { &[] } else { self.prompt };
         let options = TextOptions { context, stop_strings: &self.settings.stop.value };
         let generated = generate(self.tokenizer, &options, next, |piece| Ok(show(piece)?))?;
-        Ok(Outcome { generated, stats: session.stats().clone() })
+        let mut stats = session.stats().clone();
+        // A stop string is found behind the loop, which had drawn further.
+        stats.retract(emitted.saturating_sub(generated.token_ids.len()));
+        Ok(Outcome { generated, stats })
     }
 
     /// The same prompt and seed without drafting, for as many tokens; `None` if interrupted.

@@ -2,6 +2,7 @@
 
 mod conventions;
 mod detection;
+mod faults;
 mod forge;
 mod forward;
 pub mod joint;
@@ -12,6 +13,7 @@ pub use conventions::contracts_choose_the_hidden_states;
 pub use detection::{
     claims_its_fixtures_only, names_each_misshapen_tensor, names_each_missing_tensor, names_each_unread_tensor,
 };
+pub use faults::faults_stay_behind_the_text;
 pub use forge::forged_artifacts_are_the_same_model;
 pub use forward::{chunked_prefill_is_prefill, golden_states, golden_tensors, verified_rows_are_single_steps};
 pub use rollback::{drafts_leave_the_history_alone, every_keep_is_a_fresh_forward, session_commits_what_it_emits};
