@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use mtplx_runtime::architecture::{Descriptor, LoadOptions, Precision};
 use mtplx_runtime::artifact::{
-    Assessment, Checkpoint, ErrorKind, Fault, Finding, Subject, Verdict, Witness, assess_with,
+    Assessment, Checkpoint, ErrorKind, Fault, Finding, Subject, Verdict, Witness, assess_with, require_finite,
 };
 use mtplx_runtime::inspect;
-use mtplx_runtime::mlx;
+use mtplx_runtime::mlx::{self, MemoryBudget};
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::registry::Registry;
 use mtplx_runtime::text::{self as runtime, ChatTemplate, Tokenizer};
@@ -187,6 +187,15 @@ impl Opened {
         Ok(Registry::linked().resolve(&self.checkpoint)?.architecture.descriptor())
     }
 
+    /// Refuses weights that are not finite.
+    ///
+    /// # Errors
+    /// Names the first tensor that has such a number.
+    pub fn require_finite(&self) -> anyhow::Result<()> {
+        let claim = Registry::linked().resolve(&self.checkpoint)?;
+        Ok(require_finite(&self.checkpoint, claim.architecture)?)
+    }
+
     /// Loads the weights.
     ///
     /// # Errors
@@ -194,27 +203,25 @@ impl Opened {
     pub fn load(&self, trunk_only: bool, precision: Precision) -> anyhow::Result<Engine> {
         let started = Instant::now();
         let claim = Registry::linked().resolve(&self.checkpoint)?;
-        self.fits(trunk_only, precision)?;
+        let weights = self.fits(trunk_only, precision)?;
         let model = claim.architecture.load(&self.checkpoint, &LoadOptions { precision, trunk_only })?;
+        if let (Some(budget), Some(weights)) = (MemoryBudget::of_default(), weights) {
+            budget.wire(weights);
+        }
         Ok(Engine { model, descriptor: claim.architecture.descriptor(), load_time: started.elapsed() })
     }
 
-    /// Whether the weights fit into memory: where it runs out, MLX ends the process.
-    fn fits(&self, trunk_only: bool, precision: Precision) -> Result<(), Failure> {
-        let on_gpu = mlx::default_device() == mlx::Device::Gpu;
-        let room = if on_gpu {
-            mlx::DeviceInfo::of_default().memory.map(|bytes| bytes as u64)
-        } else {
-            machine::free_memory()
-        };
+    /// The bytes of the weights, as far as headers tell, if they fit into memory: where it runs out, MLX ends the process.
+    fn fits(&self, trunk_only: bool, precision: Precision) -> Result<Option<u64>, Failure> {
         let found = inspect::inspect(&self.checkpoint, &Registry::linked());
-        let (Some(room), Some(memory)) = (room, found.memory) else { return Ok(()) };
+        let Some(memory) = found.memory else { return Ok(None) };
         let in_f32 = precision.is_f32();
         let all = if in_f32 { memory.weights_f32 } else { memory.weights_native };
         let head = found.groups.iter().filter(|group| group.head && trunk_only);
         let left_out: u64 = head.map(|group| if in_f32 { 4 * group.parameters } else { group.bytes }).sum();
-        match shortage(all.saturating_sub(left_out), room, in_f32, on_gpu) {
-            None => Ok(()),
+        let weights = all.saturating_sub(left_out);
+        match Room::of_default().and_then(|room| room.shortage(weights, in_f32)) {
+            None => Ok(Some(weights)),
             Some((what, hint)) => {
                 let what = format!("{}: {what}", self.checkpoint.label());
                 Err(Failure::new(Exit::Failed, what).hint(hint))
@@ -223,19 +230,46 @@ impl Opened {
     }
 }
 
-/// What to say, and to do, where weights take more bytes than there is room for.
-fn shortage(needed: u64, room: u64, in_f32: bool, on_gpu: bool) -> Option<(String, &'static str)> {
-    let unit = if in_f32 { "at four bytes each" } else { "as stored" };
-    let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
-    let there = if on_gpu { format!("the GPU has {}", gib(room)) } else { format!("{} are free", gib(room)) };
-    let hint = if on_gpu {
-        "use a model with fewer parameters or fewer bits; `mtplx inspect MODEL` estimates what one takes"
-    } else {
-        "close other programs, or use a model with fewer parameters: on a processor a weight takes four bytes, however \
-         few it is stored in"
-    };
-    let what = format!("its weights take {}, {unit}, and {there}", gib(needed));
-    (needed > room).then_some((what, hint))
+/// Bytes of memory for weights, and whose memory it is.
+enum Room {
+    /// The processor's, as much as is free.
+    Free(u64),
+    /// A graphics card's, all of it.
+    Card(u64),
+    /// Of memory that processor and GPU share, as much as the GPU may hold.
+    Shared(u64),
+}
+
+impl Room {
+    /// Of the default device; `None` where it does not say.
+    fn of_default() -> Option<Self> {
+        if let Some(budget) = MemoryBudget::of_default() {
+            return Some(Self::Shared(budget.weights()));
+        }
+        match mlx::default_device() {
+            mlx::Device::Gpu => mlx::DeviceInfo::of_default().memory.map(|bytes| Self::Card(bytes as u64)),
+            mlx::Device::Cpu => machine::free_memory().map(Self::Free),
+        }
+    }
+
+    /// What to say, and to do, where weights take more bytes.
+    fn shortage(&self, needed: u64, in_f32: bool) -> Option<(String, &'static str)> {
+        let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
+        let (room, there) = match *self {
+            Self::Free(room) => (room, format!("{} are free", gib(room))),
+            Self::Card(room) => (room, format!("the GPU has {}", gib(room))),
+            Self::Shared(room) => (room, format!("the GPU may hold {} of this machine's memory", gib(room))),
+        };
+        let unit = if in_f32 { "at four bytes each" } else { "as stored" };
+        let hint = match self {
+            Self::Free(_) => {
+                "close other programs, or use a model with fewer parameters: on a processor a weight takes four bytes, \
+                 however few it is stored in"
+            }
+            _ => "use a model with fewer parameters or fewer bits; `mtplx inspect MODEL` estimates what one takes",
+        };
+        (needed > room).then(|| (format!("its weights take {}, {unit}, and {there}", gib(needed)), hint))
+    }
 }
 
 /// What drafts are to be restricted to.
@@ -292,6 +326,9 @@ pub fn choose_device(wanted: Option<args::Device>) -> Result<(), Failure> {
             return Err(Failure::usage(what, "`--device cpu` computes on the processor"));
         }
     }
+    if let Some(budget) = MemoryBudget::of_default() {
+        budget.apply();
+    }
     Ok(())
 }
 
@@ -302,11 +339,16 @@ mod tests {
     #[test]
     fn weights_beyond_memory() {
         let gib = |n: u64| n << 30;
-        assert!(shortage(gib(3), gib(3), true, false).is_none());
-        let (what, hint) = shortage(gib(3) + 1, gib(3), true, false).unwrap();
+        assert!(Room::Free(gib(3)).shortage(gib(3), true).is_none());
+        let (what, hint) = Room::Free(gib(3)).shortage(gib(3) + 1, true).unwrap();
         assert_eq!(what, "its weights take 3.0 GiB, at four bytes each, and 3.0 GiB are free");
         assert!(hint.contains("however few it is stored in"), "{hint}");
-        let (what, _) = shortage(gib(90), gib(79), false, true).unwrap();
+        let (what, _) = Room::Card(gib(79)).shortage(gib(90), false).unwrap();
         assert_eq!(what, "its weights take 90.0 GiB, as stored, and the GPU has 79.0 GiB");
+        let (what, _) = Room::Shared(gib(10)).shortage(gib(11), false).unwrap();
+        assert_eq!(
+            what,
+            "its weights take 11.0 GiB, as stored, and the GPU may hold 10.0 GiB of this machine's memory"
+        );
     }
 }

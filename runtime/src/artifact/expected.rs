@@ -50,7 +50,7 @@ impl Expected {
     }
 
     /// The names that it may be stored under.
-    fn names(&self) -> Vec<String> {
+    pub(super) fn names(&self) -> Vec<String> {
         match self {
             Self::Tensor { name, .. } => vec![name.clone(), format!("{name}_scale_inv")],
             // The last are scales of block-scaled fp8, which only the forge reads.

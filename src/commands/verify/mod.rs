@@ -59,6 +59,8 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
 
     let interrupt = super::run::on_interrupt()?;
     let mut stages = Stages::new(args.json);
+    stages.begin("looking for numbers that are not finite");
+    opened.require_finite()?;
     stages.begin(&format!("loading {}", opened.checkpoint.label()));
     let mut engine = opened.load(false, Precision::Auto)?;
     let mut fresh = KnownHashes::default();
