@@ -12,6 +12,7 @@ mod help;
 #[cfg(unix)]
 mod hub;
 mod inspect;
+mod numbers;
 mod parity;
 #[cfg(unix)]
 mod paths;
