@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use mtplx_runtime::architecture::{Descriptor, LoadOptions, Precision};
 use mtplx_runtime::artifact::{
-    Assessment, Checkpoint, ErrorKind, Fault, Finding, Subject, Verdict, Witness, assess_with, require_finite,
+    Assessment, Checkpoint, ErrorKind, Fault, Finding, Severity, Subject, Verdict, Witness, assess_with, require_finite,
 };
 use mtplx_runtime::inspect;
 use mtplx_runtime::mlx::{self, MemoryBudget};
@@ -143,7 +143,8 @@ impl Opened {
 
     /// What is worth saying about the contract before anything runs.
     pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
-        let findings = self.assessment.findings.iter().map(Finding::to_string);
+        let findings = self.assessment.findings.iter().filter(|finding| finding.severity > Severity::Remark);
+        let findings = findings.map(Finding::to_string);
         let unverified = match &self.assessment.verdict {
             Verdict::Unverified { .. } => Some(format!("{}: {}", self.checkpoint.label(), self.assessment.verdict)),
             _ => None,

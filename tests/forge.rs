@@ -369,11 +369,11 @@ fn what_would_not_run_is_not_forged() {
         error.starts_with("DIR: config.json announces an MTP head, and nothing of it is there: missing "),
         "{error}"
     );
-    let error = refused(4, &|dir| {
-        edit(&dir.join("config.json"), |config| config["auto_map"] = json!({"AutoModel": "x.X"}));
+    let error = refused(5, &|dir| {
+        edit(&dir.join("config.json"), |config| config["mlx_lm_extra_tensors"] = json!({"mtp_file": "../x"}));
         fs::write(dir.join("tokenizer.json"), "{}").unwrap();
     });
-    assert!(error.starts_with("DIR: incompatible: DIR/config.json: auto_map: "), "{error}");
+    assert!(error.starts_with("DIR: damaged: DIR/config.json: mlx_lm_extra_tensors.mtp_file: "), "{error}");
     assert!(error.contains("; tokenizer.json: "), "everything at once: {error}");
     let error = refused(5, &|dir| fs::write(dir.join("tokenizer.json"), "{}").unwrap());
     assert!(error.starts_with("DIR: tokenizer.json: "), "{error}");

@@ -396,7 +396,10 @@ fn incompatible() -> Vec<Artifact> {
         model_type("QWEN3_5"),
         quantized("gptq"),
         quantized("fp8"),
-        qwen("code from the repository").config(|config| config["auto_map"] = json!({"AutoModel": "modeling.X"})),
+        qwen("model_type llama, with code").config(|config| {
+            config["model_type"] = json!("llama");
+            config["auto_map"] = json!({"AutoModel": "modeling.X"});
+        }),
         qwen("norm encoding unknown")
             .config(|config| config["mtplx_mtp_quantization"] = json!({"norm_encoding": "whatever"})),
         pickled,
@@ -476,6 +479,9 @@ fn faults() -> Vec<Artifact> {
         template,
         qwen("settings out of range").with_file("generation_config.json", r#"{"top_p": 7, "top_k": -1}"#),
         code,
+        with("code of the repository", json!({}))
+            .config(|config| config["auto_map"] = json!({"AutoModel": "modeling.X"}))
+            .contract("qwen3-next-mtp", |_| {}),
         qwen("pipelines of the repository").config(|config| config["custom_pipelines"] = json!({"x": {"impl": "x.X"}})),
         by_magic,
         foreign,

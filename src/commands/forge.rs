@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use mtplx_runtime::artifact::{CONTRACT, Checkpoint};
+use mtplx_runtime::artifact::{CONTRACT, Checkpoint, Severity};
 use mtplx_runtime::forge::{Control, ForgeError, HeadPolicy, Job, Outcome, POLICIES, Policy, Row, shapes};
 use mtplx_runtime::registry::Registry;
 use serde::Serialize;
@@ -66,7 +66,9 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
     for opened in iter::once(&opened).chain(&other) {
         // What the contract says is of the artifact that was, not of the one that will be.
         let of_files = opened.assessment.findings.iter().filter(|finding| finding.file != CONTRACT);
-        of_files.for_each(|finding| warn(&format!("{}: {finding}", opened.checkpoint.label())));
+        of_files
+            .filter(|finding| finding.severity > Severity::Remark)
+            .for_each(|finding| warn(&format!("{}: {finding}", opened.checkpoint.label())));
         if !opened.checkpoint.refusals().is_empty() {
             opened.admit(true, true)?;
         }

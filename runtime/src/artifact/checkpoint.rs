@@ -52,7 +52,7 @@ impl Checkpoint {
     /// Opens a folder.
     ///
     /// # Errors
-    /// A file is missing, damaged, unsafe to read, or asks for code.
+    /// A file is missing, damaged or unsafe to read.
     pub fn open(dir: &Path) -> Result<Self, ArtifactError> {
         Self::look(dir)?.unrefused()
     }
@@ -82,7 +82,7 @@ impl Checkpoint {
     /// names it in errors.
     ///
     /// # Errors
-    /// Not a configuration, or one that asks for code.
+    /// Not a configuration.
     pub fn of_config(label: &str, config: &[u8]) -> Result<Self, ArtifactError> {
         let source = Source::embedded(label, &[]);
         let parsed = Config::parse(label, config)?;
@@ -125,7 +125,6 @@ impl Checkpoint {
         let whole_config = faults.is_empty();
         let mut opening = Opening::new(&source);
         opening.refusals = faults;
-        opening.refusals.extend(config.code_keys());
         let announced = opening.noted(sidecar::announced(&config)).flatten();
         let shards = opening.noted(index::find(&source, &names));
         let whole_list = shards.is_some();
@@ -295,8 +294,8 @@ impl Checkpoint {
         &self.foreign_head_files
     }
 
-    /// What [`Checkpoint::open`] refuses: files that are missing, damaged, unsafe to read or of formats that are never read,
-    /// and keys that ask for code. Nothing of it was read.
+    /// What [`Checkpoint::open`] refuses: files that are missing, damaged, unsafe to read or of formats that are never read.
+    /// Nothing of it was read.
     pub fn refusals(&self) -> &[ArtifactError] {
         &self.refusals
     }

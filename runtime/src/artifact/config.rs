@@ -20,7 +20,7 @@ const MAX_ITEMS: usize = 65_536;
 const MAX_NUMBER: f64 = 1e30;
 /// Largest number that may be right where its bound is not known.
 const SENSIBLE: usize = 1 << 20;
-/// Keys whose presence means that the checkpoint wants to bring its own code.
+/// Keys by which a checkpoint names code of its repository.
 const CODE_KEYS: [&str; 4] = ["auto_map", "custom_pipelines", "model_file", "trust_remote_code"];
 
 /// `config.json`, or an object within it.
@@ -56,14 +56,13 @@ impl Config {
     /// Parses the file; `path` names it in errors.
     ///
     /// # Errors
-    /// Not a JSON object; no `model_type`; keys that ask for code from the repository.
+    /// Not a JSON object; no `model_type`.
     pub(crate) fn parse(path: &str, bytes: &[u8]) -> Result<Self, ArtifactError> {
         let (config, faults) = Self::read(path, bytes);
-        faults.into_iter().chain(config.code_keys()).next().map_or(Ok(config), Err)
+        faults.into_iter().next().map_or(Ok(config), Err)
     }
 
-    /// As much of the file as can be read, which may be nothing, and why it is not a configuration; keys that ask for code are
-    /// let pass: for whoever asks [`Config::code_keys`].
+    /// As much of the file as can be read, which may be nothing, and why it is not a configuration.
     pub(super) fn read(path: &str, bytes: &[u8]) -> (Self, Vec<ArtifactError>) {
         let of = |fields: Map<String, Value>| {
             let text = fields.get("text_config").and_then(Value::as_object).cloned().map(Arc::new);
@@ -102,13 +101,11 @@ impl Config {
         Ok(stand_in)
     }
 
-    /// An error for each key that asks for code from the repository.
-    pub(super) fn code_keys(&self) -> Vec<ArtifactError> {
-        let hint =
-            "if a linked architecture implements this model (`mtplx archs`), remove the key from a copy of config.json";
-        let of = |level: &Self| -> Vec<ArtifactError> {
-            let asking = code_keys(&level.fields);
-            asking.map(|key| level.fault(key, CODE.to_owned(), ErrorKind::Incompatible, hint)).collect()
+    /// The keys that name code of the repository. Nothing follows them: an architecture that claims the checkpoint reads it itself.
+    pub(super) fn code_keys(&self) -> Vec<String> {
+        let of = |level: &Self| -> Vec<String> {
+            let keys = CODE_KEYS.iter().filter(|key| level.fields.get(**key).is_some_and(names_something));
+            keys.map(|key| format!("{}{key}", level.prefix)).collect()
         };
         let inner = self.text.as_ref().map(|_| of(&self.text()));
         of(self).into_iter().chain(inner.into_iter().flatten()).collect()
@@ -350,19 +347,15 @@ impl Config {
     }
 }
 
-/// What is wrong with a key that asks for code.
-pub(crate) const CODE: &str = "asks for code from the repository, which is never run";
-
-/// The keys of an object that ask for code from the repository.
-pub(crate) fn code_keys(fields: &Map<String, Value>) -> impl Iterator<Item = &'static str> {
-    let asks = |value: &Value| match value {
+/// Whether the value of a key that names code names any.
+fn names_something(value: &Value) -> bool {
+    match value {
         Value::Null | Value::Bool(false) => false,
         Value::Object(fields) => !fields.is_empty(),
         Value::Array(items) => !items.is_empty(),
         Value::String(text) => !text.is_empty(),
         _ => true,
-    };
-    CODE_KEYS.into_iter().filter(move |key| fields.get(*key).is_some_and(asks))
+    }
 }
 
 /// A non-negative integer. `64.0` is not one: a writer that turns sizes into floats may have rounded them.

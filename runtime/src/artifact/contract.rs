@@ -29,7 +29,9 @@ const MAX_CONTRACT: usize = 4 << 20;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// Worth a line; changes nothing.
+    /// Worth a line where a checkpoint is described, and nowhere else.
+    Remark,
+    /// Worth a line whenever it is used; changes nothing.
     Warning,
     /// The contract is not valid.
     Error,

@@ -31,7 +31,6 @@ mod tests;
 
 pub use checkpoint::Checkpoint;
 pub use config::Config;
-pub(crate) use config::{CODE, code_keys};
 pub use contract::{
     CONTRACT, ConcatOrder, Contract, DraftSampler, Finding, GenerationMode, HiddenVariant, MtpContract, Severity,
     SpeedEvidence,

@@ -200,13 +200,14 @@ pub fn assess(checkpoint: &Checkpoint, registry: &Registry) -> Assessment {
 pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witness<'_>) -> Assessment {
     let (contract, mut findings) = Contract::read(checkpoint);
     let mut faults: Vec<Fault> = checkpoint.refusals().iter().map(Fault::from).collect();
+    let code = checkpoint.config().code_keys();
     let claim = match registry.resolve(checkpoint) {
         Ok(claim) => Some(claim),
         // It is said already that there is nothing that anyone might claim.
         Err(_) if checkpoint.config().string("model_type").is_err() => None,
         Err(error) => {
             let hint = "`mtplx archs` lists what is linked";
-            faults.push(Fault::model(ErrorKind::Incompatible, unclaimed(&error), hint));
+            faults.push(Fault::model(ErrorKind::Incompatible, unclaimed(&error, &code), hint));
             None
         }
     };
@@ -216,6 +217,7 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
         if let Some(contract) = &contract {
             compare(contract, descriptor, &mut findings);
         }
+        findings.extend(code_left_alone(&code, descriptor));
         faults.extend(misstated(checkpoint));
         findings.extend(Quantization::doubts(checkpoint).into_iter().map(|(field, what)| Finding {
             severity: Severity::Warning,
@@ -292,8 +294,24 @@ fn absent_head_file(checkpoint: &Checkpoint) -> Option<Finding> {
     Some(Finding { severity: Severity::Warning, file, field: field.to_owned(), what })
 }
 
-/// What a resolution error says, with the family's name where it is a known one.
-fn unclaimed(error: &ResolveError) -> String {
+/// What is said of keys that name code of the repository where nobody needs it.
+fn code_left_alone(keys: &[String], descriptor: &Descriptor) -> Option<Finding> {
+    let what = format!("names code of the repository, which is never run: {} has its own", descriptor.id);
+    let field = (!keys.is_empty()).then(|| keys.join(", "))?;
+    Some(Finding { severity: Severity::Remark, file: "config.json", field, what })
+}
+
+/// What a resolution error says, with the family's name where it is a known one. `code`: the keys that name code of the
+/// repository, which nothing else could run.
+fn unclaimed(error: &ResolveError, code: &[String]) -> String {
+    let code = match code {
+        [] => String::new(),
+        keys => format!("; {} names code of the repository, which is never run", keys.join(", ")),
+    };
+    format!("{}{code}", of_resolution(error))
+}
+
+fn of_resolution(error: &ResolveError) -> String {
     if let ResolveError::Unclaimed { model_type, linked } = error
         && let Some(family) = known_family(model_type)
     {

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::error::{TextError, shorten};
-use crate::artifact::{ArtifactError, CODE, Checkpoint, ErrorKind, code_keys};
+use crate::artifact::Checkpoint;
 
 /// The largest tokenizer in use (a 256k vocabulary with its merges) is about 35 MB.
 const TOKENIZER_LIMIT: usize = 128 << 20;
@@ -18,7 +18,6 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub(super) const GENERATION_CONFIG: &str = "generation_config.json";
 pub(super) const CONFIG: &str = "config.json";
-const AUTO_MAP: &str = "auto_map";
 pub(super) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// The files' contents, each if it is there.
@@ -58,10 +57,7 @@ impl<'a> TextFiles<'a> {
     }
 
     pub(super) fn tokenizer_config(&self) -> Result<Value, TextError> {
-        let config = object(TOKENIZER_CONFIG, self.tokenizer_config.as_deref())?;
-        // The one key that names a tokenizer in code; others are left over from whoever saved the file.
-        let asks = config.as_object().is_some_and(|fields| code_keys(fields).any(|key| key == AUTO_MAP));
-        if asks { Err(refused(TOKENIZER_CONFIG, AUTO_MAP, &config[AUTO_MAP]).into()) } else { Ok(config) }
+        object(TOKENIZER_CONFIG, self.tokenizer_config.as_deref())
     }
 
     pub(super) fn generation_config(&self) -> Result<Value, TextError> {
@@ -70,18 +66,6 @@ impl<'a> TextFiles<'a> {
 
     pub(super) fn config(&self) -> Result<Value, TextError> {
         object(CONFIG, self.config.as_deref())
-    }
-}
-
-/// The error of a key that asks for a tokenizer in code.
-fn refused(file: &'static str, key: &'static str, value: &Value) -> ArtifactError {
-    ArtifactError::Field {
-        file: file.into(),
-        field: key.into(),
-        value: shorten(value).into(),
-        what: CODE.into(),
-        kind: ErrorKind::Incompatible,
-        hint: "if tokenizer.json holds the whole tokenizer, remove the key from a copy of the file".into(),
     }
 }
 

@@ -150,6 +150,7 @@ fn contract(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
     let reasons: &[String] = if let Verdict::Unverified { why, .. } = document.verdict { why } else { &[] };
     for finding in document.findings.iter().filter(|finding| !reasons.contains(&finding.to_string())) {
         let severity = match finding.severity {
+            Severity::Remark => "remark",
             Severity::Warning => "warning",
             Severity::Error => "error",
         };

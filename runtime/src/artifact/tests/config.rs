@@ -115,21 +115,19 @@ fn files_that_are_no_configuration() {
     assert!(fault(&large).starts_with("5: DIR/config.json: more than 16777216 bytes"));
 }
 
+/// Nothing follows them, so they keep nothing from opening.
 #[test]
-fn code_from_the_repository_is_refused() {
-    let fault = |config: Value| Folder::new().config(config).tensors("model.safetensors", &["x"], 1).fault();
-    assert_eq!(
-        fault(json!({"model_type": "toy", "auto_map": {"AutoModel": "modeling.Model"}})),
-        "4: DIR/config.json: auto_map: {\"AutoModel\":\"modeling.Model\"}: asks for code from the repository, which is never \
-         run (if a linked architecture implements this model (`mtplx archs`), remove the key from a copy of config.json)"
-    );
-    let nested = json!({"model_type": "toy", "text_config": {"auto_map": {"AutoModel": "m.M"}}});
-    assert!(fault(nested).starts_with("4: DIR/config.json: text_config.auto_map: "));
-    assert!(
-        fault(json!({"model_type": "toy", "model_file": "m.py"}))
-            .starts_with("4: DIR/config.json: model_file: \"m.py\"")
-    );
-    assert!(fault(json!({"model_type": "toy", "trust_remote_code": true})).contains("trust_remote_code: true"));
-    let harmless = json!({"model_type": "toy", "auto_map": {}, "trust_remote_code": false, "model_file": null});
-    Folder::new().config(harmless).tensors("model.safetensors", &["x"], 1).open().unwrap();
+fn keys_that_name_code() {
+    for (config, keys) in [
+        (json!({"auto_map": {"AutoModel": "modeling.Model"}}), &["auto_map"][..]),
+        (json!({"text_config": {"auto_map": {"AutoModel": "m.M"}}}), &["text_config.auto_map"]),
+        (json!({"custom_pipelines": ["p"], "model_file": "m.py"}), &["custom_pipelines", "model_file"]),
+        (json!({"trust_remote_code": true}), &["trust_remote_code"]),
+        (json!({"auto_map": {}, "trust_remote_code": false, "model_file": null}), &[]),
+    ] {
+        let mut whole = json!({"model_type": "toy"});
+        whole.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+        let folder = Folder::new().config(whole).tensors("model.safetensors", &["x"], 1);
+        assert_eq!(folder.open().unwrap().config().code_keys(), keys, "{config}");
+    }
 }

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Folder;
 use crate::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
-use crate::artifact::{Assessment, Checkpoint, LoadError, Verdict, assess};
+use crate::artifact::{Assessment, Checkpoint, LoadError, Severity, Verdict, assess};
 use crate::model::MtpModel;
 use crate::registry::Registry;
 use crate::testing::evidence::{exactness_baseline, verified_on};
@@ -141,6 +141,31 @@ fn claims() {
         "incompatible: config.json: model_type: \"toy\" is claimed by 2 architectures: other-mtp (toy 0.0.0), toy-mtp (toy 0.0.0)"
     );
     assert_eq!((both.verdict.exit_code(), both.claim), (4, None));
+}
+
+/// Code of the repository is never run: a remark where an architecture claims the checkpoint, and part of the refusal where
+/// none does.
+#[test]
+fn code_of_the_repository() {
+    let with_code = |model_type: &str| {
+        let code = json!({"AutoModel": "modeling.Model"});
+        let config = json!({"model_type": model_type, "auto_map": code, "text_config": {"model_file": "m.py"}});
+        with_head(&["mtp.x", "mtp.y"]).config(config)
+    };
+    let assessment = assessed(&with_code("toy"), Registry::new([&ONE as _]));
+    assert_eq!(assessment.verdict.name(), "unverified");
+    let [remark] = &assessment.findings[..] else { panic!("{:?}", assessment.findings) };
+    assert_eq!(remark.severity, Severity::Remark);
+    assert_eq!(
+        remark.to_string(),
+        "config.json: auto_map, text_config.model_file: names code of the repository, which is never run: toy-mtp has its own"
+    );
+    check(
+        with_code("other"),
+        4,
+        "incompatible: config.json: model_type: no linked architecture claims \"other\" (linked: toy-mtp: toy); auto_map, \
+         text_config.model_file names code of the repository, which is never run",
+    );
 }
 
 #[test]
