@@ -76,6 +76,8 @@ pub struct Settings {
     pub logit_bias: Sourced<BTreeMap<u32, f32>>,
     #[serde(serialize_with = "as_depth")]
     pub mtp_depth: Sourced<args::Depth>,
+    /// Where `auto` begins.
+    pub mtp_depth_start: Sourced<usize>,
     pub mtp_depth_max: Sourced<usize>,
     pub acceptance: Sourced<Rule>,
     pub draft_sampler: Sourced<Option<DraftSampler>>,
@@ -112,7 +114,8 @@ impl Settings {
         let typed = &args.sampling;
         let default = SamplingParams::default();
 
-        let (mtp_depth, mtp_depth_max) = depth(args, &model, warnings);
+        let Drafting { depth: mtp_depth, start: mtp_depth_start, max: mtp_depth_max } =
+            drafting(args, &model, warnings);
         Ok(Self {
             temperature: first(typed.temperature, sampler.temperature, generation.temperature()?, default.temperature),
             top_p: first(typed.top_p, sampler.top_p, generation.top_p()?, default.top_p),
@@ -138,6 +141,7 @@ impl Settings {
             ),
             logit_bias: given(typed.logit_bias.iter().map(|b| (b.id, b.bias)).collect(), BTreeMap::is_empty),
             mtp_depth,
+            mtp_depth_start,
             mtp_depth_max,
             acceptance: first(args.drafting.acceptance.map(rule), None, None, Rule::Rejection),
             draft_sampler: draft_sampler(model.contract),
@@ -213,9 +217,18 @@ fn rule(typed: args::Acceptance) -> Rule {
 
 /// The depth of a text whose seed was typed, where nothing else says.
 const SEEDED_DEPTH: usize = 3;
+/// The depth that `auto` begins with, where nothing else says.
+const FIRST_DEPTH: usize = 1;
 
-/// The depth, and the largest one that this model may be asked for.
-fn depth(args: &RunArgs, model: &ModelSays<'_>, warnings: &mut Vec<String>) -> (Sourced<args::Depth>, Sourced<usize>) {
+/// How deep to draft.
+struct Drafting {
+    depth: Sourced<args::Depth>,
+    start: Sourced<usize>,
+    /// The largest depth that this model may be asked for.
+    max: Sourced<usize>,
+}
+
+fn drafting(args: &RunArgs, model: &ModelSays<'_>, warnings: &mut Vec<String>) -> Drafting {
     use args::Depth::{Auto, Fixed};
 
     let ceiling = model.contract.and_then(|contract| contract.mtp_depth_max);
@@ -225,21 +238,20 @@ fn depth(args: &RunArgs, model: &ModelSays<'_>, warnings: &mut Vec<String>) -> (
         _ => Sourced { value: own, source: Source::Model },
     };
     let typed = if args.drafting.no_mtp { Some(Fixed(0)) } else { args.drafting.mtp_depth };
-    let contract = model.contract.and_then(|contract| match contract.recommended_generation_mode {
-        Some(GenerationMode::Ar) => Some(Fixed(0)),
-        _ => contract.mtp_depth_default.map(Fixed),
-    });
-    let mut depth = match (typed, model.tuned_depth) {
-        // Found on this machine: whoever wrote the contract had another.
-        (None, Some(tuned)) => Sourced { value: Fixed(tuned), source: Source::Tuned },
-        _ => first(typed, contract, None, Auto),
-    };
+    let recommended = model.contract.and_then(|contract| contract.mtp_depth_default);
+    let plain = model.contract.and_then(|contract| contract.recommended_generation_mode) == Some(GenerationMode::Ar);
     // Under `rejection` a text depends on the depths it was drafted at, and adaptive depths on the clock: a seed that was
     // typed is to give the same text again.
     let coupled = args.drafting.acceptance == Some(args::Acceptance::Coupled);
-    if depth.value == Auto && depth.source == Source::Default && args.sampling.seed.is_some() && !coupled {
-        depth.value = Fixed(SEEDED_DEPTH.min(max.value));
-    }
+    let repeatable = args.sampling.seed.is_some() && !coupled;
+    let mut depth = match (typed, model.tuned_depth) {
+        (Some(typed), _) => Sourced { value: typed, source: Source::Flag },
+        // Found on this machine: whoever wrote the contract had another.
+        (None, Some(tuned)) => Sourced { value: Fixed(tuned), source: Source::Tuned },
+        (None, None) if plain => Sourced { value: Fixed(0), source: Source::Contract },
+        (None, None) if repeatable => first(None, recommended.map(Fixed), None, Fixed(SEEDED_DEPTH.min(max.value))),
+        (None, None) => Sourced { value: Auto, source: Source::Default },
+    };
     if let Fixed(wanted) = depth.value
         && wanted > max.value
     {
@@ -252,7 +264,9 @@ fn depth(args: &RunArgs, model: &ModelSays<'_>, warnings: &mut Vec<String>) -> (
         warnings.extend(asked);
         depth.value = Fixed(max.value);
     }
-    (depth, max)
+    let mut start = first(None, recommended, None, FIRST_DEPTH);
+    start.value = start.value.min(max.value);
+    Drafting { depth, start, max }
 }
 
 fn draft_sampler(contract: Option<&Contract>) -> Sourced<Option<DraftSampler>> {

@@ -52,13 +52,16 @@ fn flags_then_contract_then_generation_config_then_defaults() {
     assert_eq!(all.top_k, from(4, Source::GenerationConfig));
     assert_eq!(all.repetition_penalty, from(1.1, Source::GenerationConfig));
     assert_eq!(all.min_p, from(0.0, Source::Default));
-    assert_eq!(all.mtp_depth, from(Depth::Fixed(2), Source::Contract));
+    // What the contract recommends is where `auto` begins.
+    assert_eq!(all.mtp_depth, from(Depth::Auto, Source::Default));
+    assert_eq!(all.mtp_depth_start, from(2, Source::Contract));
     assert_eq!(all.max_tokens, from(512, Source::Default));
 
     let none = settings(&[], json!({}), json!({}));
     assert_eq!((none.temperature.value, none.top_p.value, none.top_k.value), (0.6, 0.95, 20));
     assert_eq!(none.temperature.source, Source::Default);
     assert_eq!(none.mtp_depth, from(Depth::Auto, Source::Default));
+    assert_eq!(none.mtp_depth_start, from(1, Source::Default));
     assert_eq!(none.acceptance, from(Rule::Rejection, Source::Default));
     assert_eq!(none.seed.source, Source::Random);
 }
@@ -151,7 +154,7 @@ fn drafts_have_the_target_s_filters_unless_the_contract_says_otherwise() {
 }
 
 #[test]
-fn a_tuned_depth_is_below_flags_and_above_the_contract() {
+fn a_depth_comes_from_flags_then_tuning_then_the_contract() {
     let (contract, _) = Contract::parse(object(json!({"mtp_depth_default": 1, "mtp_depth_max": 3})));
     let says =
         |tuned| ModelSays { contract: Some(&contract), max_depth: 8, tuned_depth: tuned, ..ModelSays::default() };
@@ -165,10 +168,29 @@ fn a_tuned_depth_is_below_flags_and_above_the_contract() {
     };
     assert_eq!(depth(&[], Some(2)), from(Depth::Fixed(2), Source::Tuned));
     assert_eq!(depth(&[], Some(0)), from(Depth::Fixed(0), Source::Tuned));
-    assert_eq!(depth(&[], None), from(Depth::Fixed(1), Source::Contract));
+    assert_eq!(depth(&[], None), from(Depth::Auto, Source::Default));
     assert_eq!(depth(&["--mtp-depth", "3"], Some(2)), from(Depth::Fixed(3), Source::Flag));
     assert_eq!(depth(&["--mtp-depth", "auto"], Some(2)), from(Depth::Auto, Source::Flag));
     assert_eq!(depth(&["--no-mtp"], Some(2)), from(Depth::Fixed(0), Source::Flag));
     // The contract's ceiling holds.
     assert_eq!(depth(&[], Some(5)), from(Depth::Fixed(3), Source::Tuned));
+    // A seed gives the same text again where the depth is the same; under `coupled` it does at every depth.
+    let seeded = ["--seed", "1"];
+    assert_eq!(depth(&seeded, None), from(Depth::Fixed(1), Source::Contract));
+    assert_eq!(depth(&seeded, Some(2)), from(Depth::Fixed(2), Source::Tuned));
+    assert_eq!(depth(&["--seed", "1", "--mtp-depth", "auto"], None), from(Depth::Auto, Source::Flag));
+    assert_eq!(depth(&["--seed", "1", "--mtp-depth", "2"], Some(1)), from(Depth::Fixed(2), Source::Flag));
+    assert_eq!(depth(&["--seed", "1", "--acceptance", "coupled"], None), from(Depth::Auto, Source::Default));
+}
+
+#[test]
+fn a_seed_fixes_the_depth_without_a_contract_too() {
+    for (max, expected) in [(8, 3), (2, 2), (0, 0)] {
+        let says = ModelSays { max_depth: max, ..ModelSays::default() };
+        let all = Settings::resolve(&typed(&["--seed", "1", "--raw"]), says, &mut Vec::new()).unwrap();
+        assert_eq!(all.mtp_depth, from(Depth::Fixed(expected), Source::Default));
+    }
+    let plain =
+        settings(&["--seed", "1"], json!({"recommended_generation_mode": "ar", "mtp_depth_default": 2}), json!({}));
+    assert_eq!(plain.mtp_depth, from(Depth::Fixed(0), Source::Contract));
 }

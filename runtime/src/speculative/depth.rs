@@ -71,6 +71,12 @@ impl DepthPolicy {
         Self::Adaptive(Adaptive::new(max_depth))
     }
 
+    /// The same, beginning with `start` drafts, which somebody found good elsewhere.
+    #[must_use]
+    pub fn adaptive_from(start: usize, max_depth: usize) -> Self {
+        Self::Adaptive(Adaptive::from(start, max_depth))
+    }
+
     /// The largest depth that it may ask for.
     #[must_use]
     pub fn max_depth(&self) -> usize {
@@ -134,6 +140,8 @@ pub struct Adaptive {
     acceptance: Vec<Acceptances>,
     /// By depth, 0 included.
     costs: Vec<Costs>,
+    /// The depth that is measured first.
+    start: usize,
     current: usize,
     rounds: u64,
     seconds: f64,
@@ -147,10 +155,18 @@ impl Adaptive {
     /// Knows nothing yet: the first rounds measure, from depth 1 on.
     #[must_use]
     pub fn new(max_depth: usize) -> Self {
+        Self::from(1, max_depth)
+    }
+
+    /// The same, from depth `start` on, both ways.
+    #[must_use]
+    pub fn from(start: usize, max_depth: usize) -> Self {
+        let start = start.max(1).min(max_depth);
         Self {
             acceptance: vec![Acceptances::default(); max_depth],
             costs: vec![Costs::default(); max_depth + 1],
-            current: max_depth.min(1),
+            start,
+            current: start,
             rounds: 0,
             seconds: 0.0,
             last_trial: 0,
@@ -226,15 +242,22 @@ impl Adaptive {
         estimates
     }
 
-    /// The next depth to measure, where that is worth it: 1 and 0 always, then each in turn while it looks good.
+    /// The next depth to measure, where that is worth it: the first, 0 and 1 always, then from the first on each in turn while it
+    /// looks good, shallower ones before deeper ones.
     fn unmeasured(&self, estimates: &[DepthEstimate]) -> Option<usize> {
-        let start = self.max_depth().min(1);
-        if let Some(depth) = [start, 0].into_iter().find(|&depth| !self.costs[depth].is_measured()) {
+        let first = [self.start, 0, self.max_depth().min(1)];
+        if let Some(depth) = first.into_iter().find(|&depth| !self.costs[depth].is_measured()) {
             return Some(depth);
         }
-        let next = estimates.iter().find(|estimate| !estimate.measured)?;
-        let best = estimates[..next.depth].iter().map(DepthEstimate::rate).fold(0.0, f64::max);
-        (next.rate() >= WORTH_MEASURING * best).then_some(next.depth)
+        let best = |among: &[DepthEstimate]| {
+            let measured = among.iter().filter(|estimate| estimate.measured);
+            measured.map(DepthEstimate::rate).fold(0.0, f64::max)
+        };
+        let (shallower, deeper) = estimates.split_at_checked(self.start)?;
+        let next = shallower.iter().rev().find(|estimate| !estimate.measured).map(|next| (next, best(estimates)));
+        let deeper = deeper.iter().find(|estimate| !estimate.measured);
+        let next = next.into_iter().chain(deeper.map(|next| (next, best(&estimates[..next.depth]))));
+        next.into_iter().find(|(next, best)| next.rate() >= WORTH_MEASURING * best).map(|(next, _)| next.depth)
     }
 
     /// Another depth to try now, if it is time and one can be afforded.

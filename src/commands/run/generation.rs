@@ -54,7 +54,10 @@ impl Generation<'_> {
     ) -> anyhow::Result<Outcome> {
         let depth = match self.settings.mtp_depth.value {
             Depth::Fixed(depth) => DepthPolicy::Fixed(depth.min(self.settings.mtp_depth_max.value)),
-            Depth::Auto => DepthPolicy::adaptive(self.settings.mtp_depth_max.value),
+            Depth::Auto => {
+                let Settings { mtp_depth_start, mtp_depth_max, .. } = self.settings;
+                DepthPolicy::adaptive_from(mtp_depth_start.value, mtp_depth_max.value)
+            }
         };
         let stop_tokens = if self.settings.ignore_eos.value { Vec::new() } else { self.tokenizer.eos_ids().to_vec() };
         let mut session = Session::new(model, self.options(depth, stop_tokens.clone()))?;
