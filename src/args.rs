@@ -57,8 +57,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// Measure whether a model's drafting is exact on this machine, and write the evidence into its contract.
     ///
-    /// Loads the model and puts its own loop to the test, through its own logits. What passes may run without
-    /// --allow-unverified.
+    /// Loads the model and puts its own loop to the test, through its own logits. What passes drafts without a warning, and
+    /// without --allow-unverified.
     Verify(VerifyArgs),
     /// List the architectures that this binary can run.
     Archs(ArchsArgs),
@@ -163,12 +163,29 @@ pub struct ModelArgs {
     #[arg(short, long, value_name = "MODEL", default_value = "builtin")]
     pub model: Model,
 
-    /// Run a model without evidence that covers these very files, or with evidence that failed.
-    #[arg(long)]
-    pub allow_unverified: bool,
+    #[command(flatten)]
+    pub evidence: EvidenceArgs,
 
     #[command(flatten)]
     pub device: DeviceArgs,
+}
+
+/// What evidence drafting takes. Without either flag that depends on the architecture: `mtplx archs`.
+#[derive(Debug, Clone, Copy, Args)]
+#[command(next_help_heading = "Model")]
+pub struct EvidenceArgs {
+    /// Draft without evidence that covers these very files, whatever the architecture, or against evidence.
+    #[arg(long)]
+    pub allow_unverified: bool,
+
+    /// Run nothing without evidence that covers these very files, whatever the architecture.
+    #[arg(long, conflicts_with = "allow_unverified")]
+    pub require_verified: bool,
+}
+
+impl EvidenceArgs {
+    /// None: for commands that judge a model themselves.
+    pub const NONE: Self = Self { allow_unverified: true, require_verified: false };
 }
 
 #[derive(Debug, Clone, Args)]
@@ -182,8 +199,8 @@ pub struct DeviceArgs {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Drafting")]
 pub struct DraftingArgs {
-    /// Draft so many tokens a round (0 to 8), or `auto`: whatever depth pays, by measured cost and acceptance
-    /// [default: what `mtplx tune` found, what the contract says, or auto; 3 instead of auto with `--seed`].
+    /// Draft so many tokens a round (0 to 8), or `auto`: whatever depth pays, by measured cost and acceptance, beginning with
+    /// the contract's [default: what `mtplx tune` found, or auto; with `--seed` the contract's, or 3, instead of auto].
     #[arg(long, value_name = "N|auto", allow_negative_numbers = true, conflicts_with = "no_mtp")]
     pub mtp_depth: Option<Depth>,
 

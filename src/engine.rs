@@ -4,18 +4,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use mtplx_runtime::architecture::{Descriptor, LoadOptions, Precision};
+use mtplx_runtime::architecture::{Descriptor, LoadOptions, Precision, Tier};
 use mtplx_runtime::artifact::{
     Assessment, Checkpoint, ErrorKind, Fault, Finding, Severity, Subject, Verdict, Witness, assess_with, require_finite,
 };
 use mtplx_runtime::inspect;
 use mtplx_runtime::mlx::{self, MemoryBudget};
 use mtplx_runtime::model::MtpModel;
-use mtplx_runtime::registry::Registry;
+use mtplx_runtime::registry::{Registry, Verified};
 use mtplx_runtime::text::{self as runtime, ChatTemplate, Tokenizer};
 use serde_json::{Map, Value};
 
-use crate::args::{self, Model};
+use crate::args::{self, EvidenceArgs, Model};
 use crate::builtin;
 use crate::commands;
 use crate::error::{Exit, Failure, from_code};
@@ -24,6 +24,14 @@ use crate::hub;
 use crate::machine;
 use crate::settings;
 use crate::terminal::Progress;
+
+/// The architectures that this program vouches for: checked against independent references, with evidence shipped.
+const VERIFIED: [Verified; 1] = [("qwen3-next-mtp", "mtplx-arch-qwen3-next")];
+
+/// The linked architectures, as this program judges them.
+pub fn registry() -> Registry {
+    Registry::linked().verified(&VERIFIED)
+}
 
 /// A checkpoint that was opened and judged, but not loaded.
 pub struct Opened {
@@ -90,7 +98,7 @@ pub fn assess(checkpoint: &Checkpoint, text: &runtime::TextSide, thorough: bool)
         thorough,
         text: Some(text),
     };
-    let assessment = assess_with(checkpoint, &Registry::linked(), witness);
+    let assessment = assess_with(checkpoint, &registry(), witness);
     if known != before {
         home.keep_hashes(&known);
     }
@@ -117,39 +125,57 @@ pub fn checkpoint(model: &Model) -> anyhow::Result<Checkpoint> {
 }
 
 impl Opened {
-    /// Whether the model may run at all: drafting or (`trunk_only`) not, with evidence or (`allow_unverified`) without.
+    /// Whether the model may run at all, drafting or (`trunk_only`) not.
     ///
-    /// Evidence is about drafting, so plain decoding needs none: an unverified model may do what one without a head may.
+    /// Evidence is about drafting, so plain decoding needs none. Drafting without evidence is for architectures of
+    /// [`Tier::Verified`]; against evidence, for nobody who does not ask for it.
     ///
     /// # Errors
     /// The verdict forbids it; says why, and what would help.
-    pub fn admit(&self, trunk_only: bool, allow_unverified: bool) -> Result<(), Failure> {
-        let verdict = &self.assessment.verdict;
+    pub fn admit(&self, trunk_only: bool, evidence: EvidenceArgs) -> Result<(), Failure> {
+        let EvidenceArgs { allow_unverified, require_verified } = evidence;
+        let without_contract =
+            (trunk_only && !require_verified).then(|| self.assessment.clone().without(Subject::Contract));
+        let verdict = &without_contract.as_ref().unwrap_or(&self.assessment).verdict;
         let runs = match verdict {
             Verdict::Verified => true,
-            Verdict::Unverified { .. } => trunk_only || allow_unverified,
-            Verdict::Incomplete { .. } | Verdict::NoMtp => trunk_only,
             Verdict::Damaged { .. } | Verdict::Incompatible { .. } => false,
+            _ if require_verified => false,
+            Verdict::Unverified { .. } => {
+                trunk_only || allow_unverified || self.assessment.tier == Some(Tier::Verified)
+            }
+            Verdict::Contradicted { .. } => trunk_only || allow_unverified,
+            Verdict::Incomplete { .. } | Verdict::NoMtp => trunk_only,
         };
         if runs {
             return Ok(());
         }
         let failure = Failure::new(from_code(verdict.exit_code()), format!("{}: {verdict}", self.checkpoint.label()));
-        Err(match verdict.hint() {
-            Some(hint) => failure.hint(hint),
-            None => failure,
+        Err(match (verdict, verdict.hint()) {
+            (Verdict::Unverified { .. } | Verdict::Contradicted { .. }, _) if require_verified => failure
+                .hint("`mtplx verify` measures the evidence on this machine; --require-verified runs nothing without"),
+            (Verdict::Incomplete { .. } | Verdict::NoMtp, Some(hint)) if require_verified => {
+                failure.hint(format!("{hint}, without --require-verified"))
+            }
+            (_, Some(hint)) => failure.hint(hint),
+            (_, None) => failure,
         })
     }
 
-    /// What is worth saying about the contract before anything runs.
-    pub fn warnings(&self) -> impl Iterator<Item = String> + '_ {
-        let findings = self.assessment.findings.iter().filter(|finding| finding.severity > Severity::Remark);
-        let findings = findings.map(Finding::to_string);
-        let unverified = match &self.assessment.verdict {
-            Verdict::Unverified { .. } => Some(format!("{}: {}", self.checkpoint.label(), self.assessment.verdict)),
-            _ => None,
+    /// What is worth saying about the files before anything runs, drafting or (`trunk_only`) not.
+    pub fn warnings(&self, trunk_only: bool) -> Vec<String> {
+        let verdict = &self.assessment.verdict;
+        let (doubted, next): (&[String], _) = match verdict {
+            Verdict::Unverified { why, .. } => (why, ": `mtplx verify` measures whether its drafting is exact"),
+            Verdict::Contradicted { why, .. } => (why, ": `mtplx verify` replaces such evidence"),
+            _ => (&[], ""),
         };
-        unverified.into_iter().chain(findings)
+        // What is not drafted needs no measuring.
+        let next = if trunk_only { "" } else { next };
+        let doubts = (!doubted.is_empty()).then(|| format!("{}: {verdict}{next}", self.checkpoint.label()));
+        let findings = self.assessment.findings.iter().filter(|finding| finding.severity > Severity::Remark);
+        let findings = findings.map(Finding::to_string).filter(|finding| !doubted.contains(finding));
+        doubts.into_iter().chain(findings).collect()
     }
 
     /// Tokenizer, generation settings, and the chat template if it is wanted: one that is broken is no obstacle to raw
@@ -185,7 +211,7 @@ impl Opened {
     /// # Errors
     /// None does, or several do.
     pub fn descriptor(&self) -> anyhow::Result<&'static Descriptor> {
-        Ok(Registry::linked().resolve(&self.checkpoint)?.architecture.descriptor())
+        Ok(registry().resolve(&self.checkpoint)?.architecture.descriptor())
     }
 
     /// Refuses weights that are not finite.
@@ -193,7 +219,7 @@ impl Opened {
     /// # Errors
     /// Names the first tensor that has such a number.
     pub fn require_finite(&self) -> anyhow::Result<()> {
-        let claim = Registry::linked().resolve(&self.checkpoint)?;
+        let claim = registry().resolve(&self.checkpoint)?;
         Ok(require_finite(&self.checkpoint, claim.architecture)?)
     }
 
@@ -203,7 +229,7 @@ impl Opened {
     /// The files do not hold what their headers say, or MLX fails.
     pub fn load(&self, trunk_only: bool, precision: Precision) -> anyhow::Result<Engine> {
         let started = Instant::now();
-        let claim = Registry::linked().resolve(&self.checkpoint)?;
+        let claim = registry().resolve(&self.checkpoint)?;
         let weights = self.fits(trunk_only, precision)?;
         let model = claim.architecture.load(&self.checkpoint, &LoadOptions { precision, trunk_only })?;
         if let (Some(budget), Some(weights)) = (MemoryBudget::of_default(), weights) {
@@ -214,7 +240,7 @@ impl Opened {
 
     /// The bytes of the weights, as far as headers tell, if they fit into memory: where it runs out, MLX ends the process.
     fn fits(&self, trunk_only: bool, precision: Precision) -> Result<Option<u64>, Failure> {
-        let found = inspect::inspect(&self.checkpoint, &Registry::linked());
+        let found = inspect::inspect(&self.checkpoint, &registry());
         let Some(memory) = found.memory else { return Ok(None) };
         let in_f32 = precision.is_f32();
         let all = if in_f32 { memory.weights_f32 } else { memory.weights_native };

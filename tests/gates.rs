@@ -320,7 +320,11 @@ fn findings() -> Vec<Artifact> {
         with("leaked path of a network", source("\\\\server\\models\\x")),
         with("leaked home", source("~/models/x")),
         with("leaked URL of a file", json!({"notes": ["see file:///srv/x", "made with --in=/data/models"]})),
-        with("everything at once", json!({"mtp_depth_max": "3", "arch_id": 1, "verified_on": [], "vision": "/a/b"})),
+        with("fields of other types", json!({"mtp_depth_max": "3", "arch_id": 1, "verified_on": [], "vision": "/a/b"})),
+        with(
+            "everything else at once",
+            json!({"mtp_depth_max": 0, "arch_id": "x", "mtp_depth_default": 65, "vision": "/a/b"}),
+        ),
     ]
 }
 

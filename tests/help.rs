@@ -36,27 +36,27 @@ fn architectures() {
     insta::assert_snapshot!(run(&["archs"]).stdout, @"
     deepseek-v3-mtp  DeepSeek-V3, DeepSeek-R1
       model types  deepseek_v3
-      tier         recognized: an artifact runs once `mtplx verify` has measured it on this machine, or with --allow-unverified
+      tier         recognized: drafts once `mtplx verify` has measured the artifact here, or with --allow-unverified
       depth        up to 8
       crate        mtplx-arch-deepseek-v3 0.1.0
     glm4-moe-mtp  GLM-4.5, GLM-4.6, GLM-4.7
       model types  glm4_moe
-      tier         recognized: an artifact runs once `mtplx verify` has measured it on this machine, or with --allow-unverified
+      tier         recognized: drafts once `mtplx verify` has measured the artifact here, or with --allow-unverified
       depth        up to 8
       crate        mtplx-arch-glm4-moe 0.1.0
     mimo-mtp  MiMo-7B
       model types  mimo
-      tier         recognized: an artifact runs once `mtplx verify` has measured it on this machine, or with --allow-unverified
+      tier         recognized: drafts once `mtplx verify` has measured the artifact here, or with --allow-unverified
       depth        up to 8
       crate        mtplx-arch-mimo 0.1.0
     minimax-m2-mtp  MiniMax-M2
       model types  minimax_m2
-      tier         recognized: an artifact runs once `mtplx verify` has measured it on this machine, or with --allow-unverified
+      tier         recognized: drafts once `mtplx verify` has measured the artifact here, or with --allow-unverified
       depth        up to 8
       crate        mtplx-arch-minimax-m2 0.1.0
     qwen3-next-mtp  Qwen3-Next, Qwen3.5, Qwen3.6
       model types  qwen3_next, qwen3_5, qwen3_5_moe
-      tier         verified: an artifact runs with evidence that covers its files
+      tier         verified: drafts behind a warning until `mtplx verify` has measured the artifact
       depth        up to 8
       crate        mtplx-arch-qwen3-next 0.1.0
     ");

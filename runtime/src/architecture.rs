@@ -10,7 +10,7 @@ use crate::forge::Rules;
 use crate::mlx::{self, Device};
 use crate::model::MtpModel;
 
-/// How far an architecture's evidence reaches.
+/// How far an architecture's evidence reaches. The program decides: [`crate::registry::Registry::verified`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Tier {
@@ -29,7 +29,7 @@ pub struct Descriptor {
     pub name: &'static str,
     /// The exact values of `config.json`'s `model_type` that this architecture claims.
     pub model_types: &'static [&'static str],
-    /// How far the evidence reaches.
+    /// How far the evidence reaches by what its crate claims.
     pub tier: Tier,
     /// The largest draft depth that the loop may ask for.
     pub max_depth: usize,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::architecture::{Descriptor, Detection, Head, MtpArchitecture};
+use crate::architecture::{Descriptor, Detection, Head, MtpArchitecture, Tier};
 use crate::artifact::Checkpoint;
 
 /// An entry that [`crate::register_architecture!`] submits.
@@ -25,7 +25,11 @@ macro_rules! register_architecture {
 #[derive(Clone)]
 pub struct Registry {
     list: Vec<&'static dyn MtpArchitecture>,
+    verified: &'static [Verified],
 }
+
+/// An architecture whose evidence the program vouches for: its id and the crate that implements it.
+pub type Verified = (&'static str, &'static str);
 
 /// An architecture that claims a checkpoint, with the state of the draft head.
 #[derive(Debug)]
@@ -85,11 +89,23 @@ impl Registry {
         Self::new(inventory::iter::<Registration>.into_iter().map(|entry| entry.0))
     }
 
-    /// A list of one's own, for tests and embedders.
+    /// A list of one's own, for tests and embedders. Every architecture is recognized, until [`Registry::verified`] says more.
     pub fn new(list: impl IntoIterator<Item = &'static dyn MtpArchitecture>) -> Self {
         let mut list: Vec<_> = list.into_iter().collect();
         list.sort_by_key(|a| (a.descriptor().id, a.descriptor().crate_name));
-        Self { list }
+        Self { list, verified: &[] }
+    }
+
+    /// The same with the architectures that the program vouches for. What a crate claims of itself decides nothing.
+    #[must_use]
+    pub fn verified(self, verified: &'static [Verified]) -> Self {
+        Self { verified, ..self }
+    }
+
+    /// How far an architecture's evidence reaches, by the program's list.
+    pub fn tier(&self, descriptor: &Descriptor) -> Tier {
+        let vouched = self.verified.contains(&(descriptor.id, descriptor.crate_name));
+        if vouched { Tier::Verified } else { Tier::Recognized }
     }
 
     /// The architectures, in the order of their ids.

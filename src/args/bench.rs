@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Command, FromArgMatches as _, Subcommand};
 
-use super::{Acceptance, DeviceArgs, DraftVocabArgs, MAX_DEPTH, Model, RunArgs, SamplingArgs, positive};
+use super::{Acceptance, DeviceArgs, DraftVocabArgs, EvidenceArgs, MAX_DEPTH, Model, RunArgs, SamplingArgs, positive};
 
 /// More than this of anything is a slip of the hand.
 const MOST: usize = 64;
@@ -62,9 +62,8 @@ pub struct MeasureArgs {
 #[derive(Debug, Clone, Args)]
 #[command(mut_arg("seed", |seed| seed.help("Draw other texts and numbers [default: 0]")))]
 pub struct MethodArgs {
-    /// Measure a model without evidence that covers these very files, or with evidence that failed.
-    #[arg(long)]
-    pub allow_unverified: bool,
+    #[command(flatten)]
+    pub evidence: EvidenceArgs,
 
     #[command(flatten)]
     pub device: DeviceArgs,

@@ -55,7 +55,7 @@ pub fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Report> {
 pub fn of_opened(opened: &Opened, args: &MethodArgs, wanted: &Wanted<'_>, quiet: bool) -> anyhow::Result<Report> {
     let headless = matches!(opened.assessment.verdict, Verdict::Incomplete { .. } | Verdict::NoMtp);
     let trunk_only = headless && !wanted.needs_head();
-    opened.admit(!wanted.needs_head(), args.allow_unverified)?;
+    opened.admit(!wanted.needs_head(), args.evidence)?;
     let descriptor = opened.descriptor()?;
     let text = opened.text_side(false)?;
     let texts = Texts::of(args, &text.tokenizer)?;
@@ -67,7 +67,7 @@ pub fn of_opened(opened: &Opened, args: &MethodArgs, wanted: &Wanted<'_>, quiet:
         tuned_depth: None,
         has_chat_template: false,
     };
-    let mut warnings: Vec<String> = opened.warnings().collect();
+    let mut warnings = opened.warnings(!wanted.needs_head());
     let settings = Settings::resolve(&args.as_run()?, says, &mut warnings)?;
     warnings.iter().for_each(|warning| warn(warning));
 

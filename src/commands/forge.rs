@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::run::on_interrupt;
-use crate::args::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
+use crate::args::{EvidenceArgs, ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
 use crate::disk;
 use crate::engine::{self, Opened};
 use crate::error::{Exit, Failure, one_line, stderr, warn};
@@ -70,7 +70,7 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
             .filter(|finding| finding.severity > Severity::Remark)
             .for_each(|finding| warn(&format!("{}: {finding}", opened.checkpoint.label())));
         if !opened.checkpoint.refusals().is_empty() {
-            opened.admit(true, true)?;
+            opened.admit(true, EvidenceArgs::NONE)?;
         }
     }
     let claim = Registry::linked().resolve(&opened.checkpoint)?;
@@ -85,7 +85,7 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
 fn all(opened: &Opened, error: ForgeError) -> anyhow::Error {
     let said = error.to_string();
     let is_fault = opened.assessment.faults.iter().any(|fault| fault.what == said);
-    match opened.admit(true, true) {
+    match opened.admit(true, EvidenceArgs::NONE) {
         Err(failure) if is_fault => failure.into(),
         _ => error.into(),
     }

@@ -9,7 +9,7 @@ use mtplx_runtime::artifact::{Subject, Verdict};
 use mtplx_runtime::parity::{self, Comparison, Reference, Report, Tolerance};
 use serde::Serialize;
 
-use crate::args::{Dtype, ParityArgs};
+use crate::args::{Dtype, EvidenceArgs, ParityArgs};
 use crate::engine;
 use crate::error::{Exit, Failure, warn};
 use crate::terminal::Progress;
@@ -45,7 +45,7 @@ pub fn parity(args: &ParityArgs) -> anyhow::Result<Exit> {
     // A trunk without a head can be compared as well; the report says what was left out.
     let trunk_only = matches!(opened.assessment.verdict, Verdict::Incomplete { .. } | Verdict::NoMtp);
     // It generates nothing, and is one of the ways to learn what an unverified model is worth.
-    opened.admit(trunk_only, true)?;
+    opened.admit(trunk_only, EvidenceArgs::NONE)?;
     let (precision, dtype, usual) = match args.dtype {
         Dtype::F32 => (Precision::F32, "f32", Tolerance::Largest(2e-4)),
         Dtype::Native => (Precision::Native, "native", Tolerance::Mean(0.05)),

@@ -35,6 +35,8 @@ pub enum Severity {
     Warning,
     /// The contract is not valid.
     Error,
+    /// The contract is no contract: it cannot be read, or a field is of another type.
+    Damage,
 }
 
 /// Something to say about a field.
@@ -230,7 +232,7 @@ impl Contract {
     /// # Errors
     /// It cannot be read, is no JSON object, or states a key twice.
     pub fn fields(checkpoint: &Checkpoint) -> Result<Option<Map<String, Value>>, Finding> {
-        let whole = |what: String| Finding { severity: Severity::Error, file: CONTRACT, field: String::new(), what };
+        let whole = |what: String| Finding { severity: Severity::Damage, file: CONTRACT, field: String::new(), what };
         // A finding names the file itself.
         let path = format!("{}: ", checkpoint.path(CONTRACT));
         let unreadable = |error: ArtifactError| whole(error.to_string().replacen(&path, "", 1));
@@ -272,9 +274,27 @@ impl Contract {
         Some(Finding { severity: Severity::Error, file: CONTRACT, field: "arch_id".to_owned(), what })
     }
 
+    /// Required fields that are absent, `exactness_baseline` aside: evidence says that itself.
+    pub fn missing(&self) -> Vec<&'static str> {
+        let required = [
+            ("mtplx_version", self.mtplx_version.is_none()),
+            ("arch_id", self.arch_id.is_none()),
+            ("mtp_depth_max", self.mtp_depth_max.is_none()),
+            ("recommended_profile", self.recommended_profile.is_none()),
+            ("verified_on", self.verified_on.is_none()),
+        ];
+        required.into_iter().filter_map(|(field, absent)| absent.then_some(field)).collect()
+    }
+
     /// The engine version that it asks for, when `own` is older.
     pub fn newer_engine(&self, own: &str) -> Option<&str> {
-        let asked = self.min_engine_version.as_deref()?;
+        let asked = self.min_engine_version.as_deref().filter(|_| !self.counts_otherwise())?;
         (version(asked)? > version(own)?).then_some(asked)
+    }
+
+    /// Whether a program of other version numbers wrote it: MTPLX in Python has been at 1 and 2, this one has not.
+    pub(super) fn counts_otherwise(&self) -> bool {
+        let writer = self.mtplx_version.as_deref().and_then(version);
+        writer.is_some_and(|[major, ..]| (1..=2).contains(&major))
     }
 }

@@ -15,6 +15,8 @@ use crate::architecture::MtpArchitecture;
 pub enum Subject {
     /// Configuration or weights: nothing works without them.
     Model,
+    /// The contract, which plain decoding does without.
+    Contract,
     /// What turns text into tokens and back, and when a text ends.
     Text,
     /// The chat template, which raw text does without.

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::checkpoint::Checkpoint;
 use super::contract::CONTRACT;
 use super::error::shown;
+use crate::verify::evidence::Doubts;
 
 /// How long a file must have been left alone before its hash is remembered: file systems' clocks are coarser than their
 /// nanoseconds, and two writes within one tick look alike.
@@ -192,22 +193,19 @@ impl Checkpoint {
         self.files().map(|(file, _)| file).find(|file| changed(file))
     }
 
-    /// What keeps `stated` from covering these files; empty when it does. `hashes` is asked for the files' own only if
-    /// every one of them is covered.
+    /// What keeps `stated` from covering these files. `hashes` is asked for the files' own only if something is stated.
     pub(super) fn uncovered(
         &self,
         stated: &BTreeMap<String, String>,
         hashes: impl FnOnce() -> BTreeMap<String, String>,
-    ) -> Vec<String> {
+    ) -> Doubts {
         let files = std::iter::once("config.json").chain(self.files().map(|(file, _)| file));
-        let mut faults: Vec<String> = files
+        let lacking = files
             .filter(|file| !stated.contains_key(*file))
             .map(|file| format!("sha256: the evidence does not cover {}", shown(file)))
             .collect();
-        if !faults.is_empty() {
-            return faults;
-        }
-        let own = hashes();
+        let mut faults = Vec::new();
+        let own = if stated.is_empty() { BTreeMap::new() } else { hashes() };
         for (file, stated) in stated {
             let found = match own.get(file) {
                 Some(found) => found.clone(),
@@ -232,7 +230,7 @@ impl Checkpoint {
                 ));
             }
         }
-        faults
+        Doubts { against: faults, lacking }
     }
 }
 

@@ -3,9 +3,10 @@
 //! Decides from configuration, headers, text files, contract and the files' hashes; loads nothing and measures nothing.
 //! Whatever keeps a checkpoint from running is found at once, and decides. Evidence counts if the contract has no errors, its
 //! baseline passed, and its hashes are those of `config.json` and of every weight file. For an architecture of
-//! [`Tier::Recognized`] it must also have been measured on this machine: such a family ships none.
+//! [`Tier::Recognized`] it must also have been measured on this machine: such a family ships none. Evidence that is missing is
+//! one thing, evidence that speaks against the files another. What each tier may do without evidence is the caller's to say.
 //!
-//! The files are hashed only where everything else is in order, unless a [`Witness`] asks for it.
+//! The files are hashed only where the verdict depends on it, unless a [`Witness`] asks for it.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,10 +23,13 @@ use crate::architecture::{Descriptor, Head, Tier};
 use crate::quant::{HeadQuantization, Quantization};
 use crate::registry::{Claim, Registry, ResolveError};
 use crate::text::TextSide;
+use crate::verify::evidence::{self, Doubts};
 use crate::verify::stamp;
 
 /// Most reasons that are said in one line.
 const IN_A_LINE: usize = 40;
+/// Most doubts about evidence that are: one is enough to act on.
+const DOUBTS_IN_A_LINE: usize = 4;
 
 /// What runs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
@@ -36,6 +40,14 @@ pub enum Verdict {
     /// Complete, without evidence that covers these files.
     Unverified {
         /// What the evidence lacks.
+        why: Vec<String>,
+        /// What to do next.
+        #[serde(skip)]
+        hint: &'static str,
+    },
+    /// Complete, with evidence that speaks against these files, or a contract with errors.
+    Contradicted {
+        /// What speaks against them, and then what the evidence lacks.
         why: Vec<String>,
         /// What to do next.
         #[serde(skip)]
@@ -75,6 +87,7 @@ impl Verdict {
         match self {
             Self::Verified => "verified",
             Self::Unverified { .. } => "unverified",
+            Self::Contradicted { .. } => "contradicted",
             Self::Incomplete { .. } => "incomplete",
             Self::NoMtp => "no MTP",
             Self::Damaged { .. } => "damaged",
@@ -86,7 +99,7 @@ impl Verdict {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Verified => 0,
-            Self::Unverified { .. } | Self::Incomplete { .. } | Self::NoMtp => 3,
+            Self::Unverified { .. } | Self::Contradicted { .. } | Self::Incomplete { .. } | Self::NoMtp => 3,
             Self::Incompatible { .. } => 4,
             Self::Damaged { .. } => 5,
         }
@@ -96,7 +109,7 @@ impl Verdict {
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Verified => None,
-            Self::Unverified { hint, .. } => Some(hint),
+            Self::Unverified { hint, .. } | Self::Contradicted { hint, .. } => Some(hint),
             // Commands are named with flags that not every command has.
             Self::Incomplete { .. } => Some("`mtplx run --no-mtp` runs the trunk alone"),
             Self::NoMtp => Some("`mtplx run --no-mtp` runs it without drafting"),
@@ -108,15 +121,16 @@ impl Verdict {
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
+        let reasons = |f: &mut fmt::Formatter<'_>, why: &[String], most: usize| {
+            write!(f, ": {}", why[..why.len().min(most)].join("; "))?;
+            let more = why.len().saturating_sub(most);
+            if more > 0 { write!(f, "; and {more} more, which `mtplx inspect` lists") } else { Ok(()) }
+        };
         match self {
             Self::Verified => Ok(()),
             Self::NoMtp => f.write_str(": the trunk is supported and has no draft head"),
-            Self::Unverified { why, .. } => write!(f, ": {}", why.join("; ")),
-            Self::Damaged { why, .. } | Self::Incompatible { why, .. } => {
-                write!(f, ": {}", why[..why.len().min(IN_A_LINE)].join("; "))?;
-                let more = why.len().saturating_sub(IN_A_LINE);
-                if more > 0 { write!(f, "; and {more} more, which `mtplx inspect` lists") } else { Ok(()) }
-            }
+            Self::Unverified { why, .. } | Self::Contradicted { why, .. } => reasons(f, why, DOUBTS_IN_A_LINE),
+            Self::Damaged { why, .. } | Self::Incompatible { why, .. } => reasons(f, why, IN_A_LINE),
             Self::Incomplete { missing, misshapen } => {
                 let lists = [("missing", missing), ("misshapen", misshapen)];
                 let lists = lists.iter().filter(|(_, names)| !names.is_empty());
@@ -134,6 +148,8 @@ pub struct Assessment {
     pub verdict: Verdict,
     /// The architecture that claims the checkpoint.
     pub claim: Option<&'static str>,
+    /// How far that one's evidence reaches.
+    pub tier: Option<Tier>,
     /// The contract, as far as it could be read.
     pub contract: Option<Contract>,
     /// Everything that keeps it from running, whatever it is of.
@@ -212,6 +228,7 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
         }
     };
     faults.extend(contract.as_ref().and_then(newer_engine));
+    let tier = claim.as_ref().map(|claim| registry.tier(claim.architecture.descriptor()));
     if let Some(claim) = &claim {
         let descriptor = claim.architecture.descriptor();
         if let Some(contract) = &contract {
@@ -233,6 +250,7 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
         }
     }
     let runs = faults.is_empty();
+    faults.extend(findings.iter().filter(|finding| finding.severity == Severity::Damage).map(no_contract));
     match witness.text {
         Some(text) => faults.extend_from_slice(text.faults()),
         None => faults.extend_from_slice(TextSide::of(checkpoint).faults()),
@@ -241,23 +259,32 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
         // Nothing is said of a head where files could not be read.
         Some(_) if !(checkpoint.whole().config && checkpoint.whole().weights) => Verdict::NoMtp,
         Some(Claim { architecture, head }) => of_head(checkpoint, head, || {
+            let descriptor = architecture.descriptor();
+            let tier = registry.tier(descriptor);
             // Evidence is not looked at where nothing could run.
-            let why =
-                runs.then(|| doubts(checkpoint, architecture.descriptor(), contract.as_ref(), &findings, witness));
-            why.unwrap_or(Some(Vec::new())).map_or(Verdict::Verified, |why| {
-                let hint = if lasting(checkpoint, architecture.descriptor()) { CORRECT } else { VERIFY };
-                Verdict::Unverified { why, hint }
-            })
+            if !runs {
+                return Verdict::Unverified { why: Vec::new(), hint: MEASURE };
+            }
+            let doubts = doubts(checkpoint, descriptor, tier, contract.as_ref(), &findings, witness);
+            match (doubts.is_empty(), doubts.against.is_empty(), tier) {
+                (true, ..) => Verdict::Verified,
+                (_, true, Tier::Verified) => Verdict::Unverified { why: doubts.lacking, hint: MEASURE },
+                (_, true, Tier::Recognized) => Verdict::Unverified { why: doubts.lacking, hint: MEASURE_FIRST },
+                (_, false, _) => {
+                    let hint = if lasting(checkpoint, descriptor) { CORRECT } else { REPLACE };
+                    Verdict::Contradicted { why: doubts.all().collect(), hint }
+                }
+            }
         }),
         None => Verdict::NoMtp,
     };
     let verdict = conclude(&faults, &sound);
     // An incomplete one names the file itself.
-    if matches!(verdict, Verdict::Verified | Verdict::Unverified { .. }) {
+    if matches!(verdict, Verdict::Verified | Verdict::Unverified { .. } | Verdict::Contradicted { .. }) {
         findings.extend(absent_head_file(checkpoint));
     }
     let claim = claim.map(|claim| claim.architecture.descriptor().id);
-    Assessment { verdict, claim, contract, faults, findings, sound }
+    Assessment { verdict, claim, tier, contract, faults, findings, sound }
 }
 
 /// Most places that are named whose tensors are left out.
@@ -385,47 +412,67 @@ fn of_head(checkpoint: &Checkpoint, head: &Head, of_evidence: impl FnOnce() -> V
     }
 }
 
-/// Why the evidence for a complete head does not count; `None` when it does.
+/// Why the evidence for a complete head does not count.
 fn doubts(
     checkpoint: &Checkpoint,
     descriptor: &Descriptor,
+    tier: Tier,
     contract: Option<&Contract>,
     findings: &[Finding],
     witness: Witness<'_>,
-) -> Option<Vec<String>> {
-    let mut why = Vec::new();
-    let errors = || findings.iter().filter(|finding| finding.severity == Severity::Error);
-    why.extend(errors().map(ToString::to_string));
+) -> Doubts {
+    let errors = || findings.iter().filter(|finding| finding.severity >= Severity::Error);
+    let mut doubts = Doubts { against: errors().map(ToString::to_string).collect(), ..Doubts::default() };
     let Some(contract) = contract else {
-        why.extend(why.is_empty().then(|| format!("no {CONTRACT}")));
-        return Some(why);
+        if doubts.is_empty() {
+            doubts.lacking.push(format!("no {CONTRACT}"));
+        }
+        return doubts;
     };
     // What was said of a field is not said again of its absence.
     let said = |field: &str| errors().any(|finding| finding.field.split('.').next() == Some(field));
+    let missing: Vec<&str> = contract.missing().into_iter().filter(|field| !said(field)).collect();
+    if !missing.is_empty() {
+        doubts.lacking.push(format!("{CONTRACT}: {} missing", missing.join(", ")));
+    }
     if contract.exactness_baseline.is_some() || !said("exactness_baseline") {
-        why.extend(crate::verify::evidence::faults(contract));
+        doubts.extend(evidence::doubts(contract));
     }
-    if descriptor.tier == Tier::Recognized {
-        why.extend(measured_elsewhere(contract, descriptor, witness.machine));
+    if tier == Tier::Recognized {
+        doubts.lacking.extend(measured_elsewhere(contract, descriptor, witness.machine));
     }
+    // A file that is another one speaks against evidence that lacks something else, where that alone would not refuse it.
+    let decides = doubts.against.is_empty() && (tier == Tier::Verified || doubts.lacking.is_empty());
     match &contract.sha256 {
         None if said("sha256") => {}
-        None => why.push("sha256: missing, so the evidence covers no files".to_owned()),
-        Some(_) if !why.is_empty() && !witness.thorough => {}
-        Some(stated) => why.extend(checkpoint.uncovered(stated, || {
+        None => doubts.lacking.push("sha256: missing, so the evidence covers no files".to_owned()),
+        Some(_) if !decides && !witness.thorough => {}
+        Some(stated) => doubts.extend(checkpoint.uncovered(stated, || {
             let mut ignored = |_, _| {};
             checkpoint.hashes(witness.known, witness.progress.unwrap_or(&mut ignored))
         })),
     }
-    (!why.is_empty()).then_some(why)
+    doubts
 }
 
-/// What an unverified model takes.
-const VERIFY: &str = "`mtplx verify` measures the evidence on this machine; --allow-unverified runs it without; \
-     `mtplx run --no-mtp` decodes plainly, which needs none";
+/// What an unverified model of a verified architecture takes.
+const MEASURE: &str = "`mtplx verify` measures the evidence on this machine; without, it runs behind a warning, and not at all with \
+     --require-verified";
+/// What one of a recognized architecture takes.
+const MEASURE_FIRST: &str = "`mtplx verify` measures the evidence on this machine; `mtplx run --no-mtp` decodes plainly, which needs \
+     none; --allow-unverified drafts without";
+/// What evidence takes that speaks against the files.
+const REPLACE: &str = "`mtplx verify` replaces the evidence with what it measures on this machine; `mtplx run --no-mtp` decodes \
+     plainly, which needs none; --allow-unverified drafts all the same";
 /// The same where `mtplx verify` would refuse the contract.
-const CORRECT: &str = "correct mtplx_runtime.json or move it out of the way, then `mtplx verify` measures the evidence on \
-     this machine; --allow-unverified runs it without; `mtplx run --no-mtp` decodes plainly, which needs none";
+const CORRECT: &str = "correct mtplx_runtime.json or move it out of the way, then `mtplx verify` measures the evidence on this \
+     machine; `mtplx run --no-mtp` decodes plainly, which needs none; --allow-unverified drafts all the same";
+
+/// The fault of a contract that is none.
+fn no_contract(finding: &Finding) -> Fault {
+    let hint = "correct mtplx_runtime.json, or move it out of the way: `mtplx verify` writes a new one; `mtplx run --no-mtp` does without";
+    Fault { subject: Subject::Contract, ..Fault::model(ErrorKind::Damaged, finding.to_string(), hint) }
+}
 
 /// Whether the contract has errors that no evidence would make up for.
 fn lasting(checkpoint: &Checkpoint, descriptor: &Descriptor) -> bool {

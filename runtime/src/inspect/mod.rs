@@ -151,7 +151,7 @@ pub fn inspect(checkpoint: &Checkpoint, registry: &Registry) -> Inspection {
         architecture: claim.map(|claim| claim.architecture.descriptor()).map(|descriptor| Claimant {
             id: descriptor.id,
             name: descriptor.name,
-            tier: descriptor.tier,
+            tier: registry.tier(descriptor),
         }),
         file_bytes: files.iter().map(|file| file.bytes).sum(),
         files,

@@ -18,33 +18,71 @@ use crate::artifact::{Contract, shown, shown_value};
 
 /// Where a baseline keeps the conventions that it was measured with.
 pub(super) const MEASURED_WITH: &str = "measured_with";
+/// By which a baseline says that this program measured it.
+pub(super) const GATE: &str = "mtplx verify";
+/// Once among the conventions, and never followed.
+const NEVER_FOLLOWED: &str = "recommended_draft_lm_head";
 /// Faults that are named.
 const MOST: usize = 16;
 /// What `verified_on` must say.
 const PROVENANCE: [&str; 7] = ["timestamp", "hardware", "os", "device", "mlx_version", "engine_version", "model"];
 
-/// The contract's fields that change what head or trunk compute, as evidence keeps them.
+/// The contract's field that changes what head or trunk compute, as evidence keeps it.
 #[must_use]
 pub fn conventions(contract: &Contract) -> Map<String, Value> {
     let head = contract.mtp_contract.as_ref().map(|head| json!(head));
-    let lm_head = contract.recommended_draft_lm_head.as_ref().map(|scheme| json!(scheme));
-    let stated = [("mtp_contract", head), ("recommended_draft_lm_head", lm_head)];
-    stated.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))).collect()
+    head.map(|head| ("mtp_contract".to_owned(), head)).into_iter().collect()
 }
 
-/// Why the contract's baseline is no evidence for what would run, by field; empty when it is.
-#[must_use]
-pub fn faults(contract: &Contract) -> Vec<String> {
-    let Some(baseline) = &contract.exactness_baseline else {
-        return vec!["exactness_baseline: missing".to_owned()];
-    };
-    // What does not even claim to have passed is not read on.
-    match baseline.get("status") {
-        Some(Value::String(status)) if status == "passed" => {}
-        None | Some(Value::Null) => {
-            return vec!["exactness_baseline.status: missing, so it is not evidence".to_owned()];
+/// Why evidence does not count.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Doubts {
+    /// What it says against what would run: a gate that failed, figures that do not hold, another depth or convention.
+    pub against: Vec<String>,
+    /// What it does not say.
+    pub lacking: Vec<String>,
+}
+
+impl Doubts {
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.against.is_empty() && self.lacking.is_empty()
+    }
+
+    /// All of them, what weighs more first.
+    pub fn all(self) -> impl Iterator<Item = String> {
+        self.against.into_iter().chain(self.lacking)
+    }
+
+    /// Adds others.
+    pub fn extend(&mut self, other: Self) {
+        self.against.extend(other.against);
+        self.lacking.extend(other.lacking);
+    }
+
+    /// The same with the first few of each.
+    fn shortened(mut self) -> Self {
+        for list in [&mut self.against, &mut self.lacking] {
+            if let Some(more) = list.len().checked_sub(MOST).filter(|&more| more > 0) {
+                list.truncate(MOST);
+                list.push(format!("exactness_baseline: {more} faults more"));
+            }
         }
-        status => return vec![format!("exactness_baseline.status: {} is not evidence", shown_value(status))],
+        self
+    }
+}
+
+/// Why the contract's baseline is no evidence for what would run, by field. What another program measured is none, so of its
+/// figures only a failure and another depth speak against anything.
+#[must_use]
+pub fn doubts(contract: &Contract) -> Doubts {
+    let Some(baseline) = &contract.exactness_baseline else {
+        return Doubts { lacking: vec!["exactness_baseline: missing".to_owned()], ..Doubts::default() };
+    };
+    let mut doubts = status(baseline);
+    if !doubts.is_empty() {
+        return doubts.shortened();
     }
     let mut at = Figures::of("exactness_baseline", baseline);
     let depth = at.count("depth");
@@ -52,7 +90,7 @@ pub fn faults(contract: &Contract) -> Vec<String> {
         && depth < ceiling as u64
     {
         let what = format!("{depth}: mtp_depth_max allows {ceiling} drafts a round: run `mtplx verify` again");
-        at.fault("depth", &what);
+        doubts.against.push(format!("exactness_baseline.depth: {what}"));
     }
     let effort = at.one_of("effort", &[Effort::FULL.name, Effort::QUICK.name]);
     let dtype = at.one_of("dtype", &["float32", "float16", "bfloat16"]);
@@ -61,7 +99,7 @@ pub fn faults(contract: &Contract) -> Vec<String> {
         at.fault("dtype", &format!("\"{dtype}\": verified_on.device is \"cpu\", which computes in float32"));
     }
     if let Some(measured) = at.object(MEASURED_WITH) {
-        at.faults.extend(differences(&conventions(contract), measured));
+        doubts.against.extend(differences(&conventions(contract), measured));
     }
     if let Some(gates) = at.object("gates") {
         let basis = Basis {
@@ -69,22 +107,45 @@ pub fn faults(contract: &Contract) -> Vec<String> {
             sixteen_bit: dtype.is_some_and(|dtype| dtype != "float32"),
             effort: if effort == Some(Effort::FULL.name) { Effort::FULL } else { Effort::QUICK },
         };
-        at.faults.extend(of_gates(gates, &basis));
+        at.absorb(of_gates(gates, &basis));
         repeated(&mut at, gates);
     }
-    let mut faults = at.end();
+    let mut figures = at.end();
     if let Some(on) = &contract.verified_on {
         let mut on = Figures::of("verified_on", on);
         for field in PROVENANCE {
             on.text(field);
         }
-        faults.extend(on.end());
+        figures.extend(on.end());
     }
-    if let Some(more) = faults.len().checked_sub(MOST).filter(|&more| more > 0) {
-        faults.truncate(MOST);
-        faults.push(format!("exactness_baseline: {more} faults more"));
+    if baseline.get("gate").and_then(Value::as_str) != Some(GATE) {
+        figures = Doubts { lacking: figures.all().collect(), ..Doubts::default() };
     }
-    faults
+    doubts.extend(figures);
+    doubts.shortened()
+}
+
+/// What a baseline says of itself, unless that is that it passed. What does not even claim that is not read on, but for gates
+/// that failed.
+fn status(baseline: &Map<String, Value>) -> Doubts {
+    let failed = |value: Option<&Value>| value == Some(&Value::Bool(false));
+    let gates = baseline.get("gates").and_then(Value::as_object);
+    let gates = gates.into_iter().flatten().filter(|(_, gate)| failed(gate.get("passed")));
+    let gates = gates.map(|(name, _)| format!("exactness_baseline.gates.{}.passed: false: expected true", shown(name)));
+    let whole = failed(baseline.get("passed")).then(|| "exactness_baseline.passed: false: expected true".to_owned());
+    let mut doubts = Doubts { against: whole.into_iter().chain(gates).collect(), ..Doubts::default() };
+    let stated = baseline.get("status").filter(|status| !status.is_null());
+    let text = stated.and_then(Value::as_str).map(str::to_lowercase);
+    match (stated, text.as_deref()) {
+        (Some(Value::String(status)), _) if status == "passed" => {}
+        (None, _) => doubts.lacking.push("exactness_baseline.status: missing, so it is not evidence".to_owned()),
+        (status, text) => {
+            let line = format!("exactness_baseline.status: {} is not evidence", shown_value(status));
+            let says_so = text.is_some_and(|text| text.starts_with("fail") || text == "rejected");
+            if says_so || failed(status) { doubts.against.insert(0, line) } else { doubts.lacking.push(line) }
+        }
+    }
+    doubts
 }
 
 /// The conventions that are not those that were measured.
@@ -97,7 +158,7 @@ fn differences(now: &Map<String, Value>, measured: &Map<String, Value>) -> Vec<S
             faults.push(format!("{field}: {now}: the evidence was measured with {was}: run `mtplx verify` again"));
         }
     };
-    for field in union(now, measured) {
+    for field in union(now, measured).filter(|field| *field != NEVER_FOLLOWED) {
         match (now.get(field), measured.get(field)) {
             (Some(Value::Object(now)), Some(Value::Object(measured))) => {
                 for inner in union(now, measured) {
@@ -123,7 +184,7 @@ struct Basis {
     effort: Effort,
 }
 
-fn of_gates(gates: &Map<String, Value>, basis: &Basis) -> Vec<String> {
+fn of_gates(gates: &Map<String, Value>, basis: &Basis) -> Doubts {
     let mut all = Figures::of("exactness_baseline.gates", gates);
     for (name, _) in GATES {
         all.object(name);
@@ -144,7 +205,7 @@ fn of_gates(gates: &Map<String, Value>, basis: &Basis) -> Vec<String> {
             greedy::NAME => of_greedy(&mut at, basis),
             _ => {}
         }
-        all.faults.extend(at.end());
+        all.absorb(at.end());
     }
     all.end()
 }
@@ -178,7 +239,7 @@ fn of_state(at: &mut Figures<'_>, basis: &Basis) {
         part.at_most("state_relative", max.unwrap_or(loosest.max));
         part.at_most("mean_relative", mean.unwrap_or(loosest.mean));
         largest = largest.zip(part.number("max_abs_diff")).map(|(a, b)| a.max(b));
-        at.faults.extend(part.end());
+        at.absorb(part.end());
     }
     let stated = at.number("max_abs_diff");
     if let (Some(stated), Some(largest)) = (stated, largest)
@@ -250,7 +311,7 @@ fn of_acceptance(at: &mut Figures<'_>, basis: &Basis) {
                 depth.fault("accepted", &format!("{accepted}: {promised} were promised, and {bound:.1} is the bound"));
             }
         }
-        at.faults.extend(depth.end());
+        at.absorb(depth.end());
     }
     if let (Some(drafts), Some(total)) = (drafts, total)
         && drafts != total

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::Report;
-use super::evidence::{MEASURED_WITH, conventions};
+use super::evidence::{GATE, MEASURED_WITH, conventions};
 use crate::architecture::Descriptor;
 use crate::artifact::{Contract, Finding, Severity};
 
@@ -73,7 +73,7 @@ pub fn lasting(before: &Map<String, Value>, descriptor: &Descriptor, depth: usiz
     let evidence = Evidence { report: &nothing, descriptor, sha256: &BTreeMap::new(), verified_on: Map::new() };
     let (contract, mut findings) = Contract::parse(stamp(before.clone(), &evidence));
     findings.extend(contract.of_another(descriptor));
-    findings.retain(|finding| finding.severity == Severity::Error);
+    findings.retain(|finding| finding.severity >= Severity::Error);
     findings
 }
 
@@ -88,7 +88,7 @@ pub fn baseline(report: &Report) -> Map<String, Value> {
     let agreement = matches.as_f64().zip(total.as_f64()).map(|(matches, total)| matches / total.max(1.0));
     let mut baseline = Map::new();
     let mut set = |name: &str, value: Value| baseline.insert(name.to_owned(), value);
-    set("gate", json!("mtplx verify"));
+    set("gate", json!(GATE));
     set("status", json!(if report.passed() { "passed" } else { "failed" }));
     set("effort", json!(report.effort));
     set("depth", json!(report.depth));

@@ -6,7 +6,6 @@ use std::io::{self, Write as _};
 
 use mtplx_runtime::artifact::{Assessment, Checkpoint, Contract, Finding, Verdict};
 use mtplx_runtime::inspect::{Inspection, inspect as look};
-use mtplx_runtime::registry::Registry;
 use serde::Serialize;
 
 use crate::args::InspectArgs;
@@ -52,7 +51,7 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<Exit> {
         says: verdict.to_string(),
         exit_code: verdict.exit_code(),
         hint: verdict.hint(),
-        inspection: look(&checkpoint, &Registry::linked()),
+        inspection: look(&checkpoint, &engine::registry()),
         contract: contract.as_ref(),
         findings,
         tensor_list: args.tensors.then(|| tensors(&checkpoint)),

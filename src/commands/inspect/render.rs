@@ -62,7 +62,7 @@ pub fn text(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
 fn verdict(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
     writeln!(out, "verdict       {}", document.verdict.name())?;
     let reasons: Vec<String> = match document.verdict {
-        Verdict::Unverified { why, .. } => why.clone(),
+        Verdict::Unverified { why, .. } | Verdict::Contradicted { why, .. } => why.clone(),
         Verdict::Damaged { why, .. } | Verdict::Incompatible { why, .. } => why.clone(),
         Verdict::Incomplete { missing, misshapen } => {
             let of = |what: &'static str, names: &[String]| -> Vec<String> {
@@ -147,12 +147,15 @@ fn contract(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
         }
     }
     // Errors are among the verdict's reasons where they decide it.
-    let reasons: &[String] = if let Verdict::Unverified { why, .. } = document.verdict { why } else { &[] };
+    let reasons: &[String] = match document.verdict {
+        Verdict::Contradicted { why, .. } | Verdict::Damaged { why, .. } | Verdict::Incompatible { why, .. } => why,
+        _ => &[],
+    };
     for finding in document.findings.iter().filter(|finding| !reasons.contains(&finding.to_string())) {
         let severity = match finding.severity {
             Severity::Remark => "remark",
             Severity::Warning => "warning",
-            Severity::Error => "error",
+            Severity::Error | Severity::Damage => "error",
         };
         writeln!(out, "                {severity}: {finding}")?;
     }

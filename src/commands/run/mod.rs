@@ -36,8 +36,8 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         opened = opened.without(Subject::Template);
     }
     let trunk_only = args.drafting.no_mtp;
-    opened.admit(trunk_only, args.model.allow_unverified)?;
-    let mut warnings: Vec<String> = opened.warnings().collect();
+    opened.admit(trunk_only, args.model.evidence)?;
+    let mut warnings = opened.warnings(trunk_only);
     let descriptor = opened.descriptor()?;
     let text = opened.text_side(with_template)?;
     let model_says = ModelSays {

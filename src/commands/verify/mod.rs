@@ -15,7 +15,7 @@ use mtplx_runtime::verify::{self, Effort, Options, Report, VerifyError};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::args::{Model, VerifyArgs};
+use crate::args::{EvidenceArgs, Model, VerifyArgs};
 use crate::engine::{self, Engine, Opened};
 use crate::error::{Exit, Failure, warn};
 use crate::home::Home;
@@ -136,7 +136,7 @@ fn depth(contract: &Map<String, Value>) -> usize {
 
 /// Whether there is drafting to verify, with evidence or without.
 fn admit(opened: &Opened) -> Result<(), Failure> {
-    opened.admit(false, true).map_err(|failure| match opened.assessment.verdict {
+    opened.admit(false, EvidenceArgs::NONE).map_err(|failure| match opened.assessment.verdict {
         Verdict::Incomplete { .. } | Verdict::NoMtp => failure.hint(
             "without its whole draft head there is nothing to verify; `mtplx inspect` says what the files hold, \
              `mtplx forge --mtp-from` takes the head of another checkpoint, `mtplx run --no-mtp` runs the trunk alone",
@@ -151,12 +151,10 @@ fn admit(opened: &Opened) -> Result<(), Failure> {
 /// It has faults that new evidence would not mend: better said before an hour of measuring than after.
 fn contract(opened: &Opened) -> anyhow::Result<Map<String, Value>> {
     let path = opened.checkpoint.path(CONTRACT);
-    let before = Contract::fields(&opened.checkpoint).map_err(|finding| {
-        let field = if finding.field.is_empty() { String::new() } else { format!("{}: ", finding.field) };
-        Failure::new(Exit::File, format!("{path}: {field}{}", finding.what))
-            .hint("correct it, or move it out of the way: a new one is written where there is none")
-    })?;
-    let before = before.unwrap_or_default();
+    // One that cannot be read was not admitted.
+    let before = Contract::fields(&opened.checkpoint)
+        .map_err(|finding| Failure::new(Exit::File, format!("{}: {finding}", opened.checkpoint.label())))?
+        .unwrap_or_default();
     let faults = lasting(&before, opened.descriptor()?, depth(&before));
     if faults.is_empty() {
         return Ok(before);

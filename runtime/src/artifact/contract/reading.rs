@@ -17,6 +17,8 @@ use crate::quant::{Mode, Scheme};
 const MAX_DEPTH: usize = 64;
 /// Faulty hashes that are named.
 const NAMED: usize = 8;
+/// The profile that this program writes, which is what it does.
+const OWN_PROFILE: &str = "stable";
 /// The contract's own version, as written here.
 const CONTRACT_VERSION: usize = 1;
 
@@ -24,23 +26,23 @@ impl Contract {
     /// The contract that an object spells, and everything there is to say about it.
     pub fn parse(fields: Map<String, Value>) -> (Self, Vec<Finding>) {
         let mut findings = Vec::new();
-        leaked_paths("", &fields, &mut findings);
+        let places = places(&fields);
         let mut top = Fields { prefix: String::new(), fields, findings: &mut findings };
 
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
         let object = |value: &Value| value.as_object().cloned();
         let depth = |value: &Value| whole(value, 1, MAX_DEPTH);
-        let depth_expected = "expected an integer from 1 to 64";
-        let mtp_depth_max = top.required("mtp_depth_max", depth_expected, depth);
+        let mtp_depth_max = top.read("mtp_depth_max", Type::Number, "expected an integer from 1 to 64", depth);
         let contract = Self {
-            mtplx_version: top.required("mtplx_version", "expected a string", text),
-            arch_id: top.required("arch_id", "expected an architecture's id", text),
+            mtplx_version: top.read("mtplx_version", Type::Text, "expected a string", text),
+            arch_id: top.read("arch_id", Type::Text, "expected an architecture's id", text),
             mtp_depth_max,
-            recommended_profile: top.required("recommended_profile", "expected a profile's name", text),
-            exactness_baseline: top.required("exactness_baseline", "expected an object", object),
-            verified_on: top.required("verified_on", "expected an object", object),
-            mtp_depth_default: top.optional(
+            recommended_profile: top.read("recommended_profile", Type::Text, "expected a profile's name", text),
+            exactness_baseline: top.read("exactness_baseline", Type::Object, "expected an object", object),
+            verified_on: top.read("verified_on", Type::Object, "expected an object", object),
+            mtp_depth_default: top.read(
                 "mtp_depth_default",
+                Type::Number,
                 "expected an integer from 1 to mtp_depth_max",
                 |value| whole(value, 1, mtp_depth_max.unwrap_or(MAX_DEPTH)),
             ),
@@ -49,17 +51,23 @@ impl Contract {
             recommended_draft_sampler: top.section("recommended_draft_sampler").map(|mut sampler| DraftSampler {
                 temperature: sampler.number("temperature", 0.0, 100.0),
                 top_p: sampler.number("top_p", 0.0, 1.0),
-                top_k: sampler.optional("top_k", "expected an integer from 0 to 1000000", |v| whole(v, 0, 1_000_000)),
+                top_k: sampler.read("top_k", Type::Number, "expected an integer from 0 to 1000000", |value| {
+                    whole(value, 0, 1_000_000)
+                }),
                 extra: sampler.fields,
             }),
-            recommended_draft_lm_head: top.optional(
+            recommended_draft_lm_head: top.read(
                 "recommended_draft_lm_head",
+                Type::Object,
                 "expected {bits, group_size, mode} that MLX has",
                 scheme,
             ),
-            min_engine_version: top.optional("min_engine_version", "expected a version such as 1.2.3", |value| {
-                text(value).filter(|text| version(text).is_some())
-            }),
+            min_engine_version: top.read(
+                "min_engine_version",
+                Type::Text,
+                "expected a version such as 1.2.3",
+                |value| text(value).filter(|text| version(text).is_some()),
+            ),
             mtp_contract: top.section("mtp_contract").map(|mut conventions| {
                 let variants = [("pre_norm", HiddenVariant::PreNorm), ("post_norm", HiddenVariant::PostNorm)];
                 MtpContract {
@@ -72,14 +80,17 @@ impl Contract {
                             ("hidden_embedding", ConcatOrder::HiddenEmbedding),
                         ],
                     ),
-                    mtp_position_mode: conventions.optional("mtp_position_mode", "expected a string", text),
+                    mtp_position_mode: conventions.read("mtp_position_mode", Type::Text, "expected a string", text),
                     extra: conventions.fields,
                 }
             }),
             speed_evidence: top.section("speed_evidence").map(|mut speed| SpeedEvidence {
-                acceptance_by_depth: speed.optional("acceptance_by_depth", "expected numbers from 0 to 1", |value| {
-                    value.as_array()?.iter().map(|item| number(item, 0.0, 1.0)).collect()
-                }),
+                acceptance_by_depth: speed.read(
+                    "acceptance_by_depth",
+                    Type::Array,
+                    "expected numbers from 0 to 1",
+                    |value| value.as_array()?.iter().map(|item| number(item, 0.0, 1.0)).collect(),
+                ),
                 ar_tok_s: speed.number("ar_tok_s", 0.0, 1e9),
                 mtp_tok_s: speed.number("mtp_tok_s", 0.0, 1e9),
                 speedup: speed.number("speedup", 0.0, 1e9),
@@ -92,7 +103,27 @@ impl Contract {
             extra: Map::new(),
         };
         let extra = top.fields;
-        (Self { extra, ..contract }, findings)
+        let contract = Self { extra, ..contract };
+        findings.extend(places);
+        findings.extend(contract.ignored());
+        (contract, findings)
+    }
+
+    /// What is read and not followed, and why.
+    fn ignored(&self) -> Vec<Finding> {
+        let profile = self.recommended_profile.as_deref().filter(|profile| *profile != OWN_PROFILE).map(|profile| {
+            let what = "ignored: there is one profile here; `mtplx tune` finds the depth, flags set the sampler";
+            remark("recommended_profile", format!("\"{}\": {what}", shown(profile)))
+        });
+        let lm_head = self.recommended_draft_lm_head.as_ref().map(|scheme| {
+            let what = "ignored: drafts use lm_head as it is stored; `--draft-vocab` makes them cheaper";
+            remark("recommended_draft_lm_head", format!("{scheme}: {what}"))
+        });
+        let engine = self.min_engine_version.as_deref().filter(|_| self.counts_otherwise()).map(|asked| {
+            let what = "ignored: its writer's version numbers are not this program's";
+            remark("min_engine_version", format!("{}: {what}", shown(asked)))
+        });
+        profile.into_iter().chain(lm_head).chain(engine).collect()
     }
 }
 
@@ -104,38 +135,38 @@ struct Fields<'a> {
 }
 
 impl Fields<'_> {
-    /// Takes a field out; a value that `read` does not take is a finding.
-    fn optional<T>(&mut self, field: &str, expected: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
+    /// Takes a field out; a value that `read` does not take is a finding. One that is absent is none: that evidence is missing
+    /// is the verdict's to say.
+    fn read<T>(
+        &mut self,
+        field: &str,
+        kind: Type,
+        expected: &str,
+        read: impl FnOnce(&Value) -> Option<T>,
+    ) -> Option<T> {
         let value = self.fields.shift_remove(field).filter(|value| !value.is_null())?;
         let result = read(&value);
         if result.is_none() {
-            self.fault(field, format!("{}: {expected}", shown_value(Some(&value))));
+            self.fault(field, kind.is_of(&value), format!("{}: {expected}", shown_value(Some(&value))));
         }
         result
     }
 
-    /// [`Fields::optional`] whose absence is a finding as well.
-    fn required<T>(&mut self, field: &str, expected: &str, read: impl FnOnce(&Value) -> Option<T>) -> Option<T> {
-        if self.fields.get(field).is_none_or(Value::is_null) {
-            self.fault(field, format!("missing: {expected}"));
-        }
-        self.optional(field, expected, read)
-    }
-
     fn number(&mut self, field: &str, low: f64, high: f64) -> Option<f64> {
-        self.optional(field, &format!("expected a number from {low} to {high}"), |value| number(value, low, high))
+        let expected = format!("expected a number from {low} to {high}");
+        self.read(field, Type::Number, &expected, |value| number(value, low, high))
     }
 
     fn one_of<T: Copy>(&mut self, field: &str, choices: &[(&str, T)]) -> Option<T> {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        self.optional(field, &format!("expected {}", names.join(" or ")), |value| {
+        self.read(field, Type::Text, &format!("expected {}", names.join(" or ")), |value| {
             let text = value.as_str()?;
             choices.iter().find(|(name, _)| *name == text).map(|&(_, choice)| choice)
         })
     }
 
     fn section(&mut self, field: &str) -> Option<Fields<'_>> {
-        let fields = self.optional(field, "expected an object", |value| value.as_object().cloned())?;
+        let fields = self.read(field, Type::Object, "expected an object", |value| value.as_object().cloned())?;
         Some(Fields { prefix: format!("{}{field}.", self.prefix), fields, findings: self.findings })
     }
 
@@ -147,13 +178,13 @@ impl Fields<'_> {
             }
             _ => "expected 1",
         };
-        self.optional("contract_version", expected, |value| whole(value, 1, CONTRACT_VERSION))
+        self.read("contract_version", Type::Number, expected, |value| whole(value, 1, CONTRACT_VERSION))
     }
 
     /// Hashes by file. Hexadecimal digits may be of either case.
     fn hashes(&mut self) -> Option<BTreeMap<String, String>> {
-        let stated =
-            self.optional("sha256", "expected an object of hashes by file", |value| value.as_object().cloned())?;
+        let expected = "expected an object of hashes by file";
+        let stated = self.read("sha256", Type::Object, expected, |value| value.as_object().cloned())?;
         let (mut hashes, mut faulty) = (BTreeMap::new(), 0);
         for (file, hash) in stated {
             let digits = hash.as_str().map(str::to_ascii_lowercase).filter(|digits| is_hash(digits));
@@ -167,19 +198,51 @@ impl Fields<'_> {
             };
             faulty += 1;
             if faulty <= NAMED {
-                self.fault(&format!("sha256.{}", shown(&file)), what);
+                self.fault(&format!("sha256.{}", shown(&file)), true, what);
             }
         }
         if faulty > NAMED {
-            self.fault("sha256", format!("{} faulty entries more", faulty - NAMED));
+            self.fault("sha256", true, format!("{} faulty entries more", faulty - NAMED));
         }
         (faulty == 0).then_some(hashes)
     }
 
-    fn fault(&mut self, field: &str, what: String) {
+    fn fault(&mut self, field: &str, right_type: bool, what: String) {
         let field = format!("{}{field}", self.prefix);
-        self.findings.push(Finding { severity: Severity::Error, file: CONTRACT, field, what });
+        let severity = match field.split('.').next().unwrap_or_default() {
+            // Nothing acts on it.
+            "speed_evidence" => Severity::Remark,
+            _ if !right_type => Severity::Damage,
+            // Advice, which a run does without.
+            advice if advice.starts_with("recommended_") || advice == "mtp_depth_default" => Severity::Warning,
+            _ => Severity::Error,
+        };
+        self.findings.push(Finding { severity, file: CONTRACT, field, what });
     }
+}
+
+/// The type that a field has, whatever its value.
+#[derive(Debug, Clone, Copy)]
+enum Type {
+    Text,
+    Number,
+    Array,
+    Object,
+}
+
+impl Type {
+    fn is_of(self, value: &Value) -> bool {
+        match self {
+            Self::Text => value.is_string(),
+            Self::Number => value.is_number(),
+            Self::Array => value.is_array(),
+            Self::Object => value.is_object(),
+        }
+    }
+}
+
+fn remark(field: &str, what: String) -> Finding {
+    Finding { severity: Severity::Remark, file: CONTRACT, field: field.to_owned(), what }
 }
 
 fn whole(value: &Value, low: usize, high: usize) -> Option<usize> {
@@ -211,33 +274,35 @@ pub(super) fn version(text: &str) -> Option<[u64; 3]> {
     Some(numbers)
 }
 
-/// Finds absolute paths anywhere in keys and values: they name somebody's machine, and mean nothing on another.
-fn leaked_paths(prefix: &str, fields: &Map<String, Value>, findings: &mut Vec<Finding>) {
+/// What is said of places on the maker's machine, in keys and values alike: notes, which nothing opens.
+fn places(fields: &Map<String, Value>) -> Option<Finding> {
+    let mut found = Vec::new();
+    find_places("", fields, &mut found);
+    let first = found.first()?;
+    let what = match found.len() - 1 {
+        0 => "a place on its maker's machine".to_owned(),
+        more => format!("a place on its maker's machine, one of {}", more + 1),
+    };
+    Some(remark(first, format!("{what}: a note, which nothing opens")))
+}
+
+fn find_places(prefix: &str, fields: &Map<String, Value>, found: &mut Vec<String>) {
     for (name, value) in fields {
         let field = format!("{prefix}{}", shown(name));
         if has_absolute_path(name) {
-            findings.push(leak(&field, "the key is".to_owned()));
+            found.push(field.clone());
         }
-        leaked_path(&field, value, findings);
+        find_place(&field, value, found);
     }
 }
 
-fn leak(field: &str, what: String) -> Finding {
-    let what = format!("{what} an absolute path: expected a relative one");
-    Finding { severity: Severity::Error, file: CONTRACT, field: field.to_owned(), what }
-}
-
-fn leaked_path(field: &str, value: &Value, findings: &mut Vec<Finding>) {
+fn find_place(field: &str, value: &Value, found: &mut Vec<String>) {
     match value {
-        Value::String(text) if has_absolute_path(text) => {
-            findings.push(leak(field, format!("\"{}\":", shown(text))));
-        }
+        Value::String(text) if has_absolute_path(text) => found.push(field.to_owned()),
         Value::Array(items) => {
-            for (i, item) in items.iter().enumerate() {
-                leaked_path(&format!("{field}[{i}]"), item, findings);
-            }
+            items.iter().enumerate().for_each(|(i, item)| find_place(&format!("{field}[{i}]"), item, found));
         }
-        Value::Object(fields) => leaked_paths(&format!("{field}."), fields, findings),
+        Value::Object(fields) => find_places(&format!("{field}."), fields, found),
         _ => {}
     }
 }

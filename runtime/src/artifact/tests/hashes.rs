@@ -79,10 +79,10 @@ fn evidence_that_does_not() {
     let other =
         fs::read(artifact(VERIFIED).tensors("m.safetensors", &["mtp.x", "mtp.y"], 3).path().join("m.safetensors"));
     let line = stale("mtp.safetensors", &other.unwrap());
-    let expected = "unverified: sha256.mtp.safetensors: the file is not the one that the evidence was measured on (";
+    let expected = "contradicted: sha256.mtp.safetensors: the file is not the one that the evidence was measured on (";
     assert!(line.starts_with(expected), "{line}");
     let line = stale("config.json", br#"{"model_type": "verified" }"#);
-    assert!(line.starts_with("unverified: sha256.config.json: the file is not the one"), "{line}");
+    assert!(line.starts_with("contradicted: sha256.config.json: the file is not the one"), "{line}");
 
     // A file that the evidence never saw, though everything that it saw is as it was.
     let folder = covered(artifact(VERIFIED), "verified-mtp", json!({})).tensors("model-vision.safetensors", &["v"], 1);
@@ -98,7 +98,7 @@ fn evidence_that_does_not() {
     let mut all = hashes(&folder);
     all["gone.safetensors"] = json!("0".repeat(64));
     let folder = covered(folder, "verified-mtp", json!({"sha256": all}));
-    assert_eq!(verdict(&folder, None), "unverified: sha256.gone.safetensors: there is no such file");
+    assert_eq!(verdict(&folder, None), "contradicted: sha256.gone.safetensors: there is no such file");
 }
 
 #[test]
@@ -118,15 +118,15 @@ fn a_recognized_architecture_needs_evidence_of_this_machine() {
 #[test]
 fn a_thorough_look_compares_hashes_though_the_verdict_is_clear() {
     let pending = json!({"exactness_baseline": {"status": "pending"}});
-    let folder = covered(artifact(VERIFIED), "verified-mtp", pending).config(json!({"model_type": VERIFIED, "new": 1}));
+    let folder = covered(artifact(RECOGNIZED), "toy-mtp", pending).config(json!({"model_type": RECOGNIZED, "new": 1}));
     let why = |thorough| {
         let witness = Witness { thorough, ..Witness::default() };
         match assess_with(&folder.open().unwrap(), &registry(), witness).verdict {
-            Verdict::Unverified { why, .. } => why.len(),
+            Verdict::Unverified { why, .. } | Verdict::Contradicted { why, .. } => why.len(),
             other => panic!("{other}"),
         }
     };
-    assert_eq!((why(false), why(true)), (1, 2));
+    assert_eq!((why(false), why(true)), (2, 3));
 }
 
 /// Sets a file's time of change back, as if it had long been there.

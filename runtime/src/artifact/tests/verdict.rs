@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::Folder;
 use crate::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
-use crate::artifact::{Assessment, Checkpoint, LoadError, Severity, Verdict, assess};
+use crate::artifact::{Assessment, Checkpoint, LoadError, Severity, Subject, Verdict, assess};
 use crate::model::MtpModel;
 use crate::registry::Registry;
 use crate::testing::evidence::{exactness_baseline, verified_on};
@@ -26,7 +26,7 @@ static SHIPPED: Toy = toy("verified-mtp", &[VERIFIED], Tier::Verified);
 
 /// One architecture of each tier: `toy-mtp` and `verified-mtp`.
 pub fn registry() -> Registry {
-    Registry::new([&ONE as _, &SHIPPED as _])
+    Registry::new([&ONE as _, &SHIPPED as _]).verified(&[("verified-mtp", "toy")])
 }
 
 impl MtpArchitecture for Toy {
@@ -107,12 +107,16 @@ fn contracts() {
             "mtplx_runtime.json: mtp_depth_max: 3: toy-mtp drafts at most 2",
         ]
     );
-    let line = format!("unverified: {}; ", findings[0]);
+    let line = format!("contradicted: {}; ", findings[0]);
     assert!(assessment.verdict.to_string().starts_with(&line), "{}", assessment.verdict);
     assert_eq!(assessment.claim, Some("toy-mtp"));
     let folder = with_head(&["mtp.x", "mtp.y"]).file("mtplx_runtime.json", "[");
-    let says = assessed(&folder, Registry::new([&ONE as _])).verdict.to_string();
-    assert!(says.starts_with("unverified: mtplx_runtime.json: not a JSON object: "), "{says}");
+    let damaged = assessed(&folder, Registry::new([&ONE as _]));
+    let says = damaged.verdict.to_string();
+    assert!(says.starts_with("damaged: mtplx_runtime.json: not a JSON object: "), "{says}");
+    // Plain decoding does without it.
+    assert_eq!(damaged.without(Subject::Contract).verdict.name(), "contradicted");
+    check(contract(json!({"arch_id": 3})), 5, "damaged: mtplx_runtime.json: arch_id: 3: expected an architecture's id");
     let own = env!("CARGO_PKG_VERSION");
     let line = format!("incompatible: mtplx_runtime.json: min_engine_version: 99.0.0: this engine is {own}");
     check(contract(json!({"min_engine_version": "99.0.0"})), 4, &line);
@@ -141,6 +145,78 @@ fn claims() {
         "incompatible: config.json: model_type: \"toy\" is claimed by 2 architectures: other-mtp (toy 0.0.0), toy-mtp (toy 0.0.0)"
     );
     assert_eq!((both.verdict.exit_code(), both.claim), (4, None));
+}
+
+/// Evidence that is missing, and evidence that speaks against the files.
+#[test]
+fn missing_and_against() {
+    let of = |model_type: &str, id: &str, fields: Value| {
+        let mut all = json!({"arch_id": id});
+        all.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let folder = contract(all).config(json!({"model_type": model_type}));
+        assessed(&folder, registry()).verdict.name()
+    };
+    let baseline = |change: &dyn Fn(&mut Value)| {
+        let mut baseline = json!(exactness_baseline(3));
+        change(&mut baseline);
+        json!({"exactness_baseline": baseline})
+    };
+    let status = |status: Value| baseline(&|baseline| baseline["status"] = status.clone());
+    let figure =
+        |pointer: &str, value: Value| baseline(&|baseline| *baseline.pointer_mut(pointer).unwrap() = value.clone());
+    let other = json!({"config.json": "0".repeat(64)});
+    for (fields, expected) in [
+        (json!({}), "unverified"),
+        (json!({"sha256": {}}), "unverified"),
+        (json!({"exactness_baseline": null, "verified_on": null, "recommended_profile": null}), "unverified"),
+        (json!({"exactness_baseline": {}}), "unverified"),
+        (json!({"exactness_baseline": {"max_abs_diff": 0.0, "context": 2048}}), "unverified"),
+        (status(json!(null)), "unverified"),
+        (status(json!("")), "unverified"),
+        (status(json!("pending")), "unverified"),
+        (status(json!("candidate")), "unverified"),
+        (status(json!("pending_measurement")), "unverified"),
+        (json!({"exactness_baseline": {"status": "passed"}}), "unverified"),
+        (json!({"exactness_baseline": {"status": "passed", "gates": ["smoke"], "dtype": "bf16"}}), "unverified"),
+        (json!({"verified_on": {}}), "unverified"),
+        (status(json!("failed")), "contradicted"),
+        (status(json!("FAIL")), "contradicted"),
+        (status(json!(false)), "contradicted"),
+        (json!({"exactness_baseline": {"gates": {"state": {"passed": false}}}}), "contradicted"),
+        (json!({"exactness_baseline": {"passed": false}}), "contradicted"),
+        (figure("/gates/state/passed", json!(false)), "contradicted"),
+        (figure("/gates/marginal/total_variation", json!(0.1)), "contradicted"),
+        (figure("/depth", json!(1)), "contradicted"),
+        (json!({"exactness_baseline": {"status": "passed", "depth": 1}}), "contradicted"),
+        (json!({"mtp_contract": {"concat_order": "hidden_embedding"}}), "contradicted"),
+        (json!({"sha256": other}), "contradicted"),
+        (json!({"sha256": other, "exactness_baseline": {"status": "pending"}}), "contradicted"),
+        (json!({"sha256": {"gone.safetensors": "0".repeat(64)}}), "contradicted"),
+        (json!({"arch_id": "toy-mtp"}), "contradicted"),
+        (json!({"contract_version": 2}), "contradicted"),
+        (json!({"mtp_depth_max": 0}), "contradicted"),
+    ] {
+        assert_eq!(of(VERIFIED, "verified-mtp", fields.clone()), expected, "{fields}");
+    }
+    // Where evidence is missing that nothing runs without, files need no hashing to say so.
+    assert_eq!(of(RECOGNIZED, "toy-mtp", json!({"sha256": other})), "unverified");
+}
+
+/// What a crate claims of its architecture decides nothing.
+#[test]
+fn the_program_says_what_is_verified() {
+    let tier = |registry: Registry| {
+        let folder = with_head(&["mtp.x", "mtp.y"]).config(json!({"model_type": VERIFIED}));
+        assessed(&folder, registry).tier
+    };
+    assert_eq!(tier(registry()), Some(Tier::Verified));
+    assert_eq!(tier(Registry::new([&SHIPPED as _])), Some(Tier::Recognized));
+    for foreign in [&[("verified-mtp", "other-crate")], &[("other-mtp", "toy")]] {
+        assert_eq!(tier(Registry::new([&SHIPPED as _]).verified(foreign)), Some(Tier::Recognized));
+    }
+    // Nor does it claim too little.
+    let registry = Registry::new([&ONE as _]).verified(&[("toy-mtp", "toy")]);
+    assert_eq!(registry.tier(&ONE.0), Tier::Verified);
 }
 
 /// Code of the repository is never run: a remark where an architecture claims the checkpoint, and part of the refusal where

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use super::Doubts;
 use crate::artifact::shown_value;
 use crate::verify::LEVEL;
 use crate::verify::statistics::tail;
@@ -17,23 +18,28 @@ pub(super) struct Figures<'a> {
     fields: &'a Map<String, Value>,
     /// Fields that are not there: said in one line.
     missing: Vec<&'static str>,
-    pub(super) faults: Vec<String>,
+    doubts: Doubts,
 }
 
 impl<'a> Figures<'a> {
     pub(super) fn of(path: &str, fields: &'a Map<String, Value>) -> Self {
-        Self { path: path.to_owned(), fields, missing: Vec::new(), faults: Vec::new() }
+        Self { path: path.to_owned(), fields, missing: Vec::new(), doubts: Doubts::default() }
     }
 
-    pub(super) fn end(mut self) -> Vec<String> {
+    pub(super) fn end(mut self) -> Doubts {
         if !self.missing.is_empty() {
-            self.faults.insert(0, format!("{}: {} missing", self.path, self.missing.join(", ")));
+            self.doubts.lacking.insert(0, format!("{}: {} missing", self.path, self.missing.join(", ")));
         }
-        self.faults
+        self.doubts
+    }
+
+    /// Adds what was found in an object within this one.
+    pub(super) fn absorb(&mut self, inner: Doubts) {
+        self.doubts.extend(inner);
     }
 
     pub(super) fn fault(&mut self, field: &str, what: &str) {
-        self.faults.push(format!("{}.{field}: {what}", self.path));
+        self.doubts.against.push(format!("{}.{field}: {what}", self.path));
     }
 
     /// Null is how a figure is written that no gate measured.
@@ -131,10 +137,10 @@ impl<'a> Figures<'a> {
             if let Some(p) = fit.at_most("p_value", 1.0).filter(|&p| p < level) {
                 fit.fault("p_value", &format!("{p}: expected at least {level}"));
             }
-            self.faults.extend(fit.end());
+            self.absorb(fit.end());
         }
         for missing in wanted.iter().filter(|wanted| !named.contains(wanted)) {
-            self.fault(field, &format!("{missing} is missing"));
+            self.doubts.lacking.push(format!("{}.{field}: {missing} is missing", self.path));
         }
         fits
     }
@@ -150,7 +156,7 @@ impl<'a> Figures<'a> {
                     fit.fault("p_value", &format!("{stated}: {statistic} at {degrees} degrees gives {follows}"));
                 }
             }
-            self.faults.extend(fit.end());
+            self.absorb(fit.end());
         }
     }
 
