@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Map, Value};
 
-use super::contract::distinct;
 use super::error::{ArtifactError, ErrorKind, shown, shown_value};
+use super::json;
 
 /// Largest `config.json` in bytes (per-module quantization of large models takes megabytes).
 pub(super) const MAX_CONFIG: usize = 16 << 20;
@@ -73,7 +73,7 @@ impl Config {
         if bytes.iter().filter(|byte| b"[{,".contains(byte)).count() > MAX_VALUES {
             return nothing(format!("more than {MAX_VALUES} values"));
         }
-        let (fields, twice) = match distinct::object(bytes) {
+        let (fields, twice) = match json::object(bytes) {
             Ok(read) => read,
             Err(error) => return nothing(format!("not a JSON object: {error}")),
         };
@@ -314,6 +314,11 @@ impl Config {
         }
     }
 
+    /// A field's path in the file.
+    pub(crate) fn path_of(&self, field: &str) -> String {
+        shown(&format!("{}{field}", self.prefix))
+    }
+
     /// An error about a value that makes no sense: `config.json: text_config.FIELD: VALUE: WHAT`.
     pub fn error(&self, field: &str, what: &str) -> ArtifactError {
         let hint = "correct the field, or download the checkpoint again: config.json does not describe a model";
@@ -338,7 +343,7 @@ impl Config {
     fn fault(&self, field: &str, what: String, kind: ErrorKind, hint: &str) -> ArtifactError {
         ArtifactError::Field {
             file: self.file.as_ref().into(),
-            field: shown(&format!("{}{field}", self.prefix)).into(),
+            field: self.path_of(field).into(),
             value: shown_value(self.fields.get(field)).into(),
             what: what.into(),
             kind,

@@ -3,7 +3,6 @@
 //! Every finding is collected with its field path; nothing stops at the first. A field that is absent or faulty is `None`, so
 //! that nobody acts on it. Unknown keys are kept. What the findings are worth is the verdict's business.
 
-pub(super) mod distinct;
 mod reading;
 
 use std::collections::BTreeMap;
@@ -17,6 +16,7 @@ use serde_json::{Map, Value};
 use self::reading::version;
 use super::checkpoint::Checkpoint;
 use super::error::{ArtifactError, shown};
+use super::json;
 use crate::architecture::Descriptor;
 use crate::quant::Scheme;
 
@@ -237,7 +237,7 @@ impl Contract {
         let path = format!("{}: ", checkpoint.path(CONTRACT));
         let unreadable = |error: ArtifactError| whole(error.to_string().replacen(&path, "", 1));
         let Some(bytes) = checkpoint.read(CONTRACT, MAX_CONTRACT).map_err(unreadable)? else { return Ok(None) };
-        let (fields, twice) = distinct::object(&bytes).map_err(|error| whole(format!("not a JSON object: {error}")))?;
+        let (fields, twice) = json::object(&bytes).map_err(|error| whole(format!("not a JSON object: {error}")))?;
         match twice.split_first() {
             None => Ok(Some(fields)),
             Some((first, more)) => {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::error::ArtifactError;
 use super::index::{self, INDEX};
+use super::json;
 use super::sidecar::{self, SIDECARS};
 
 /// The weight files that a checkpoint with files of these `names` is read from: the trunk's shards, the draft head's
@@ -31,7 +32,7 @@ pub fn weight_files(
         None => index::without_index(&top, &path)?,
     };
     // Only this one field: whether the rest describes a model is not asked here.
-    let config: Value = serde_json::from_slice(config).unwrap_or_default();
+    let config: Value = json::from_slice(config).unwrap_or_default();
     let announced = config.pointer("/mlx_lm_extra_tensors/mtp_file").and_then(Value::as_str);
     files.extend(announced.filter(|name| name.ends_with(".safetensors")).map(str::to_owned));
     files.extend(SIDECARS.map(str::to_owned));

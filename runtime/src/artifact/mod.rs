@@ -17,6 +17,7 @@ mod floats;
 pub mod hashes;
 mod header;
 mod index;
+pub mod json;
 mod listing;
 mod norms;
 mod opening;

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde_json::Value;
 
 use super::error::{TextError, shorten};
-use crate::artifact::Checkpoint;
+use crate::artifact::{Checkpoint, json};
 
 /// The largest tokenizer in use (a 256k vocabulary with its merges) is about 35 MB.
 const TOKENIZER_LIMIT: usize = 128 << 20;
@@ -53,7 +53,7 @@ impl<'a> TextFiles<'a> {
     /// `tokenizer.json`, which there must be.
     pub(super) fn tokenizer(&self) -> Result<&str, TextError> {
         let text = self.tokenizer.as_deref().ok_or(TextError::Missing { file: TOKENIZER })?;
-        limited(TOKENIZER, text, TOKENIZER_LIMIT)
+        limited(TOKENIZER, text.strip_prefix('\u{feff}').unwrap_or(text), TOKENIZER_LIMIT)
     }
 
     pub(super) fn tokenizer_config(&self) -> Result<Value, TextError> {
@@ -82,7 +82,7 @@ fn object(file: &'static str, text: Option<&str>) -> Result<Value, TextError> {
     let Some(text) = text else {
         return Ok(Value::Object(serde_json::Map::new()));
     };
-    let value: Value = serde_json::from_str(limited(file, text, CONFIG_LIMIT)?)
+    let value: Value = json::from_slice(limited(file, text, CONFIG_LIMIT)?.as_bytes())
         .map_err(|error| TextError::Malformed { file, what: error.to_string() })?;
     if !value.is_object() {
         return Err(TextError::Malformed { file, what: format!("an object was expected, not {}", shorten(&value)) });

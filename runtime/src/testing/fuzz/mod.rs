@@ -19,7 +19,7 @@ use tempfile::TempDir;
 
 pub use self::mutator::Mutator;
 use crate::architecture::{Detection, Head};
-use crate::artifact::{Checkpoint, Config, Contract, assess, check_name, parse_header, parse_index};
+use crate::artifact::{Checkpoint, Config, Contract, assess, check_name, json, parse_header, parse_index};
 use crate::quant::{HeadQuantization, Quantization};
 use crate::registry::Registry;
 use crate::text::{ChatTemplate, Detokenizer, Message, RenderInput, TextError, TextFiles, Tokenizer};
@@ -98,7 +98,7 @@ pub fn config(bytes: &[u8], registry: &Registry) {
 
 /// `mtplx_runtime.json`: what is kept of a field was within its bounds, and the contract can be written again.
 pub fn contract(bytes: &[u8]) {
-    let Ok(fields) = serde_json::from_slice::<Map<String, Value>>(bytes) else { return };
+    let Ok(fields) = json::from_slice::<Map<String, Value>>(bytes) else { return };
     let (contract, findings) = Contract::parse(fields);
     assert!(contract.mtp_depth_max.is_none_or(|depth| (1..=64).contains(&depth)));
     for file in contract.sha256.iter().flatten().map(|(file, _)| file) {
