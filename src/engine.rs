@@ -150,7 +150,13 @@ impl Opened {
         if runs {
             return Ok(());
         }
-        let failure = Failure::new(from_code(verdict.exit_code()), format!("{}: {verdict}", self.checkpoint.label()));
+        let mut what = format!("{}: {verdict}", self.checkpoint.label());
+        if *verdict == Verdict::NoMtp {
+            // A head that config.json says is none.
+            let of_config = self.checkpoint.findings().iter().filter(|finding| finding.file == "config.json");
+            of_config.for_each(|finding| what.push_str(&format!("; {finding}")));
+        }
+        let failure = Failure::new(from_code(verdict.exit_code()), what);
         Err(match (verdict, verdict.hint()) {
             (Verdict::Unverified { .. } | Verdict::Contradicted { .. }, _) if require_verified => failure
                 .hint("`mtplx verify` measures the evidence on this machine; --require-verified runs nothing without"),

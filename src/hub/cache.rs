@@ -97,6 +97,12 @@ impl Repository {
             .collect())
     }
 
+    /// True if any program left an unfinished content.
+    pub fn is_interrupted(&self) -> bool {
+        let entries = fs::read_dir(self.dir.join("blobs")).into_iter().flatten().flatten();
+        entries.into_iter().any(|entry| entry.path().extension().is_some_and(|end| end == "incomplete"))
+    }
+
     /// The branches and tags that mean this commit.
     pub fn names_of(&self, commit: &str) -> Vec<String> {
         let mut names = Vec::new();

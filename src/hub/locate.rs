@@ -34,6 +34,9 @@ pub fn folder_of(typed: &Path) -> Result<PathBuf, Failure> {
         Err(others) => {
             let place = cache.root().display();
             let what = match &others[..] {
+                [] if repository.is_interrupted() => {
+                    format!("{id}: not found: its download into the cache ({place}) was interrupted")
+                }
                 [] => format!(
                     "{id}: not found: no folder of this name here, and no such repository in the cache ({place})"
                 ),
@@ -48,7 +51,8 @@ pub fn folder_of(typed: &Path) -> Result<PathBuf, Failure> {
                     )
                 }
             };
-            Err(Failure::new(Exit::File, what).hint(format!("`mtplx pull {id}` downloads it")))
+            let hint = if repository.is_interrupted() { "goes on with the download" } else { "downloads it" };
+            Err(Failure::new(Exit::File, what).hint(format!("`mtplx pull {id}` {hint}")))
         }
     }
 }

@@ -207,8 +207,9 @@ fn an_ended_download_is_taken_up_by_the_next_run() {
     assert_eq!(fs::metadata(&partial).unwrap().len(), 7000);
     assert_eq!((user.names("snapshots"), user.names("refs")), (vec![], vec![]));
     // Nothing that could be taken for a model.
-    let (error, _) = user.fails(&["run", "x", "--model", "o/n"], 5);
-    assert!(error.starts_with("o/n: not found: "), "{error}");
+    let (error, hint) = user.fails(&["run", "x", "--model", "o/n"], 5);
+    assert_eq!(hint, "`mtplx pull o/n` goes on with the download");
+    assert!(error.starts_with("o/n: not found: its download ") && error.ends_with(" was interrupted"), "{error}");
     assert_eq!(user.succeeds(&["models", "--all"]).stdout, "");
 
     user.succeeds(&["pull", "o/n"]);

@@ -10,12 +10,15 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde_json::{Map, Value};
+
 use super::config::{Config, MAX_CONFIG, Notes};
+use super::contract::{Finding, Severity};
 use super::error::{ArtifactError, LoadError, shown};
 use super::floats::to_f32;
 use super::hashes::{FileStamp, sha256};
 use super::header::TensorInfo;
-use super::index;
+use super::index::{self, INDEX, Shards};
 use super::opening::Opening;
 use super::sidecar::{self, HeadSource};
 use super::source::{Bytes, Source};
@@ -33,9 +36,11 @@ pub struct Checkpoint {
     tensors: BTreeMap<String, TensorInfo>,
     vision: BTreeMap<String, TensorInfo>,
     head_source: HeadSource,
+    is_head_alone: bool,
     missing_head_file: Option<String>,
     foreign_head_files: Vec<String>,
     refusals: Vec<ArtifactError>,
+    findings: Vec<Finding>,
     /// Whether all of `config.json` could be read, and every weight file.
     whole: Whole,
     has_weights: bool,
@@ -110,9 +115,11 @@ impl Checkpoint {
             tensors: BTreeMap::new(),
             vision: BTreeMap::new(),
             head_source: HeadSource::None,
+            is_head_alone: false,
             missing_head_file: None,
             foreign_head_files: Vec::new(),
             refusals: Vec::new(),
+            findings: Vec::new(),
             whole: Whole { config: true, weights: true },
             has_weights: false,
         }
@@ -131,17 +138,26 @@ impl Checkpoint {
         let shards = shards.unwrap_or_default();
 
         let is_head_file = |file: &str| announced.as_deref() == Some(file) || sidecar::is_sidecar(file);
+        let mut findings = Vec::new();
         for file in shards.files.iter().filter(|file| !is_head_file(file)) {
-            if !opening.take(file) {
-                opening.leave_out(file, shards.missing(&source, file));
+            if opening.take(file) {
+                continue;
+            }
+            match shards.is_of_vision(file) {
+                true => findings.push(of_index("weight_map", format!("\"{}\": not there: vision parts", shown(file)))),
+                false => opening.leave_out(file, shards.missing(&source, file)),
             }
         }
-        let head_source = opening.add_head(announced.as_deref(), &config);
+        index::beside(&shards, &names).filter(|file| !is_head_file(file)).for_each(|file| opening.take_new(file));
+        let mut head_source = opening.add_head(announced.as_deref(), &config);
+        let alone = if opening.has_left_out() || !whole_list { None } else { opening.head_alone(&config) };
+        let is_head_alone = alone.is_some();
+        head_source = alone.unwrap_or(head_source);
         let mut missing_head_file =
             announced.clone().filter(|file| !opening.is_there(file) && !opening.foreign.contains(file));
         // Head files that the index names as well, and that the head was not taken from.
         for file in &shards.files {
-            if opening.take(file) {
+            if opening.take(file) || shards.is_of_vision(file) {
                 continue;
             }
             // Without its head's file the trunk still runs: the verdict is "incomplete", not "damaged".
@@ -151,15 +167,19 @@ impl Checkpoint {
                 opening.leave_out(file, shards.missing(&source, file));
             }
         }
-        let checked = shards.check(&source, |tensor, file| {
-            let replaced = || matches!(head_source, HeadSource::File(_)) && sidecar::is_mtp(tensor);
+        let layers = config.text().size("num_hidden_layers", usize::MAX).ok();
+        let has = |tensor: &str, file: &str| {
+            let replaced = || matches!(head_source, HeadSource::File(_)) && sidecar::is_head(tensor, layers);
             let absent = || missing_head_file.as_deref() == Some(file);
             let here = || opening.tensors.get(tensor).is_some_and(|info| &*info.file == file);
             // Vision tensors are not in the map; their shards were read all the same.
             let vision = || sidecar::is_vision(tensor) || sidecar::is_vision_file(file);
             here() || vision() || replaced() || absent() || opening.is_left_out(file)
-        });
-        opening.noted(checked);
+        };
+        if !is_head_alone {
+            findings.extend(left_over(&shards, has));
+        }
+        findings.extend(unannounced(&config, &opening, &head_source, layers));
         for file in names.iter().filter(|file| sidecar::is_vision_file(file)) {
             opening.take(file);
         }
@@ -173,10 +193,12 @@ impl Checkpoint {
             tensors,
             vision,
             head_source,
+            is_head_alone,
             missing_head_file,
             foreign_head_files: foreign.into_iter().filter(|file| !files.contains_key(file.as_str())).collect(),
             files,
-            refusals,
+            refusals: refusals.into_iter().map(|refusal| of_download(&source, refusal)).collect(),
+            findings,
             whole,
             has_weights,
             source,
@@ -284,6 +306,21 @@ impl Checkpoint {
         &self.head_source
     }
 
+    /// True for a draft head that is published by itself, for a trunk elsewhere.
+    pub fn is_head_alone(&self) -> bool {
+        self.is_head_alone
+    }
+
+    /// The same files with another configuration.
+    ///
+    /// # Errors
+    /// It is none.
+    pub(crate) fn with_config(self, fields: &Map<String, Value>) -> Result<Self, ArtifactError> {
+        let (config, faults) =
+            Config::read(&self.path("config.json"), Value::Object(fields.clone()).to_string().as_bytes());
+        faults.into_iter().next().map_or(Ok(Self { config, ..self }), Err)
+    }
+
     /// The head's file that `config.json` announces and that is not there.
     pub fn missing_head_file(&self) -> Option<&str> {
         self.missing_head_file.as_deref()
@@ -298,6 +335,17 @@ impl Checkpoint {
     /// Nothing of it was read.
     pub fn refusals(&self) -> &[ArtifactError] {
         &self.refusals
+    }
+
+    /// Remarks on the files that keep nothing from running.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// The hint for missing tensors and files of an incomplete download; `None` where nothing says that it is one.
+    pub(crate) fn incomplete_download(&self) -> Option<String> {
+        let stale = self.findings.iter().any(|finding| finding.file == INDEX);
+        (stale || self.source.is_interrupted()).then(|| self.source.incomplete())
     }
 
     /// Whether there are weight files, damaged ones among them.
@@ -317,6 +365,9 @@ impl Checkpoint {
 
     /// Whether a tensor is in the draft head's own file.
     pub(crate) fn in_sidecar(&self, name: &str) -> bool {
+        if self.is_head_alone {
+            return true;
+        }
         let HeadSource::File(sidecar) = &self.head_source else { return false };
         self.tensor(name).is_some_and(|info| *info.file == **sidecar)
     }
@@ -359,6 +410,54 @@ impl Checkpoint {
             .read(name, MAX_TEXT)?
             .map(|bytes| text(bytes).map_err(|error| ArtifactError::damaged(self.path(name), error.to_string())))
             .transpose()
+    }
+}
+
+/// Something to say of the index.
+fn of_index(field: &str, what: String) -> Finding {
+    Finding { severity: Severity::Warning, file: INDEX, field: field.to_owned(), what }
+}
+
+/// The finding of an index that is another build's.
+fn left_over(shards: &Shards, has: impl Fn(&str, &str) -> bool) -> Option<Finding> {
+    const REMOVE: &str = "the index is left over from another build, remove it";
+    if let Some(why) = &shards.stale {
+        let files: Vec<String> = shards.files.iter().map(|file| shown(file)).collect();
+        let files = if let [only] = &files[..] { only.clone() } else { format!("{} shards", files.len()) };
+        let (field, why) = why.strip_prefix("weight_map: ").map_or(("", &**why), |why| ("weight_map", why));
+        return Some(of_index(field, format!("{why}: read from {files} instead: {REMOVE}")));
+    }
+    let mut misplaced = shards.misplaced(has);
+    let first = shown(misplaced.next()?);
+    let more = match misplaced.count() {
+        0 => String::new(),
+        more => format!(" and {more} more tensors"),
+    };
+    Some(of_index(&format!("weight_map.{first}{more}"), format!("not in the file that it names: {REMOVE}")))
+}
+
+/// The finding of a head that is there and that the configuration says is none.
+fn unannounced(config: &Config, opening: &Opening<'_>, source: &HeadSource, layers: Option<usize>) -> Option<Finding> {
+    let text = config.text();
+    let fields = ["mtp_num_hidden_layers", "num_nextn_predict_layers"];
+    let field = fields.into_iter().find(|field| text.has(field))?;
+    if text.get(field)?.as_u64() != Some(0) || *source == HeadSource::None {
+        return None;
+    }
+    let count = opening.tensors.keys().filter(|name| sidecar::is_head(name, layers)).count();
+    let place = if let HeadSource::File(file) = source { shown(file) } else { "the weights".to_owned() };
+    let what = format!("0: {count} MTP tensors in {place} are not read: state how many MTP layers there are");
+    let field = text.path_of(field);
+    Some(Finding { severity: Severity::Warning, file: "config.json", field, what })
+}
+
+/// A refusal, whose hint is the download's where a file is missing from one.
+fn of_download(source: &Source, refusal: ArtifactError) -> ArtifactError {
+    match refusal {
+        ArtifactError::Missing { file, .. } if source.is_interrupted() => {
+            ArtifactError::missing(file, source.incomplete())
+        }
+        other => other,
     }
 }
 

@@ -154,8 +154,13 @@ pub(crate) fn compare(checkpoint: &Checkpoint, architecture: &dyn MtpArchitectur
     let unread = comparison.unread();
     let Comparison { missing, misshapen, unreadable, .. } = comparison;
     let (missing, unread) = if checkpoint.whole().weights { (missing, unread) } else { Default::default() };
-    let of = |kind: ErrorKind, hint: &'static str| move |what: String| Fault::model(kind, what, hint);
+    let of = |kind: ErrorKind, hint: &str| {
+        let hint = hint.to_owned();
+        move |what: String| Fault::model(kind, what, hint.clone())
+    };
     let partial = "the checkpoint is partial, or its config.json belongs to another model: download it again";
+    let download = checkpoint.incomplete_download();
+    let partial = download.as_deref().unwrap_or(partial);
     let foreign = "config.json and weights belong to different models, or the file is damaged";
     let convert = "convert the checkpoint to bf16, or to MLX's quantization";
     let mut faults: Vec<Fault> = missing.lines(": tensor not found").map(of(ErrorKind::Damaged, partial)).collect();

@@ -28,7 +28,10 @@ pub fn weight_files(
 ) -> Result<BTreeSet<String>, ArtifactError> {
     let top: Vec<String> = names.iter().filter(|name| !name.contains('/')).cloned().collect();
     let mut files = match index {
-        Some(bytes) => index::parse(&path(INDEX), bytes)?.files,
+        Some(bytes) => {
+            let there = |file: &str| names.iter().any(|name| name == file);
+            index::chosen(index::parse(&path(INDEX), bytes), &path(INDEX), &top, there)?.files
+        }
         None => index::without_index(&top, &path)?,
     };
     // Only this one field: whether the rest describes a model is not asked here.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::config::Config;
 use super::error::{ArtifactError, shown};
 use super::header::{self, TensorInfo};
-use super::sidecar::{self, HeadSource, SIDECARS};
+use super::sidecar::{self, Bare, HeadSource, SIDECARS};
 use super::source::{Bytes, Source};
 
 /// A weight file with its header parsed.
@@ -73,13 +73,7 @@ impl<'a> Opening<'a> {
         if self.is_there(file) {
             return None;
         }
-        let read = |source: &Source| -> Result<Option<Opened>, ArtifactError> {
-            let Some(bytes) = source.map(file)? else { return Ok(None) };
-            let file: Arc<str> = file.into();
-            let tensors = header::parse(&source.path(&file), &file, &bytes)?;
-            Ok(Some(Opened { tensors, file, bytes }))
-        };
-        read(self.source).unwrap_or_else(|error| {
+        self.read(file).unwrap_or_else(|error| {
             self.leave_out(file, error);
             None
         })
@@ -89,6 +83,23 @@ impl<'a> Opening<'a> {
     pub(super) fn take(&mut self, file: &str) -> bool {
         let opened = self.open(file);
         opened.map(|opened| self.add(opened)).is_some() || self.is_there(file)
+    }
+
+    /// Adds a weight file whose tensors are all new; any other is nobody's.
+    pub(super) fn take_new(&mut self, file: &str) {
+        if let Ok(Some(opened)) = self.read(file)
+            && opened.tensors.iter().all(|(name, _)| !self.tensors.contains_key(name))
+        {
+            self.add(opened);
+        }
+    }
+
+    /// A weight file with its header parsed; `None` when it is not there.
+    fn read(&self, file: &str) -> Result<Option<Opened>, ArtifactError> {
+        let Some(bytes) = self.source.map(file)? else { return Ok(None) };
+        let file: Arc<str> = file.into();
+        let tensors = header::parse(&self.source.path(&file), &file, &bytes)?;
+        Ok(Some(Opened { tensors, file, bytes }))
     }
 
     /// Adds a file's tensors, but for those of a name that another file has.
@@ -110,10 +121,12 @@ impl<'a> Opening<'a> {
 
     /// Finds the draft head and adds its file.
     pub(super) fn add_head(&mut self, announced: Option<&str>, config: &Config) -> HeadSource {
+        let layers = config.text().size("num_hidden_layers", usize::MAX).ok();
         for file in announced.into_iter().chain(SIDECARS) {
-            let Some(opened) = self.open(file) else { continue };
-            if opened.tensors.iter().any(|(name, _)| sidecar::is_mtp(name)) {
-                self.tensors.retain(|name, _| !sidecar::is_mtp(name));
+            let Some(mut opened) = self.open(file) else { continue };
+            sidecar::unwrap(&mut opened.tensors, layers);
+            if opened.tensors.iter().any(|(name, _)| sidecar::is_head(name, layers)) {
+                self.tensors.retain(|name, _| !sidecar::is_head(name, layers));
                 self.add(opened);
                 return HeadSource::File(file.to_owned());
             }
@@ -121,8 +134,16 @@ impl<'a> Opening<'a> {
                 self.foreign.push(file.to_owned());
             }
         }
-        let layers = config.text().size("num_hidden_layers", usize::MAX).ok();
         let in_shards = self.tensors.keys().any(|name| sidecar::is_head(name, layers));
         if in_shards { HeadSource::Shards } else { HeadSource::None }
+    }
+
+    /// Takes the weights as a draft head that is published by itself, if they are one; the file that holds it.
+    pub(super) fn head_alone(&mut self, config: &Config) -> Option<HeadSource> {
+        let layers = config.text().size("num_hidden_layers", usize::MAX).ok();
+        let bare = Bare::of(self.tensors.keys().map(String::as_str))?;
+        let tensors = std::mem::take(&mut self.tensors);
+        self.tensors = tensors.into_iter().map(|(name, info)| (bare.known(&name, layers), info)).collect();
+        self.tensors.values().next().map(|info| HeadSource::File(info.file.to_string()))
     }
 }

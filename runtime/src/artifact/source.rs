@@ -109,6 +109,43 @@ impl Source {
         format!("{label}{}{}", if label.ends_with('/') { "" } else { "/" }, shown(name))
     }
 
+    /// True if anything has that name, a link that leads nowhere included.
+    pub(super) fn is_there(&self, name: &str) -> bool {
+        match self {
+            Self::Embedded { .. } => self.slice(name).is_some(),
+            Self::Folder { root, .. } => check_name(name).is_ok() && fs::symlink_metadata(root.join(name)).is_ok(),
+        }
+    }
+
+    /// `OWNER/NAME`, for a snapshot in a Hugging Face cache; `@COMMIT` behind it where `main` means another.
+    pub(super) fn repository(&self) -> Option<String> {
+        let root = self.root()?;
+        let repository = snapshots_of(root)?;
+        let (owner, name) = repository.file_name()?.to_str()?.strip_prefix("models--")?.split_once("--")?;
+        let commit = root.file_name()?.to_str()?;
+        let main = fs::read_to_string(repository.join("refs/main")).ok();
+        let other = main.is_some_and(|main| main.trim() != commit);
+        Some(format!("{owner}/{name}{}", if other { format!("@{commit}") } else { String::new() }))
+    }
+
+    /// True for an unfinished download by this program or the Hugging Face tools, into a cache or a plain folder.
+    pub(super) fn is_interrupted(&self) -> bool {
+        let Self::Folder { root, blobs, .. } = self else { return false };
+        let beside = root.join(".cache/huggingface/download");
+        let unfinished = |dir: &Path| {
+            let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+            entries.into_iter().any(|entry| entry.path().extension().is_some_and(|end| end == "incomplete"))
+        };
+        blobs.as_deref().is_some_and(unfinished) || unfinished(&beside)
+    }
+
+    /// The hint of a download that lacks something.
+    pub(super) fn incomplete(&self) -> String {
+        let repository = self.repository();
+        let repository = repository.as_deref().unwrap_or("OWNER/NAME");
+        format!("the download is incomplete: `mtplx pull {repository}` fetches what is missing")
+    }
+
     /// The names at the folder's top, sorted. Not checked yet: opening does that.
     pub(super) fn names(&self) -> Result<Vec<String>, ArtifactError> {
         let mut names: Vec<String> = match self {
@@ -181,10 +218,7 @@ impl Source {
             Ok(target) => target,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 if fs::symlink_metadata(&joined).is_ok() {
-                    return Err(ArtifactError::missing(
-                        format!("{}: the link's target", path()),
-                        "the download is incomplete: download the checkpoint again",
-                    ));
+                    return Err(ArtifactError::missing(format!("{}: the link's target", path()), self.incomplete()));
                 }
                 return Ok(None);
             }
@@ -212,14 +246,18 @@ impl Source {
     }
 }
 
-/// `blobs` beside a folder that is `models--OWNER--NAME/snapshots/REVISION`; `root` has its links resolved. A `blobs` that
-/// is itself a link does not count: it could lead anywhere.
-fn cache_blobs(root: &Path) -> Option<PathBuf> {
+/// The repository's folder that holds `models--OWNER--NAME/snapshots/REVISION`; `root` has its links resolved.
+fn snapshots_of(root: &Path) -> Option<&Path> {
     let snapshots = root.parent().filter(|parent| parent.file_name().is_some_and(|name| name == "snapshots"))?;
-    let repository = snapshots.parent().filter(|dir| {
-        dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("models--"))
-    })?;
-    let blobs = repository.join("blobs");
+    snapshots
+        .parent()
+        .filter(|dir| dir.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("models--")))
+}
+
+/// `blobs` of the repository that `root` is a snapshot of. A `blobs` that is itself a link does not count: it could lead
+/// anywhere.
+fn cache_blobs(root: &Path) -> Option<PathBuf> {
+    let blobs = snapshots_of(root)?.join("blobs");
     fs::symlink_metadata(&blobs).is_ok_and(|metadata| metadata.is_dir()).then_some(blobs)
 }
 

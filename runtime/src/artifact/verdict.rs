@@ -215,9 +215,18 @@ pub fn assess(checkpoint: &Checkpoint, registry: &Registry) -> Assessment {
 /// Assesses a checkpoint against the architectures of `registry`.
 pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witness<'_>) -> Assessment {
     let (contract, mut findings) = Contract::read(checkpoint);
+    findings.extend_from_slice(checkpoint.findings());
     let mut faults: Vec<Fault> = checkpoint.refusals().iter().map(Fault::from).collect();
     let code = checkpoint.config().code_keys();
     let claim = match registry.resolve(checkpoint) {
+        claim if checkpoint.is_head_alone() => {
+            let what = format!("{}: a draft head by itself, without the trunk it drafts for", checkpoint.label());
+            let hint =
+                "put its file beside the trunk as mtp.safetensors, or take it with `mtplx forge TRUNK OUT --mtp-from`";
+            let kind = if claim.is_ok() { ErrorKind::Damaged } else { ErrorKind::Incompatible };
+            faults.push(Fault::model(kind, what, hint));
+            None
+        }
         Ok(claim) => Some(claim),
         // It is said already that there is nothing that anyone might claim.
         Err(_) if checkpoint.config().string("model_type").is_err() => None,

@@ -1,6 +1,7 @@
 //! Which files make up a checkpoint, and which are refused.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
@@ -8,6 +9,8 @@ use serde_json::json;
 
 use super::{Folder, safetensors};
 use crate::artifact::{Checkpoint, Contract, HeadSource, LoadError, weight_files};
+
+const INCOMPLETE: &str = "the download is incomplete: `mtplx pull OWNER/NAME` fetches what is missing";
 
 fn names(checkpoint: &Checkpoint) -> Vec<&str> {
     checkpoint.tensors().map(|(name, _)| name).collect()
@@ -70,7 +73,7 @@ fn missing_things() {
         Folder::new().tensors("a.safetensors", &["x"], 1).index(json!({"x": "a.safetensors", "y": "b.safetensors"}));
     assert_eq!(
         folder.fault(),
-        "5: DIR/b.safetensors: not found (model.safetensors.index.json places 1 tensors there: the download is incomplete)"
+        format!("5: DIR/b.safetensors: not found (model.safetensors.index.json places 1 tensors there: {INCOMPLETE})")
     );
     let file = Folder::new();
     let error = Checkpoint::open(&file.path().join("config.json")).unwrap_err();
@@ -98,9 +101,6 @@ fn a_name_in_two_shards() {
 #[test]
 fn an_index_that_lies() {
     let with = |index: serde_json::Value| Folder::new().tensors("a.safetensors", &["x"], 1).index(index).fault();
-    assert!(with(json!({"x": "a.safetensors", "y": "a.safetensors"})).starts_with(
-        "5: DIR/model.safetensors.index.json: weight_map.y: \"a.safetensors\": that shard has no such tensor"
-    ));
     let outside = "a file name that does not stay inside the folder";
     for (name, what) in [
         ("../a.safetensors", outside),
@@ -121,6 +121,99 @@ fn an_index_that_lies() {
     let twice = r#"{"weight_map": {"x": "a.safetensors", "x": "b.safetensors"}}"#;
     let twice = Folder::new().file("model.safetensors.index.json", twice).fault();
     assert!(twice.contains("index.json: not an index: x occurs twice"), "{twice}");
+}
+
+/// A folder with u8 tensors in files and an index, or with a file that is none.
+fn indexed(files: &[(&str, &[&str])], index: &str) -> Folder {
+    let folder = Folder::new().file("model.safetensors.index.json", index);
+    files.iter().fold(folder, |folder, (file, tensors)| folder.tensors(file, tensors, 1))
+}
+
+fn index(places: &[(&str, &str)]) -> String {
+    let map: serde_json::Map<_, _> = places.iter().map(|(tensor, file)| ((*tensor).to_owned(), json!(file))).collect();
+    json!({"weight_map": map}).to_string()
+}
+
+const SINGLE: &str = "model.safetensors";
+const OF_TWO: [&str; 2] = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"];
+const OF_THREE: [&str; 3] =
+    ["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors"];
+
+#[test]
+fn an_index_of_another_build() {
+    let of_source = index(&[("x", OF_TWO[0]), ("y", OF_TWO[1])]);
+    let absent = "weight_map: \"model-00001-of-00002.safetensors\" and 1 more: not there: read from";
+    let second = "weight_map: \"model-00002-of-00002.safetensors\": not there: read from model.safetensors instead";
+    for (files, index, finding) in [
+        (&[(SINGLE, &["x", "y"][..])][..], of_source.clone(), format!("{absent} model.safetensors instead")),
+        // Conversions rename tensors, and leave some out.
+        (&[(SINGLE, &["language_model.x"])], of_source.clone(), format!("{absent} model.safetensors instead")),
+        (&[(SINGLE, &["x", "y"]), (OF_TWO[0], &["x"])], of_source.clone(), second.to_owned()),
+        (
+            &[(OF_THREE[0], &["x"]), (OF_THREE[1], &["y"]), (OF_THREE[2], &["z"])],
+            of_source.clone(),
+            format!("{absent} 3 shards instead"),
+        ),
+        (&[("model-q4.safetensors", &["x", "y"])], of_source.clone(), format!("{absent} model-q4.safetensors instead")),
+        (&[(SINGLE, &["x", "y"])], "{\"weight_map\": {}}".to_owned(), "weight_map: 0 shards: expected".to_owned()),
+        (&[(SINGLE, &["x", "y"])], "not JSON".to_owned(), "not an index: expected".to_owned()),
+        (&[(SINGLE, &["x", "y"])], index(&[("x", "pytorch_model.bin")]), "a shard that is not safe".to_owned()),
+        (&[(SINGLE, &["x", "y"])], index(&[("x", "../x.safetensors")]), "does not stay inside".to_owned()),
+        // The files are the index's, their tensors are not.
+        (
+            &[(OF_TWO[0], &["y"]), (OF_TWO[1], &["x"])],
+            of_source.clone(),
+            "weight_map.x and 1 more tensors: not in the file that it names".to_owned(),
+        ),
+        (
+            &[(SINGLE, &["x"])],
+            index(&[("x", SINGLE), ("gone", SINGLE)]),
+            "weight_map.gone: not in the file that it names".to_owned(),
+        ),
+        (
+            &[(SINGLE, &["x"])],
+            index(&[("x", SINGLE), ("visual.y", "model-2.safetensors")]),
+            "weight_map: \"model-2.safetensors\": not there: vision parts".to_owned(),
+        ),
+    ] {
+        let folder = indexed(files, &index);
+        let checkpoint = folder.open().unwrap_or_else(|error| panic!("{files:?}: {error}"));
+        let found: Vec<String> = checkpoint.findings().iter().map(ToString::to_string).collect();
+        assert!(found.len() == 1 && found[0].contains(&finding), "{files:?}: {found:?}");
+        assert!(found[0].starts_with("model.safetensors.index.json: "), "{found:?}");
+        let all: BTreeSet<&str> = files.iter().flat_map(|(_, names)| names.iter().copied()).collect();
+        assert_eq!(names(&checkpoint), all.into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn files_beside_those_of_an_index() {
+    for (files, index, expected) in [
+        (&[(OF_TWO[0], &["x"][..]), (OF_TWO[1], &["y"][..])][..], index(&[("x", OF_TWO[0])]), &["x", "y"][..]),
+        (&[(OF_TWO[0], &["x"]), ("model-more.safetensors", &["y"])], index(&[("x", OF_TWO[0])]), &["x", "y"]),
+        (&[(SINGLE, &["x"]), ("model-more.safetensors", &["y"])], index(&[("x", SINGLE)]), &["x", "y"]),
+        // Another build of the same weights, and what no loader reads.
+        (&[(OF_TWO[0], &["x"]), (SINGLE, &["x", "y"])], index(&[("x", OF_TWO[0])]), &["x"]),
+        (&[(SINGLE, &["x"]), ("adapters.safetensors", &["y"])], index(&[("x", SINGLE)]), &["x"]),
+    ] {
+        let folder = indexed(files, &index);
+        let checkpoint = folder.open().unwrap();
+        assert_eq!((names(&checkpoint), checkpoint.findings()), (expected.to_vec(), &[][..]), "{files:?}");
+    }
+}
+
+#[test]
+fn an_incomplete_download() {
+    let of_three = index(&[("x", OF_THREE[0]), ("y", OF_THREE[1]), ("z", OF_THREE[2])]);
+    for files in [
+        &[(OF_THREE[0], &["x"][..])][..],
+        &[(OF_THREE[0], &["x"]), (OF_THREE[2], &["z"])],
+        &[(OF_THREE[0], &["x"]), ("adapters.safetensors", &["a"])],
+        &[("mtp.safetensors", &["mtp.x"]), ("model-vision-00001.safetensors", &["visual.x"])],
+    ] {
+        let fault = indexed(files, &of_three).fault();
+        assert!(fault.starts_with("5: DIR/model-0000") && fault.ends_with(&format!(" {INCOMPLETE})")), "{fault}");
+    }
 }
 
 #[test]
@@ -188,6 +281,35 @@ mod links {
         fs::remove_file(cache.path().join("models--o--n/blobs/c0")).unwrap();
         let error = Checkpoint::open(&snapshot).unwrap_err();
         assert!(error.to_string().ends_with("config.json: the link's target: not found"), "{error}");
+    }
+
+    #[test]
+    fn an_interrupted_download_names_the_command_that_goes_on() {
+        let whole = safetensors(&[("x", "U8", vec![1], vec![1])]);
+        let said = |dir: &Path| {
+            let error = Checkpoint::open(dir).expect_err("opened");
+            (error.to_string(), error.hint().unwrap().to_owned())
+        };
+        let pull = |what: &str| format!("the download is incomplete: `mtplx pull {what}` fetches what is missing");
+        let cache = Folder::empty().file("models--o--n/blobs/c0", r#"{"model_type":"toy"}"#);
+        let snapshot = cache.path().join("models--o--n/snapshots/abc");
+        fs::create_dir_all(&snapshot).unwrap();
+        symlink("../../blobs/c0", snapshot.join("config.json")).unwrap();
+        // Nothing tells that more was meant to come.
+        assert!(!said(&snapshot).1.contains("pull"));
+        let cache = cache.file("models--o--n/blobs/w0.incomplete", &whole[..9]);
+        let (what, hint) = said(&snapshot);
+        assert!(what.ends_with("model.safetensors: not found") && hint == pull("o/n"), "{what}: {hint}");
+        symlink("../../blobs/w0", snapshot.join("model.safetensors")).unwrap();
+        let (what, hint) = said(&snapshot);
+        assert!(what.ends_with("model.safetensors: the link's target: not found") && hint == pull("o/n"), "{hint}");
+        let cache = cache.file("models--o--n/refs/main", "def\n");
+        assert_eq!(said(&snapshot).1, pull("o/n@abc"));
+        let cache = cache.file("models--o--n/blobs/w0", whole);
+        Checkpoint::open(&snapshot).unwrap();
+        drop(cache);
+        let folder = Folder::new().file(".cache/huggingface/download/w.incomplete", "");
+        assert_eq!(said(folder.path()).1, pull("OWNER/NAME"));
     }
 
     /// A snapshot whose `config.json` is the given link, in a cache with things to reach for.
@@ -389,6 +511,90 @@ fn heads_under_other_families_names() {
     assert_eq!(of("model.layers.1.x"), HeadSource::None);
 }
 
+/// A head that is published by itself: beside a trunk under a sidecar's name, and in a folder of its own.
+#[test]
+fn a_head_s_tensors_under_other_prefixes() {
+    let config = json!({"model_type": "toy", "num_hidden_layers": 3});
+    let qwen = ["fc.weight", "layers.0.x", "norm.weight"];
+    let sidecar = ["layers.0.enorm.weight", "layers.0.mtp_block.x"];
+    let next_n = ["layers.0.eh_proj.weight", "layers.0.x"];
+    let under = |prefix: &str, names: &[&str]| names.iter().map(|name| format!("{prefix}{name}")).collect::<Vec<_>>();
+    for (prefix, parts, known) in [
+        ("", &qwen[..], "mtp."),
+        ("mtp.", &qwen, "mtp."),
+        ("model.", &qwen, "mtp."),
+        ("model.mtp.", &qwen, "mtp."),
+        ("language_model.model.mtp.", &qwen, "mtp."),
+        ("", &["pre_fc_norm_hidden.weight", "layers.0.mlp.x", "embed_tokens.weight"], "mtp."),
+        ("", &sidecar, "mtp."),
+        ("model.", &sidecar, "mtp."),
+        ("", &next_n, "model.layers.3."),
+        ("model.", &next_n, "model.layers.3."),
+        ("", &["mtp_layers.0.input_proj.weight", "mtp_layers.0.x"], "model."),
+        ("model.", &["mtp_layers.0.input_proj.weight", "mtp_layers.0.x"], "model."),
+    ] {
+        let (mut expected, stored) = (under(known, parts), under(prefix, parts));
+        if known.ends_with("3.") {
+            expected = expected.iter().map(|name| name.replace("3.layers.0.", "3.")).collect();
+        }
+        expected.sort_unstable();
+        let stored: Vec<&str> = stored.iter().map(String::as_str).collect();
+        let trunk = Folder::new().config(config.clone()).tensors(SINGLE, &["model.layers.0.x", "lm_head.weight"], 1);
+        let beside = trunk.tensors("mtp.safetensors", &stored, 2);
+        let checkpoint = beside.open().unwrap();
+        let head: Vec<&str> =
+            checkpoint.tensors().filter(|(_, info)| &*info.file == "mtp.safetensors").map(|(name, _)| name).collect();
+        assert_eq!(head, expected, "{stored:?}");
+        assert_eq!(checkpoint.head_source(), &HeadSource::File("mtp.safetensors".to_owned()));
+        assert!(!checkpoint.is_head_alone());
+        for file in [SINGLE, "mtp.safetensors"] {
+            let alone = Folder::new().config(config.clone()).tensors(file, &stored, 2).open().unwrap();
+            assert_eq!(alone.head_source(), &HeadSource::File(file.to_owned()), "{stored:?}");
+            assert_eq!((alone.is_head_alone(), names(&alone)), (true, expected.iter().map(String::as_str).collect()));
+        }
+    }
+    // Trunks, whatever else is in them, and files of neither.
+    for stored in [
+        &["model.layers.0.x", "model.layers.1.x", "model.embed_tokens.weight", "mtp.fc.weight"][..],
+        &["model.layers.0.x", "model.layers.3.enorm.weight", "model.embed_tokens.weight", "model.norm.weight"],
+        &["layers.0.x", "norm.weight", "embed_tokens.weight"],
+        &["x", "fc.weight"],
+    ] {
+        let checkpoint = Folder::new().config(config.clone()).tensors(SINGLE, stored, 1).open().unwrap();
+        let mut stored = stored.to_vec();
+        stored.sort_unstable();
+        assert_eq!((checkpoint.is_head_alone(), names(&checkpoint)), (false, stored));
+    }
+}
+
+#[test]
+fn a_head_that_is_stated_to_be_none() {
+    let of = |text: serde_json::Value, tensor: &str| {
+        let config = json!({"model_type": "toy", "text_config": text});
+        let folder = Folder::new().config(config).tensors(SINGLE, &["model.layers.0.x", tensor], 1);
+        let findings: Vec<String> = folder.open().unwrap().findings().iter().map(ToString::to_string).collect();
+        findings.join("; ")
+    };
+    let said = |field: &str| {
+        format!(
+            "config.json: text_config.{field}: 0: 1 MTP tensors in the weights are not read: state how many MTP layers there are"
+        )
+    };
+    for (text, tensor, expected) in [
+        (json!({"mtp_num_hidden_layers": 0}), "mtp.fc.weight", said("mtp_num_hidden_layers")),
+        (
+            json!({"num_nextn_predict_layers": 0, "num_hidden_layers": 1}),
+            "model.layers.1.x",
+            said("num_nextn_predict_layers"),
+        ),
+        (json!({"mtp_num_hidden_layers": 1}), "mtp.fc.weight", String::new()),
+        (json!({"mtp_num_hidden_layers": 0}), "model.norm.weight", String::new()),
+        (json!({}), "mtp.fc.weight", String::new()),
+    ] {
+        assert_eq!(of(text, tensor), expected);
+    }
+}
+
 #[test]
 fn vision_is_counted_and_left_alone() {
     let folder = Folder::new()
@@ -457,6 +663,18 @@ fn which_weights_to_download() {
         files(&["model.safetensors", "z.safetensors", "model-vision-1.safetensors"], outside, None).unwrap(),
         "model-vision-1.safetensors model.safetensors"
     );
+    let stale = r#"{"weight_map": {"x": "model-00001-of-00002.safetensors", "y": "model-00002-of-00002.safetensors"}}"#;
+    for (names, expected) in [
+        (&["model.safetensors"][..], "model.safetensors"),
+        (
+            &["model-00001-of-00001.safetensors", "mtp.safetensors", "x.safetensors"],
+            "model-00001-of-00001.safetensors mtp.safetensors",
+        ),
+        (&["model-00001-of-00002.safetensors"], "model-00001-of-00002.safetensors"),
+        (&OF_TWO, "model-00001-of-00002.safetensors model-00002-of-00002.safetensors"),
+    ] {
+        assert_eq!(files(names, "{}", Some(stale)).unwrap(), expected);
+    }
     assert!(files(&["pytorch_model.bin"], "{}", None).unwrap_err().contains("the only weights are pickled"));
     assert!(files(&["README.md"], "not JSON", None).unwrap_err().ends_with("model.safetensors: not found"));
     let outside = r#"{"weight_map": {"x": "../a.safetensors"}}"#;
