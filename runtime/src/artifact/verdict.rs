@@ -8,6 +8,7 @@
 //!
 //! The files are hashed only where the verdict depends on it, unless a [`Witness`] asks for it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
@@ -260,10 +261,9 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
     }
     let runs = faults.is_empty();
     faults.extend(findings.iter().filter(|finding| finding.severity == Severity::Damage).map(no_contract));
-    match witness.text {
-        Some(text) => faults.extend_from_slice(text.faults()),
-        None => faults.extend_from_slice(TextSide::of(checkpoint).faults()),
-    }
+    let text = witness.text.map_or_else(|| Cow::Owned(TextSide::of(checkpoint)), Cow::Borrowed);
+    faults.extend_from_slice(text.faults());
+    findings.extend_from_slice(text.findings());
     let sound = match &claim {
         // Nothing is said of a head where files could not be read.
         Some(_) if !(checkpoint.whole().config && checkpoint.whole().weights) => Verdict::NoMtp,

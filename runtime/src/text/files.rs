@@ -18,6 +18,8 @@ pub(super) const TOKENIZER: &str = "tokenizer.json";
 pub(super) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub(super) const GENERATION_CONFIG: &str = "generation_config.json";
 pub(super) const CONFIG: &str = "config.json";
+pub(super) const SPECIAL_TOKENS_MAP: &str = "special_tokens_map.json";
+pub(super) const ADDED_TOKENS: &str = "added_tokens.json";
 pub(super) const CHAT_TEMPLATE: &str = "chat_template.jinja";
 
 /// The files' contents, each if it is there.
@@ -27,6 +29,10 @@ pub struct TextFiles<'a> {
     pub tokenizer: Option<Cow<'a, str>>,
     /// `tokenizer_config.json`.
     pub tokenizer_config: Option<Cow<'a, str>>,
+    /// `special_tokens_map.json`.
+    pub special_tokens_map: Option<Cow<'a, str>>,
+    /// `added_tokens.json`.
+    pub added_tokens: Option<Cow<'a, str>>,
     /// `generation_config.json`.
     pub generation_config: Option<Cow<'a, str>>,
     /// `config.json`.
@@ -44,6 +50,8 @@ impl<'a> TextFiles<'a> {
         Ok(Self {
             tokenizer: checkpoint.text_file(TOKENIZER)?,
             tokenizer_config: checkpoint.text_file(TOKENIZER_CONFIG)?,
+            special_tokens_map: checkpoint.text_file(SPECIAL_TOKENS_MAP)?,
+            added_tokens: checkpoint.text_file(ADDED_TOKENS)?,
             generation_config: checkpoint.text_file(GENERATION_CONFIG)?,
             config: checkpoint.text_file(CONFIG)?,
             chat_template: checkpoint.text_file(CHAT_TEMPLATE)?,
@@ -58,6 +66,14 @@ impl<'a> TextFiles<'a> {
 
     pub(super) fn tokenizer_config(&self) -> Result<Value, TextError> {
         object(TOKENIZER_CONFIG, self.tokenizer_config.as_deref())
+    }
+
+    pub(super) fn special_tokens_map(&self) -> Result<Value, TextError> {
+        object(SPECIAL_TOKENS_MAP, self.special_tokens_map.as_deref())
+    }
+
+    pub(super) fn added_tokens(&self) -> Result<Value, TextError> {
+        object(ADDED_TOKENS, self.added_tokens.as_deref())
     }
 
     pub(super) fn generation_config(&self) -> Result<Value, TextError> {

@@ -5,9 +5,11 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::error::TextError;
-use super::files::{CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, TOKENIZER, TOKENIZER_CONFIG, TextFiles};
-use super::{ChatTemplate, Tokenizer};
-use crate::artifact::{Checkpoint, ErrorKind, Fault, Subject};
+use super::files::{
+    ADDED_TOKENS, CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_CONFIG, TextFiles,
+};
+use super::{ChatTemplate, Message, RenderInput, Tokenizer};
+use crate::artifact::{Checkpoint, ErrorKind, Fault, Finding, Subject};
 
 /// Tokenizer, chat template and generation settings.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +21,9 @@ pub struct TextSide {
     /// `generation_config.json`, where it is an object.
     pub generation_config: Option<Map<String, Value>>,
     faults: Vec<Fault>,
+    findings: Vec<Finding>,
+    /// The hint for a missing file of an interrupted download.
+    download: Option<String>,
 }
 
 impl TextSide {
@@ -35,12 +40,14 @@ impl TextSide {
         let files = TextFiles {
             tokenizer: text(TOKENIZER),
             tokenizer_config: text(TOKENIZER_CONFIG),
+            special_tokens_map: text(SPECIAL_TOKENS_MAP),
+            added_tokens: text(ADDED_TOKENS),
             generation_config: text(GENERATION_CONFIG),
             // What is wrong with it is the model's fault, not the text's.
             config: checkpoint.whole().config.then(|| text(CONFIG)).flatten(),
             chat_template: text(CHAT_TEMPLATE),
         };
-        let mut side = Self::default();
+        let mut side = Self { download: checkpoint.incomplete_download(), ..Self::default() };
         for (name, error) in &unreadable {
             side.note(if *name == CHAT_TEMPLATE { Subject::Template } else { Subject::Text }, error);
         }
@@ -58,18 +65,27 @@ impl TextSide {
             Ok(_) => {}
             Err(error) => self.note(Subject::Text, &error),
         }
+        let mut tokenizer = None;
         if there(TOKENIZER) {
-            match Tokenizer::new(files) {
-                Ok(built) => self.tokenizer = Some(Arc::new(built)),
-                Err(error) => self.note(Subject::Text, &error),
-            }
+            tokenizer = Tokenizer::new(files).map_err(|error| self.note(Subject::Text, &error)).ok();
         }
         if there(CHAT_TEMPLATE) && there(TOKENIZER_CONFIG) {
-            match ChatTemplate::with_tokens(files, self.tokenizer.as_deref()) {
+            match ChatTemplate::with_tokens(files, tokenizer.as_ref()) {
                 Ok(template) => self.template = template,
                 Err(error) => self.note(Subject::Template, &error),
             }
         }
+        if let (Some(tokenizer), Some(template)) = (&mut tokenizer, &self.template) {
+            let end = end_of_turn(template, tokenizer);
+            end.into_iter().for_each(|id| tokenizer.ends_with(id));
+        }
+        self.findings = tokenizer.as_ref().map(|tokenizer| tokenizer.findings().to_vec()).unwrap_or_default();
+        self.tokenizer = tokenizer.map(Arc::new);
+    }
+
+    /// Remarks that keep nothing from running.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
     }
 
     /// What is wrong, each once.
@@ -85,7 +101,56 @@ impl TextSide {
     fn note(&mut self, subject: Subject, error: &TextError) {
         let what = error.to_string();
         if self.faults.iter().all(|fault| fault.what != what) {
-            self.faults.push(Fault { subject, kind: error.kind(), what, hint: error.hint().to_owned() });
+            let download = self.download.clone().filter(|_| error.kind() == ErrorKind::Missing);
+            let hint = download.unwrap_or_else(|| error.hint().to_owned());
+            self.faults.push(Fault { subject, kind: error.kind(), what, hint });
+        }
+    }
+}
+
+/// The special token that `template` puts behind an assistant's text: at the conversation's end or, where nothing stands
+/// there, before the next message.
+fn end_of_turn(template: &ChatTemplate, tokenizer: &Tokenizer) -> Option<u32> {
+    const ANSWER: &str = "qxzjanswerqxzj";
+    let messages = [Message::new("user", "a"), Message::new("assistant", ANSWER), Message::new("user", "b")];
+    let behind = |messages: &[Message]| {
+        let input = RenderInput { messages, add_generation_prompt: false, enable_thinking: None, tools: None };
+        let text = template.render(&input).ok()?;
+        Some(text.rsplit_once(ANSWER)?.1.trim_start().to_owned())
+    };
+    let last = behind(&messages[..2])?;
+    let text = if last.is_empty() { behind(&messages)? } else { last };
+    tokenizer.encode(&text, false).ok()?.first().copied().filter(|&id| tokenizer.is_special(id))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tokenizer::tests::{byte_level_json, files};
+    use super::*;
+
+    #[test]
+    fn a_turn_s_end_by_the_template() {
+        let ends = |template: &str| {
+            let files = TextFiles { chat_template: Some(template.into()), ..files(byte_level_json()) };
+            let mut side = TextSide::default();
+            side.read(&files, |_| true);
+            assert_eq!(side.faults(), []);
+            side.tokenizer.unwrap().eos_ids().to_vec()
+        };
+        let of = |message: &str| format!("{{% for m in messages %}}{message}{{% endfor %}}");
+        for (template, expected) in [
+            (of("<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n"), vec![258]),
+            (of("{{ m.content }}\n<|im_end|>"), vec![258]),
+            (of("{{ m.content | trim }}{% if m.role == 'assistant' %}<|endoftext|>{% endif %}"), vec![256]),
+            // No token ends an answer, but the next message's beginning does.
+            (of("<|im_start|>{{ m.role }}\n{{ m.content }}"), vec![257]),
+            (of("{{ m.role }}: {{ m.content }}\n"), vec![]),
+            (of("{{ m.content }}.<|im_end|>"), vec![]),
+            (of("{{ m.role }}<|im_end|>"), vec![]),
+            ("{{ raise_exception('no') }}".to_owned(), vec![]),
+            (of("{% if m.role == 'assistant' %}{{ raise_exception('no') }}{% endif %}<|im_end|>"), vec![]),
+        ] {
+            assert_eq!(ends(&template), expected, "{template}");
         }
     }
 }

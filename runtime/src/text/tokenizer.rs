@@ -8,11 +8,13 @@ use std::fmt;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokenizers::AddedToken;
 
 use super::error::{TextError, shorten};
-use super::files::{CONFIG, GENERATION_CONFIG, TOKENIZER_CONFIG, TextFiles};
+use super::files::{ADDED_TOKENS, CONFIG, GENERATION_CONFIG, SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, TextFiles};
 use super::guard::guarded;
 use super::screen::screen;
+use crate::artifact::{Finding, Severity, shown};
 use crate::mlx::{Budget, Exceeded, within};
 
 /// What building a tokenizer may hold: a BPE vocabulary takes about 15 bytes for each of its file's, an expression of a few
@@ -31,6 +33,9 @@ pub struct Tokenizer {
     eos_token: Option<String>,
     eos_ids: Vec<u32>,
     add_bos: bool,
+    /// Tokens that the model puts out are below it.
+    vocab: usize,
+    findings: Vec<Finding>,
 }
 
 /// A special token: its text and its id.
@@ -55,24 +60,89 @@ impl Tokenizer {
         // Left over from training: truncation would drop the end of a long prompt in silence, padding would add to it.
         inner.with_padding(None);
         guarded(|| inner.with_truncation(None).map(drop))?;
+        let config = files.tokenizer_config()?;
+        let map = files.special_tokens_map()?;
+        let model = files.config()?;
+        let stated = vocab_size(&model);
+        let added = Added::of(&inner, files, Named::of(&config, &map), stated.unwrap_or(usize::MAX))?;
+        if !added.tokens.is_empty() {
+            let tokens = added.tokens.clone();
+            let add = move || {
+                inner.add_tokens(tokens)?;
+                Ok(inner)
+            };
+            inner = within(budget, move || guarded(add))
+                .unwrap_or_else(|exceeded| Err(TextError::Tokenizer { what: over(exceeded, budget) }))?;
+        }
+        let findings = added.findings(&inner);
+        let vocab = stated.unwrap_or_else(|| inner.get_vocab_size(true));
         let special = inner.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
 
-        let config = files.tokenizer_config()?;
-        let bos = match special_token(&config, "bos_token")? {
-            Some(content) => inner.token_to_id(&content).map(|id| Special { content, id }),
-            None => None,
-        };
-        let eos_token = special_token(&config, "eos_token")?;
+        let token = |field| Ok::<_, TextError>(special_token(&config, field)?.or_else(|| text_of(map.get(field)?)));
+        let bos = token("bos_token")?;
+        let bos = bos.and_then(|content| inner.token_to_id(&content).map(|id| Special { content, id }));
+        let eos_token = token("eos_token")?;
         let add_bos = flag(&config, "add_bos_token")?;
-        let eos_ids = match (
-            eos_ids(GENERATION_CONFIG, &files.generation_config()?)?,
-            eos_ids(CONFIG, &files.config()?)?,
-            eos_token.as_deref().and_then(|token| inner.token_to_id(token)),
-        ) {
-            (Some(ids), _, _) | (None, Some(ids), _) => ids,
-            (None, None, id) => id.into_iter().collect(),
-        };
-        Ok(Self { inner, special, bos, eos_token, eos_ids, add_bos })
+        let mut tokenizer = Self { inner, special, bos, eos_token, eos_ids: Vec::new(), add_bos, vocab, findings };
+        for (file, stated) in [(GENERATION_CONFIG, &files.generation_config()?), (CONFIG, &model)] {
+            tokenizer.ends_as_stated(file, "eos_token_id", stated.get("eos_token_id"))?;
+            let inner = stated.get("text_config").and_then(|text| text.get("eos_token_id"));
+            tokenizer.ends_as_stated(file, "text_config.eos_token_id", inner)?;
+        }
+        for (file, stated) in [(TOKENIZER_CONFIG, &config), (SPECIAL_TOKENS_MAP, &map)] {
+            let Some(token) = stated.get("eos_token").and_then(text_of) else { continue };
+            match tokenizer.id(&token) {
+                Some(id) => tokenizer.ends_with(id),
+                None => {
+                    tokenizer.doubt(file, "eos_token", format!("\"{}\": not in the vocabulary: ignored", shown(&token)))
+                }
+            }
+        }
+        Ok(tokenizer)
+    }
+
+    /// Adds the tokens of an `eos_token_id`: a number or a list of them. Those that the model never puts out end nothing.
+    fn ends_as_stated(
+        &mut self,
+        file: &'static str,
+        field: &'static str,
+        value: Option<&Value>,
+    ) -> Result<(), TextError> {
+        let Some(value) = value.filter(|value| !value.is_null()) else { return Ok(()) };
+        let list = value.as_array().map_or(std::slice::from_ref(value), |list| &list[..]);
+        if list.is_empty() {
+            self.doubt(file, field, "[]: names no token: ignored".to_owned());
+        }
+        for item in list {
+            if !(item.is_u64() || item.is_i64()) {
+                let what = "a token id or a list of them was expected";
+                return Err(TextError::Field { file, field, value: shorten(value), what });
+            }
+            match item.as_u64().and_then(|id| u32::try_from(id).ok()).filter(|&id| (id as usize) < self.vocab) {
+                Some(id) => self.ends_with(id),
+                None => {
+                    let what = format!("{item}: not in the vocabulary of {}: ignored", self.vocab);
+                    self.doubt(file, field, what);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a token that ends a text.
+    pub(super) fn ends_with(&mut self, id: u32) {
+        if (id as usize) < self.vocab && !self.eos_ids.contains(&id) {
+            self.eos_ids.push(id);
+        }
+    }
+
+    fn doubt(&mut self, file: &'static str, field: &str, what: String) {
+        self.findings.push(finding(file, field, what));
+    }
+
+    /// Remarks on the files.
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
     }
 
     /// The tokens of `text`. With `add_special`, also those that the tokenizer puts around a text of its own accord
@@ -99,7 +169,8 @@ impl Tokenizer {
         guarded(|| self.inner.decode(ids, skip_special))
     }
 
-    /// The tokens that end a text: from `generation_config.json`, else `config.json`, else `tokenizer_config.json`.
+    /// The tokens that end a text: all that `generation_config.json`, `config.json`, `tokenizer_config.json`,
+    /// `special_tokens_map.json` or, in a [`super::TextSide`], the chat template name.
     pub fn eos_ids(&self) -> &[u32] {
         &self.eos_ids
     }
@@ -173,38 +244,132 @@ fn over(exceeded: Exceeded, budget: Budget) -> String {
     }
 }
 
-/// `eos_token_id`: a number or a list of them, at the top level or in `text_config`.
-fn eos_ids(file: &'static str, config: &Value) -> Result<Option<Vec<u32>>, TextError> {
-    let places = [("eos_token_id", Some(config)), ("text_config.eos_token_id", config.get("text_config"))];
-    for (field, object) in places {
-        let Some(value) = object.and_then(|object| object.get("eos_token_id")).filter(|value| !value.is_null()) else {
-            continue;
-        };
-        let id = |value: &Value| value.as_u64().and_then(|id| u32::try_from(id).ok());
-        let ids: Option<Vec<u32>> = match value {
-            Value::Array(list) => list.iter().map(id).collect(),
-            one => id(one).map(|id| vec![id]),
-        };
-        let what = "a token id or a list of them was expected";
-        return match ids {
-            Some(ids) => Ok(Some(ids)),
-            None => Err(TextError::Field { file, field, value: shorten(value), what }),
-        };
-    }
-    Ok(None)
+/// `vocab_size` of `config.json`: rows of the model's output, which may be padded beyond the tokenizer's tokens.
+fn vocab_size(config: &Value) -> Option<usize> {
+    let size = |object: &Value| object.get("vocab_size")?.as_u64().and_then(|size| usize::try_from(size).ok());
+    config.get("text_config").and_then(size).or_else(|| size(config)).filter(|&size| size > 0)
 }
 
-/// A special token's text: a string, or an object with `content`.
-fn special_token(config: &Value, field: &'static str) -> Result<Option<String>, TextError> {
-    let what = "a token's text was expected";
-    match config.get(field) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(content)) => Ok(Some(content.clone())),
-        Some(value) => match value.get("content").and_then(Value::as_str) {
-            Some(content) => Ok(Some(content.to_owned())),
-            None => Err(TextError::Field { file: TOKENIZER_CONFIG, field, value: shorten(value), what }),
-        },
+fn finding(file: &'static str, field: &str, what: String) -> Finding {
+    Finding { severity: Severity::Warning, file, field: field.to_owned(), what }
+}
+
+/// The roles of special tokens.
+const ROLES: [&str; 7] = ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+/// Lists of special tokens without a role.
+const LISTS: [&str; 2] = ["additional_special_tokens", "extra_special_tokens"];
+
+/// Special tokens that `tokenizer_config.json` or `special_tokens_map.json` name.
+struct Named(Vec<AddedToken>);
+
+impl Named {
+    fn of(config: &Value, map: &Value) -> Self {
+        let roles = ROLES.iter().filter_map(|role| config.get(role).filter(|v| !v.is_null()).or_else(|| map.get(role)));
+        let lists = [config, map].into_iter().flat_map(|file| LISTS.iter().filter_map(|list| file.get(list)));
+        let items = lists.flat_map(|list| match list {
+            Value::Array(items) => items.iter().collect::<Vec<_>>(),
+            Value::Object(items) => items.values().collect(),
+            _ => Vec::new(),
+        });
+        Self(roles.chain(items).filter_map(|value| added_token(value, true)).collect())
     }
+}
+
+/// The tokens that transformers adds to those of `tokenizer.json`: `added_tokens_decoder` of `tokenizer_config.json`,
+/// without it `added_tokens.json`; then special tokens that are named. The library numbers them: one that would lie beyond the
+/// model's vocabulary stays text.
+struct Added {
+    tokens: Vec<AddedToken>,
+    /// Tokens as the files number them: file, field, text, id.
+    stated: Vec<(&'static str, String, String, u64)>,
+}
+
+impl Added {
+    fn of(inner: &tokenizers::Tokenizer, files: &TextFiles<'_>, named: Named, vocab: usize) -> Result<Self, TextError> {
+        let known = inner.get_added_tokens_decoder();
+        let mut contents: HashSet<String> = known.values().map(|token| token.content.clone()).collect();
+        let mut listed: Vec<(u64, &'static str, String, AddedToken)> = Vec::new();
+        if let Some(Value::Object(decoder)) = files.tokenizer_config()?.get("added_tokens_decoder") {
+            listed.extend(decoder.iter().filter_map(|(id, token)| {
+                let field = format!("added_tokens_decoder.{}", shown(id));
+                Some((id.parse().ok()?, TOKENIZER_CONFIG, field, added_token(token, false)?))
+            }));
+        } else if let Value::Object(added) = files.added_tokens()? {
+            listed.extend(added.iter().filter(|(content, _)| !contents.contains(*content)).filter_map(
+                |(content, id)| {
+                    let special = named.0.iter().any(|token| token.content == *content);
+                    let token = AddedToken::from(content.as_str(), special);
+                    Some((id.as_u64()?, ADDED_TOKENS, shown(content), token))
+                },
+            ));
+        }
+        listed.sort_by_key(|(id, ..)| *id);
+        let mut next = known.keys().max().map_or(0, |last| *last as usize + 1).max(inner.get_vocab_size(false));
+        let mut added = Self { tokens: Vec::new(), stated: Vec::new() };
+        let mut add = |token: AddedToken, tokens: &mut Vec<AddedToken>| {
+            match inner.token_to_id(&token.content) {
+                Some(id) if known.get(&id) == Some(&token) => return,
+                Some(_) => {}
+                None if next >= vocab => return,
+                None => next += 1,
+            }
+            tokens.push(token);
+        };
+        for (id, file, field, token) in listed {
+            added.stated.push((file, field, token.content.clone(), id));
+            contents.insert(token.content.clone());
+            add(token, &mut added.tokens);
+        }
+        for token in named.0 {
+            if contents.insert(token.content.clone()) {
+                add(token, &mut added.tokens);
+            }
+        }
+        Ok(added)
+    }
+
+    /// A finding for each token that the tokenizer numbers otherwise than its file.
+    fn findings(&self, inner: &tokenizers::Tokenizer) -> Vec<Finding> {
+        let other = |(file, field, content, id): &(&'static str, String, String, u64)| {
+            let found = inner.token_to_id(content);
+            let what = match found {
+                Some(found) if u64::from(found) == *id => return None,
+                Some(found) => format!("\"{}\" as {id}: the tokenizer has it as {found}", shown(content)),
+                None => format!("\"{}\" as {id}: beyond the model's vocabulary: left out", shown(content)),
+            };
+            Some(finding(file, field, what))
+        };
+        self.stated.iter().filter_map(other).collect()
+    }
+}
+
+/// A token as Python's tools write it: its text, or an object with `content`. `special` is the default.
+fn added_token(value: &Value, special: bool) -> Option<AddedToken> {
+    let content = text_of(value).filter(|content| !content.is_empty())?;
+    let flag = |field: &str| value.get(field).and_then(Value::as_bool);
+    let special = flag("special").unwrap_or(special) || special;
+    let token = AddedToken::from(content, special);
+    let normalized = flag("normalized").unwrap_or(token.normalized);
+    Some(AddedToken {
+        lstrip: flag("lstrip").unwrap_or(false),
+        rstrip: flag("rstrip").unwrap_or(false),
+        single_word: flag("single_word").unwrap_or(false),
+        normalized,
+        ..token
+    })
+}
+
+/// A token's text: a string, or an object with `content`.
+fn text_of(value: &Value) -> Option<String> {
+    value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned)
+}
+
+/// A special token of `tokenizer_config.json`.
+fn special_token(config: &Value, field: &'static str) -> Result<Option<String>, TextError> {
+    let Some(value) = config.get(field).filter(|value| !value.is_null()) else { return Ok(None) };
+    let what = "a token's text was expected";
+    let bad = || TextError::Field { file: TOKENIZER_CONFIG, field, value: shorten(value), what };
+    text_of(value).ok_or_else(bad).map(Some)
 }
 
 fn flag(config: &Value, field: &'static str) -> Result<bool, TextError> {
@@ -302,26 +467,134 @@ pub(super) mod tests {
         assert_eq!(of(1000), (0..320).collect::<Vec<_>>(), "no more than there are");
     }
 
+    /// End tokens, and what is said of the files, in the order generation_config, config, tokenizer_config, special_tokens_map.
+    fn ends(texts: [&str; 4]) -> Result<(Vec<u32>, Vec<String>), String> {
+        let mut files = files(byte_level_json());
+        let [generation, config, tokenizer_config, map] = texts.map(|text| Some(text.to_owned().into()));
+        (files.generation_config, files.config, files.tokenizer_config, files.special_tokens_map) =
+            (generation, config, tokenizer_config, map);
+        let tokenizer = Tokenizer::new(&files).map_err(|error| error.to_string())?;
+        Ok((tokenizer.eos_ids().to_vec(), tokenizer.findings().iter().map(ToString::to_string).collect()))
+    }
+
     #[test]
-    fn end_tokens_by_precedence() {
-        let eos = |generation: &str, config: &str, tokenizer_config: &str| {
-            let mut files = files(byte_level_json());
-            files.generation_config = Some(generation.to_owned().into());
-            files.config = Some(config.to_owned().into());
-            files.tokenizer_config = Some(tokenizer_config.to_owned().into());
-            Tokenizer::new(&files).map(|t| t.eos_ids().to_vec()).map_err(|e| e.to_string())
-        };
+    fn end_tokens_are_all_that_any_file_names() {
         let named = r#"{"eos_token": {"content": "<|im_end|>"}}"#;
-        assert_eq!(eos(r#"{"eos_token_id": [1, 2]}"#, r#"{"eos_token_id": 3}"#, named), Ok(vec![1, 2]));
-        assert_eq!(eos(r#"{"eos_token_id": null}"#, r#"{"eos_token_id": 3}"#, named), Ok(vec![3]));
-        assert_eq!(eos("{}", r#"{"text_config": {"eos_token_id": 4}}"#, named), Ok(vec![4]));
-        assert_eq!(eos("{}", "{}", named), Ok(vec![258]));
-        assert_eq!(eos("{}", "{}", "{}"), Ok(vec![]));
-        assert_eq!(
-            eos(r#"{"eos_token_id": -1}"#, "{}", "{}"),
-            Err("generation_config.json: eos_token_id: -1: a token id or a list of them was expected".into())
-        );
-        assert_eq!(eos("[]", "{}", "{}"), Err("generation_config.json: an object was expected, not []".into()));
+        for (texts, expected) in [
+            ([r#"{"eos_token_id": [1, 2]}"#, r#"{"eos_token_id": 3}"#, named, "{}"], vec![1, 2, 3, 258]),
+            ([r#"{"eos_token_id": null}"#, r#"{"eos_token_id": 3}"#, "{}", named], vec![3, 258]),
+            (["{}", r#"{"eos_token_id": 3, "text_config": {"eos_token_id": [4, 3]}}"#, "{}", "{}"], vec![3, 4]),
+            (["{}", "{}", named, r#"{"eos_token": "<|endoftext|>"}"#], vec![258, 256]),
+            (["{}", r#"{"text_config": {"eos_token_id": 256}}"#, named, "{}"], vec![256, 258]),
+            (["{}", r#"{"vocab_size": 320, "eos_token_id": 319}"#, "{}", "{}"], vec![319]),
+            (["{}", "{}", "{}", "{}"], vec![]),
+        ] {
+            assert_eq!(ends(texts), Ok((expected, vec![])), "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn end_tokens_that_end_nothing_are_said() {
+        let named = r#"{"eos_token": "<|im_end|>"}"#;
+        for (texts, expected, said) in [
+            (
+                [r#"{"eos_token_id": []}"#, "{}", named, "{}"],
+                vec![258],
+                "generation_config.json: eos_token_id: []: names no token: ignored",
+            ),
+            (
+                [r#"{"eos_token_id": [5, 999]}"#, r#"{"text_config": {"vocab_size": 320}}"#, named, "{}"],
+                vec![5, 258],
+                "generation_config.json: eos_token_id: 999: not in the vocabulary of 320: ignored",
+            ),
+            (
+                ["{}", r#"{"text_config": {"eos_token_id": -1}}"#, named, "{}"],
+                vec![258],
+                "config.json: text_config.eos_token_id: -1: not in the vocabulary of 259: ignored",
+            ),
+            (
+                ["{}", "{\"eos_token_id\": 18446744073709551615}", named, "{}"],
+                vec![258],
+                "config.json: eos_token_id: 18446744073709551615: not in",
+            ),
+            (
+                ["{}", r#"{"vocab_size": 259}"#, r#"{"eos_token": "</s>"}"#, named],
+                vec![258],
+                "tokenizer_config.json: eos_token: \"</s>\": not in the vocabulary",
+            ),
+        ] {
+            let (found, findings) = ends(texts).unwrap();
+            assert_eq!((found, findings.len()), (expected, 1), "{texts:?}: {findings:?}");
+            assert!(findings[0].starts_with(said), "{findings:?}");
+        }
+        for (texts, error) in [
+            (
+                [r#"{"eos_token_id": "a"}"#, "{}", "{}", "{}"],
+                "generation_config.json: eos_token_id: \"a\": a token id or a list of them was expected",
+            ),
+            (
+                ["{}", r#"{"eos_token_id": [1, 2.5]}"#, "{}", "{}"],
+                "config.json: eos_token_id: [1,2.5]: a token id or a list of them was expected",
+            ),
+            (["[]", "{}", "{}", "{}"], "generation_config.json: an object was expected, not []"),
+            (["{}", "{}", "{}", "[]"], "special_tokens_map.json: an object was expected, not []"),
+        ] {
+            assert_eq!(ends(texts), Err(error.to_owned()));
+        }
+    }
+
+    #[test]
+    fn tokens_that_only_other_files_know_of() {
+        let build = |config: &str, added: &str, map: &str, model: &str| {
+            let mut files = files(byte_level_json());
+            let texts = [config, added, map, model].map(|text| Some(text.to_owned().into()));
+            [files.tokenizer_config, files.added_tokens, files.special_tokens_map, files.config] = texts;
+            Tokenizer::new(&files).unwrap()
+        };
+        let [decoder, added] = [
+            r#"{"added_tokens_decoder": {"260": {"content": "<b>"}, "259": {"content": "<a>", "special": true}}}"#,
+            r#"{"<b>": 260, "<a>": 259}"#,
+        ];
+        let model = r#"{"vocab_size": 320}"#;
+        for (config, added, map, special) in [
+            (decoder, "{}", "{}", [true, false]),
+            // transformers reads added_tokens.json only where there is no added_tokens_decoder.
+            (decoder, r#"{"<c>": 261}"#, "{}", [true, false]),
+            ("{}", added, "{}", [false, false]),
+            ("{}", added, r#"{"additional_special_tokens": ["<b>"]}"#, [false, true]),
+            ("{}", "{}", r#"{"pad_token": {"content": "<a>"}, "additional_special_tokens": ["<b>"]}"#, [true, true]),
+            (
+                r#"{"extra_special_tokens": {"image": "<a>"}, "additional_special_tokens": ["<b>"]}"#,
+                added,
+                "{}",
+                [true; 2],
+            ),
+        ] {
+            let tokenizer = build(config, added, map, model);
+            assert_eq!(tokenizer.encode("<a>!<b><c>", false).unwrap()[..3], [259, 0, 260], "{config} {added} {map}");
+            assert_eq!([259, 260].map(|id| tokenizer.is_special(id)), special, "{config} {added} {map}");
+            assert_eq!((tokenizer.id("<c>"), tokenizer.findings()), (None, &[][..]));
+        }
+        for (config, added, model, said) in [
+            ("{}", r#"{"<a>": 300}"#, model, "added_tokens.json: <a>: \"<a>\" as 300: the tokenizer has it as 259"),
+            ("{}", r#"{"<|im_end|>": 7}"#, model, ""),
+            ("{}", r#"{"<a>": 259}"#, "{}", ""),
+            ("{}", r#"{"<a>": 259}"#, r#"{"vocab_size": 259}"#, "as 259: beyond the model's vocabulary: left out"),
+            (
+                r#"{"added_tokens_decoder": {"3": {"content": "<|im_end|>"}}}"#,
+                "{}",
+                model,
+                "the tokenizer has it as 258",
+            ),
+        ] {
+            let tokenizer = build(config, added, "{}", model);
+            let findings: Vec<String> = tokenizer.findings().iter().map(ToString::to_string).collect();
+            assert!(findings.len() == usize::from(!said.is_empty()), "{findings:?}");
+            assert!(findings.iter().all(|finding| finding.contains(said)), "{findings:?}");
+        }
+        // A token of the vocabulary proper that is named as special is one.
+        let tokenizer = build("{}", "{}", r#"{"eos_token": "!"}"#, model);
+        assert_eq!((tokenizer.eos_ids(), tokenizer.eos_token(), tokenizer.is_special(0)), (&[0][..], Some("!"), true));
     }
 
     #[test]
