@@ -6,7 +6,7 @@ use safetensors::Dtype;
 
 use super::unread::{self, Unread, scope};
 use super::{Checkpoint, LoadError};
-use crate::quant::Quantization;
+use crate::quant::{Quantization, Scheme};
 
 /// One or more tensors that an architecture expects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -167,6 +167,8 @@ pub(crate) struct Comparison<'a> {
     pub(crate) misshapen: Names,
     /// Tensors of types that are not read.
     pub(crate) unreadable: Names,
+    /// Packed modules whose shapes have another scheme than the stated one: stated, found.
+    pub(crate) contradicted: Vec<(String, Scheme, Scheme)>,
     unread: BTreeSet<&'a str>,
     scopes: BTreeSet<String>,
 }
@@ -180,6 +182,7 @@ impl<'a> Comparison<'a> {
             missing: Names::default(),
             misshapen: Names::default(),
             unreadable: Names::default(),
+            contradicted: Vec::new(),
             unread: checkpoint.tensors().map(|(name, _)| name).collect(),
             scopes: BTreeSet::new(),
         }
@@ -197,6 +200,14 @@ impl<'a> Comparison<'a> {
         }
         if let Some(what) = unreadable(self.checkpoint, expected) {
             self.unreadable.push(what);
+        }
+        if let Expected::Module { module, shape } = expected
+            && !self.checkpoint.in_sidecar(&format!("{module}.weight"))
+            && let Some(stated) = self.quantization.scheme_for(module)
+            && let Ok(Some(found)) = self.quantization.resolve(self.checkpoint, module, shape, true)
+            && found != stated
+        {
+            self.contradicted.push((module.clone(), stated, found));
         }
         if place == Place::Trunk {
             match lack(self.checkpoint, &self.quantization, expected) {

@@ -5,9 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
+use super::Finding;
 use super::error::{ArtifactError, ErrorKind, LoadError};
 use super::expected::{Comparison, Names};
 use crate::architecture::MtpArchitecture;
+use crate::quant::Quantization;
 
 /// What a fault is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -89,6 +91,8 @@ pub(crate) struct Compared {
     /// Tensors that nothing reads and that may well be meant so, by the list or the tensor that they belong to, and how
     /// many they are.
     pub(crate) strange: BTreeMap<String, usize>,
+    /// The finding of modules packed otherwise than the configuration states, which are read by their shapes.
+    pub(crate) contradicted: Option<Finding>,
 }
 
 /// Most times that a configuration is read to find what else is wrong with it.
@@ -152,7 +156,8 @@ pub(crate) fn compare(checkpoint: &Checkpoint, architecture: &dyn MtpArchitectur
         Ok(true) => {}
     }
     let unread = comparison.unread();
-    let Comparison { missing, misshapen, unreadable, .. } = comparison;
+    let Comparison { missing, misshapen, unreadable, contradicted, .. } = comparison;
+    let contradicted = Quantization::contradicted(checkpoint.config(), &contradicted);
     let (missing, unread) = if checkpoint.whole().weights { (missing, unread) } else { Default::default() };
     let of = |kind: ErrorKind, hint: &str| {
         let hint = hint.to_owned();
@@ -172,5 +177,5 @@ pub(crate) fn compare(checkpoint: &Checkpoint, architecture: &dyn MtpArchitectur
     let mut needed = Names::default();
     unread.needed.into_iter().for_each(|name| needed.push(name));
     faults.extend(needed.lines(&without).map(of(ErrorKind::Incompatible, other)));
-    Compared { faults, strange: unread.strange }
+    Compared { faults, strange: unread.strange, contradicted }
 }

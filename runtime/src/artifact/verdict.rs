@@ -246,17 +246,12 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Witnes
         }
         findings.extend(code_left_alone(&code, descriptor));
         faults.extend(misstated(checkpoint));
-        findings.extend(Quantization::doubts(checkpoint).into_iter().map(|(field, what)| Finding {
-            severity: Severity::Warning,
-            file: "config.json",
-            field,
-            what,
-        }));
+        findings.extend(Quantization::doubts(checkpoint));
         if checkpoint.whole().config {
-            let Compared { faults: found, strange } = fault::compare(checkpoint, claim.architecture);
+            let Compared { faults: found, strange, contradicted } = fault::compare(checkpoint, claim.architecture);
             let said: Vec<String> = faults.iter().map(|fault| fault.what.clone()).collect();
             faults.extend(found.into_iter().filter(|fault| !said.contains(&fault.what)));
-            findings.extend(left_out(&strange, descriptor));
+            findings.extend(left_out(&strange, descriptor).into_iter().chain(contradicted));
         }
     }
     let runs = faults.is_empty();

@@ -203,7 +203,7 @@ impl Scheme {
             (Mode::Affine, Some(biases)) => {
                 let float = |dtype| matches!(dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
                 dtype("scales", scales, float, "F32, F16 or BF16")?;
-                dtype("biases", biases, |dtype| dtype == scales.dtype, "that of the scales")?;
+                dtype("biases", biases, float, "F32, F16 or BF16")?;
                 self.shape("biases", biases, scales.shape.clone(), shape)
             }
             (Mode::Affine, None) => Err(SchemeError::Biases { expected: true }),

@@ -120,6 +120,72 @@ fn what_the_head_states() {
     assert_eq!(head(fields).unwrap(), expected);
     assert_eq!(head(json!({"mtplx_mtp_quantization": {"policy": "none"}})).unwrap().scheme, None);
     assert!(head(json!({"mtplx_mtp_quantization": {"prequantized": 1}})).is_err());
+    // Names of the policy of published packed heads, which tools write for the mode as well.
+    for name in ["cyankiwi", "prequantized-int4"] {
+        let found = |fields: Value| {
+            let found = head(json!({"mtplx_mtp_quantization": fields})).unwrap();
+            (found.scheme, found.policy, found.prequantized)
+        };
+        let four = Some(scheme(Mode::Affine, 4, 32));
+        assert_eq!(found(json!({"policy": name})), (None, Some(name.into()), Some(true)));
+        assert_eq!(found(json!({"policy": name, "prequantized": false})).2, Some(false));
+        assert_eq!(found(json!({"bits": 4, "group_size": 32, "mode": name})), (four, None, Some(true)));
+        assert_eq!(found(json!({"group_size": 32, "mode": name})).0, four);
+    }
+}
+
+/// A head whose one linear is packed in groups of 32, or dense, with what files say of it.
+#[test]
+fn what_the_files_say_of_another_head() {
+    let doubts = |packed: bool, stated: Value, conventions: Value| {
+        let parts: &[(&str, Dtype, [usize; 2])] = match packed {
+            true => &[
+                ("mtp.up.weight", Dtype::U32, [2, 8]),
+                ("mtp.up.scales", Dtype::F32, [2, 2]),
+                ("mtp.up.biases", Dtype::F32, [2, 2]),
+            ],
+            false => &[("mtp.up.weight", Dtype::F32, [2, 64])],
+        };
+        let bytes = [0; 512];
+        let views = parts.iter().map(|(name, dtype, shape)| {
+            let size = shape.iter().product::<usize>() * 4;
+            (*name, safetensors::tensor::TensorView::new(*dtype, shape.to_vec(), &bytes[..size]).unwrap())
+        });
+        let weights = safetensors::serialize(views, None).unwrap().leak();
+        let json = |value: Value| -> &'static [u8] { value.to_string().into_bytes().leak() };
+        let files: [(&'static str, &'static [u8]); 3] = [
+            ("config.json", json(json!({"model_type": "toy", "mtplx_mtp_quantization": stated}))),
+            ("mtplx_runtime.json", json(json!({"mtp_contract": conventions}))),
+            ("mtp.safetensors", weights),
+        ];
+        let checkpoint = Checkpoint::embedded("m", &files).unwrap();
+        Quantization::doubts(&checkpoint).iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    };
+    let (four, eight) = (json!({"bits": 4, "group_size": 32}), json!({"bits": 4, "group_size": 64}));
+    let contract = |group_size: usize| json!({"mtp_quant_bits": 4, "mtp_quant_group_size": group_size});
+    let groups = "group_size: 64: mtp.up has groups of 32: the shapes decide";
+    let policy = "is a head packed in 4 bits: none of its linears is packed";
+    for (packed, stated, conventions, expected) in [
+        (true, four.clone(), contract(32), String::new()),
+        (true, eight, json!({}), format!("config.json: mtplx_mtp_quantization.{groups}")),
+        (true, json!({}), contract(64), format!("mtplx_runtime.json: mtp_contract.mtp_quant_{groups}")),
+        (true, json!({"policy": "cyankiwi"}), json!({"mtp_quant_policy": "prequantized-int4"}), String::new()),
+        (false, json!({"policy": "layer-linears"}), json!({"mtp_quant_mode": "affine"}), String::new()),
+        (
+            false,
+            json!({"policy": "cyankiwi"}),
+            json!({}),
+            format!("config.json: mtplx_mtp_quantization.policy: \"cyankiwi\" {policy}"),
+        ),
+        (
+            false,
+            json!({}),
+            json!({"mtp_quant_mode": "prequantized-int4"}),
+            format!("mtplx_runtime.json: mtp_contract.mtp_quant_policy: \"prequantized-int4\" {policy}"),
+        ),
+    ] {
+        assert_eq!(doubts(packed, stated, conventions), expected);
+    }
 }
 
 #[test]
@@ -171,8 +237,12 @@ fn parts_that_do_not_fit() {
         said(&weight, &tensor(Dtype::U8, &[6, 4]), Some(&scales), shape),
         "scales of type U8: expected F32, F16 or BF16"
     );
-    let odd = tensor(Dtype::F32, &[6, 4]);
-    assert_eq!(said(&weight, &scales, Some(&odd), shape), "biases of type F32: expected that of the scales");
+    let odd = tensor(Dtype::I32, &[6, 4]);
+    assert_eq!(said(&weight, &scales, Some(&odd), shape), "biases of type I32: expected F32, F16 or BF16");
+    for (a, b) in [(Dtype::F32, Dtype::F16), (Dtype::F16, Dtype::BF16), (Dtype::BF16, Dtype::F32)] {
+        let [scales, biases] = [a, b].map(|dtype| tensor(dtype, &[6, 4]));
+        assert_eq!(four.check(&weight, &scales, Some(&biases), shape), Ok(()), "{a} {b}");
+    }
     assert_eq!(said(&weight, &scales, None, shape), "no biases: affine needs them");
     assert_eq!(
         said(&weight, &scales, Some(&scales), &[6, 100]),
@@ -393,6 +463,12 @@ fn modules_are_what_their_tensors_are() {
     );
     assert_eq!(error.hint(), Some("the quantization stated in config.json is not the one the weights have"));
     assert_eq!(resolve(false).unwrap(), four);
+    // A group size alone is what the shapes say.
+    for group_size in [32, 64, 128] {
+        let (checkpoint, quantization) = modules(json!({"bits": 4, "group_size": group_size}));
+        assert_eq!(quantization.resolve(&checkpoint, "four", &[2, 64], true).unwrap(), four);
+        assert!(quantization.resolve(&checkpoint, "odd", &[2, 64], true).is_err());
+    }
     // Rows are checked in an inferred scheme as well.
     assert!(quantization.resolve(&checkpoint, "four", &[3, 64], false).is_err());
     // Nothing stated for a module that has scales: as the tensors say.

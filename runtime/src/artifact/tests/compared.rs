@@ -155,16 +155,24 @@ fn packing_is_what_is_stated() {
         ("model.layers.1.up.weight", "F32", &[2, 64]),
         ("mtp.fc.weight", "F32", &[2]),
     ];
-    let stated = |bits: usize| {
-        let quantization = json!({"group_size": 64, "bits": bits});
+    let stated = |bits: usize, group_size: usize| {
+        let quantization = json!({"group_size": group_size, "bits": bits});
         let config = json!({"model_type": "toy", "hidden_size": 64, "quantization": quantization});
         folder(&[&packed[..], &rest].concat()).config(config)
     };
-    assert_eq!(said(&stated(4)), NOTHING);
+    assert_eq!(said(&stated(4, 64)), NOTHING);
     assert_eq!(
-        said(&stated(8)),
+        said(&stated(8, 64)),
         ["model.layers.0.up: weight of shape [2, 8]: expected [2, 16] for affine 8-bit group 64 of [2, 64]"]
     );
+    // Of the group size the shapes leave no doubt.
+    for size in [32, 128] {
+        let finding = format!(
+            "config.json: quantization.group_size: {size}: model.layers.0.up has groups of 64: the shapes decide"
+        );
+        assert_eq!(said(&stated(4, size)), [finding]);
+        assert_eq!(assessed(&stated(4, size)).faults, []);
+    }
 }
 
 /// What is left out and changes the model, what may be meant so, and what is never worth a word.
