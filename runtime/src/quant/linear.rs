@@ -138,6 +138,12 @@ impl Weight {
             .ok_or_else(|| "experts of one layer are packed in different ways".into())
     }
 
+    /// Output rows `start..end` of each expert of `[experts, out, in]`.
+    pub fn slice_rows(&self, start: i32, end: i32) -> Result<Weight> {
+        let part = |arrays: &[&Array]| evaluated(slice_axis(arrays[0], 1, start, end)?.contiguous()?);
+        Self::combine(&[self], part)?.ok_or_else(|| "a single weight is packed like itself".into())
+    }
+
     /// The output rows that `rows` `[n]` int32 names, in its order.
     pub fn take_rows(&self, rows: &Array) -> Result<Weight> {
         let taken = Self::combine(&[self], |arrays| evaluated(arrays[0].take_axis(rows, 0)?))?;

@@ -2,7 +2,6 @@
 
 use crate::artifact::expected::Expected;
 use crate::artifact::{Checkpoint, LoadError};
-use crate::mlx::slice_axis;
 use crate::nn::{FeedForward, Groups, Router, Scoring, SparseMoe, SwiGlu, SwitchGlu, Weights};
 use crate::quant::{Experts, Linear, Weight};
 
@@ -98,11 +97,37 @@ pub struct MoePlan {
 enum Layout {
     /// `experts.E.gate_proj.weight`: most families as published.
     Numbered,
-    /// `experts.gate_up_proj` and `experts.down_proj`, stacked: Qwen3.5 as published.
-    Joined,
-    /// `MODULE.gate_proj.weight` and so on, stacked: MLX's `switch_mlp`, or `experts`.
-    Stacked(String),
+    /// `gate_up_proj` and `down_proj`, stacked, gates first: Qwen3.5 as published.
+    Joined(Place),
+    /// `gate_proj`, `up_proj` and `down_proj`, stacked.
+    Stacked(Place),
 }
+
+/// The module of stacked experts: MLX's `switch_mlp`, or `experts`.
+struct Place {
+    module: String,
+    /// Behind a projection's name; without it there is no packed form.
+    suffix: &'static str,
+}
+
+impl Place {
+    fn expected(&self, name: &str, shape: [usize; 3]) -> Expected {
+        let module = format!("{}.{name}", self.module);
+        if self.suffix.is_empty() { Expected::tensor(module, shape) } else { Expected::module(module, shape) }
+    }
+
+    fn load(&self, weights: &Weights<'_>, name: &str, shape: [usize; 3]) -> Result<Weight, LoadError> {
+        let module = format!("{}.{name}", self.module);
+        if self.suffix.is_empty() {
+            Ok(Weight::Dense(weights.tensor(&module, &shape)?))
+        } else {
+            weights.weight(&module, &shape)
+        }
+    }
+}
+
+/// Gates and ups of a layer's experts in one.
+const GATE_UP: &str = "gate_up_proj";
 
 impl MoePlan {
     /// The usual names of numbered experts.
@@ -110,18 +135,27 @@ impl MoePlan {
 
     /// A layer without any expert is taken to lack what the others have: numbered ones, unless those are MLX's.
     fn layout(&self, checkpoint: &Checkpoint, mlp: &str) -> Layout {
-        let has = |name: &str| checkpoint.tensor(name).is_some();
         let converted = || checkpoint.tensors().any(|(name, _)| name.contains(".switch_mlp."));
-        let any =
-            |module: &str, names: [&str; 3]| names.iter().any(|name| has(&format!("{mlp}.{module}.{name}.weight")));
-        if has(&format!("{mlp}.experts.gate_up_proj")) || has(&format!("{mlp}.experts.down_proj")) {
-            Layout::Joined
-        } else if any("experts", PROJECTIONS) {
-            Layout::Stacked(format!("{mlp}.experts"))
-        } else if any("experts.0", self.numbered) || !(any("switch_mlp", PROJECTIONS) || converted()) {
+        let [gate, up, down] = PROJECTIONS;
+        // Where one of them is missing the others tell.
+        let found = |names: &[&str]| {
+            let places = ["experts", "switch_mlp"].into_iter().flat_map(|part| ["", ".weight"].map(|end| (part, end)));
+            let has =
+                |part: &str, name: &str, end: &str| checkpoint.tensor(&format!("{mlp}.{part}.{name}{end}")).is_some();
+            let mut places = places.filter(|(part, end)| names.iter().any(|name| has(part, name, end)));
+            places.next().map(|(part, suffix)| Place { module: format!("{mlp}.{part}"), suffix })
+        };
+        let first = self.numbered.map(|name| format!("{mlp}.experts.0.{name}.weight"));
+        if let Some(place) = found(&[GATE_UP]) {
+            Layout::Joined(place)
+        } else if let Some(place) = found(&[gate, up]) {
+            Layout::Stacked(place)
+        } else if let Some(place) = found(&[down]) {
+            if place.suffix.is_empty() { Layout::Joined(place) } else { Layout::Stacked(place) }
+        } else if first.iter().any(|name| checkpoint.tensor(name).is_some()) || !converted() {
             Layout::Numbered
         } else {
-            Layout::Stacked(format!("{mlp}.switch_mlp"))
+            Layout::Stacked(Place { module: format!("{mlp}.switch_mlp"), suffix: ".weight" })
         }
     }
 
@@ -129,18 +163,16 @@ impl MoePlan {
         SwiGluPlan { hidden: self.hidden, intermediate: self.intermediate }
     }
 
-    fn stacked(&self, module: &str) -> [(String, [usize; 3]); 3] {
-        self.expert().modules(module, PROJECTIONS).map(|(name, [out, input])| (name, [self.experts, out, input]))
+    /// `[experts, out, in]` of gate, up and down.
+    fn stacked(&self) -> [(&'static str, [usize; 3]); 3] {
+        let shapes = self.expert().shapes();
+        std::array::from_fn(|i| (PROJECTIONS[i], [self.experts, shapes[i][0], shapes[i][1]]))
     }
 
-    /// `experts.gate_up_proj` `[experts, 2 * intermediate, hidden]`, gates first, and `experts.down_proj`: names without
-    /// `.weight`.
-    fn joined(&self, mlp: &str) -> [(String, [usize; 3]); 2] {
-        let (experts, hidden, intermediate) = (self.experts, self.hidden, self.intermediate);
-        [
-            (format!("{mlp}.experts.gate_up_proj"), [experts, 2 * intermediate, hidden]),
-            (format!("{mlp}.experts.down_proj"), [experts, hidden, intermediate]),
-        ]
+    /// The same of gate and up in one, and of down.
+    fn joined(&self) -> [(&'static str, [usize; 3]); 2] {
+        let [_, (_, [experts, intermediate, hidden]), down] = self.stacked();
+        [(GATE_UP, [experts, 2 * intermediate, hidden]), down]
     }
 
     /// Adds the tensors under `mlp` to `list`.
@@ -156,12 +188,8 @@ impl MoePlan {
                     list.extend(modules.map(|(name, shape)| Expected::module(name, shape)));
                 }
             }
-            Layout::Joined => {
-                list.extend(self.joined(mlp).map(|(name, shape)| Expected::tensor(name, shape)));
-            }
-            Layout::Stacked(module) => {
-                list.extend(self.stacked(&module).map(|(name, shape)| Expected::module(name, shape)));
-            }
+            Layout::Joined(place) => list.extend(self.joined().map(|(name, shape)| place.expected(name, shape))),
+            Layout::Stacked(place) => list.extend(self.stacked().map(|(name, shape)| place.expected(name, shape))),
         }
         if let Some(shared) = &self.shared {
             self.shared(shared).expected(&format!("{mlp}.{}", shared.module), list);
@@ -205,19 +233,13 @@ impl MoePlan {
 
     fn load_experts(&self, weights: &Weights<'_>, mlp: &str) -> Result<SwitchGlu, LoadError> {
         let [gate, up, down] = match self.layout(weights.checkpoint(), mlp) {
-            Layout::Joined => {
-                let [(gate_up, gate_up_shape), (down, down_shape)] = self.joined(mlp);
-                let joined = weights.tensor(&gate_up, &gate_up_shape)?;
-                let half = |start: usize| -> Result<Weight, LoadError> {
-                    let end = start + self.intermediate;
-                    let part = slice_axis(&joined, 1, start as i32, end as i32)?.contiguous()?;
-                    part.eval()?;
-                    Ok(Weight::Dense(part))
-                };
-                [half(0)?, half(self.intermediate)?, Weight::Dense(weights.tensor(&down, &down_shape)?)]
+            Layout::Joined(place) => {
+                let [gate_up, down] = self.joined().map(|(name, shape)| place.load(weights, name, shape));
+                let (joined, middle) = (gate_up?, self.intermediate as i32);
+                [joined.slice_rows(0, middle)?, joined.slice_rows(middle, 2 * middle)?, down?]
             }
-            Layout::Stacked(module) => {
-                let [gate, up, down] = self.stacked(&module).map(|(name, shape)| weights.weight(&name, &shape));
+            Layout::Stacked(place) => {
+                let [gate, up, down] = self.stacked().map(|(name, shape)| place.load(weights, name, shape));
                 [gate?, up?, down?]
             }
             Layout::Numbered => {
