@@ -340,6 +340,198 @@ fn a_missing_head_is_named_and_can_be_grafted() {
     assert!(out.entries().is_empty());
 }
 
+const PACKED: &str = "trained_qwen3_5/mlx_q4g32";
+
+/// A head that is published by itself: its tensors without their prefix, packed, with a `model_type` of its own.
+fn head_repository(config: impl FnOnce(&mut Value)) -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let head = tensors(fixture(PACKED), "mtp.safetensors");
+    let bare = head.into_iter().map(|(name, tensor)| (name.strip_prefix("mtp.").unwrap().to_owned(), tensor));
+    write(dir.path(), "model.safetensors", &bare.collect());
+    fs::copy(fixture(PACKED).join("config.json"), dir.path().join("config.json")).unwrap();
+    edit(&dir.path().join("config.json"), |value| {
+        value["model_type"] = json!("qwen3_5_mtp");
+        config(value);
+    });
+    dir
+}
+
+fn read(dir: impl AsRef<Path>, file: &str) -> Value {
+    serde_json::from_slice(&fs::read(dir.as_ref().join(file)).unwrap()).unwrap()
+}
+
+/// One forge packs a raw trunk and grafts a packed head, whose bits, and all that either says of itself, are kept.
+#[test]
+fn a_packed_head_is_grafted_onto_a_raw_trunk() {
+    let trunk = copy("trained_qwen3_5");
+    let contract = |provenance: &str, extra: Value| {
+        let mut contract = json!({"mtplx_version": "0.1.0", "arch_id": "qwen3-next-mtp", "mtp_depth_max": 4,
+            "recommended_profile": "sustained", "exactness_baseline": {"gate": "g", "max_abs_diff": 0.0},
+            "verified_on": {"hardware": "h"}, "forge_provenance": {"recipe": provenance, provenance: 1}});
+        contract.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        contract
+    };
+    let of_trunk = contract("trunk's", json!({"calibration": {"texts": 3}, "shared": "trunk", "mtp_depth_default": 2}));
+    let conventions = json!({"hidden_variant": "post_norm", "mtp_quant_policy": "prequantized-int4",
+        "mtp_quant_bits": 4, "mtp_quant_group_size": 32, "calibration": "awq"});
+    let of_head = contract(
+        "head's",
+        json!({"mtp_contract": conventions, "base_trunk": "o/n", "shared": "head", "mtp_depth_max": 3,
+            "recommended_draft_sampler": {"temperature": 0.7, "top_k": 20}}),
+    );
+    fs::write(trunk.path().join("mtplx_runtime.json"), of_trunk.to_string()).unwrap();
+    edit(&trunk.path().join("config.json"), |config| config["mtplx_note"] = json!("trunk"));
+    let head = head_repository(|config| {
+        config["mtplx_mtp_calibration"] = json!({"loss": "kl"});
+        config["mtplx_mtp_quantization"]["policy"] = json!("cyankiwi");
+        config["mtplx_mtp_quantization"]["calibrated_on"] = json!(7);
+    });
+    fs::write(head.path().join("mtplx_runtime.json"), of_head.to_string()).unwrap();
+    let (trunk, head) = (trunk.path().to_str().unwrap(), head.path().to_str().unwrap());
+
+    for policy in ["mtplx-gdn8-speed4", "flat8", "as-is"] {
+        let bench = Bench::new();
+        let document = bench.forge(trunk, &["--policy", policy, "--mtp-from", head]);
+        assert!(document["policy"] == policy.trim_start_matches("mtplx-"));
+        // What is not packed takes the policy's type.
+        let (ours, theirs) = (tensors(bench.out(), "mtp.safetensors"), tensors(fixture(PACKED), "mtp.safetensors"));
+        assert!(ours.keys().eq(theirs.keys()));
+        let is_packed = |name: &str| theirs.contains_key(&format!("{}.scales", name.rsplit_once('.').unwrap().0));
+        assert!(theirs.iter().all(|(name, tensor)| !is_packed(name) || ours[name] == *tensor));
+        assert_eq!(ours == theirs, policy != "mtplx-gdn8-speed4");
+        let packed = tensors(bench.out(), "model.safetensors").keys().any(|name| name.ends_with(".scales"));
+        assert_eq!(packed, policy != "as-is");
+
+        let config = read(bench.out(), "config.json");
+        assert_eq!((&config["model_type"], &config["mtplx_note"]), (&json!("qwen3_5"), &json!("trunk")));
+        assert_eq!(config["mtplx_mtp_calibration"]["loss"], "kl");
+        assert_eq!(
+            config["mtplx_mtp_quantization"],
+            json!({"group_size": 32, "bits": 4, "mode": "affine", "policy": "cyankiwi", "prequantized": true,
+                "norm_encoding": "absolute", "calibrated_on": 7})
+        );
+        let made = read(bench.out(), "mtplx_runtime.json");
+        assert_eq!(
+            made["mtp_contract"],
+            json!({"hidden_variant": "post_norm", "mtp_quant_policy": "prequantized-int4", "mtp_quant_bits": 4,
+                "mtp_quant_group_size": 32, "calibration": "awq", "mtp_quant_mode": "affine", "mtp_prequantized": true})
+        );
+        for (field, value) in [
+            ("mtp_depth_max", json!(3)),
+            ("mtp_depth_default", json!(2)),
+            ("recommended_profile", json!("sustained")),
+            ("recommended_draft_sampler", json!({"temperature": 0.7, "top_k": 20})),
+            ("calibration", json!({"texts": 3})),
+            ("base_trunk", json!("o/n")),
+            ("shared", json!("trunk")),
+            ("exactness_baseline", json!({"status": "pending"})),
+            ("verified_on", json!({})),
+        ] {
+            assert_eq!(made[field], value, "{field}");
+        }
+        let provenance = &made["forge_provenance"];
+        assert_eq!((&provenance["source"]["contract"], &provenance["mtp_from"]["contract"]), (&of_trunk, &of_head));
+        assert_eq!(
+            [&provenance["recipe"], &provenance["trunk's"], &provenance["head's"]],
+            [&json!("trunk's"), &json!(1), &json!(1)]
+        );
+        let args =
+            ["run", "x", "--raw", "--allow-unverified", "--model", &bench.out(), "--temperature", "0", "-n", "12"];
+        let tokens =
+            |extra: &[&str]| run_json(&[&args[..], extra, &["--ignore-eos", "--json"]].concat())["token_ids"].clone();
+        assert_eq!(tokens(&["--mtp-depth", "2"]), tokens(&["--no-mtp"]), "{policy}");
+    }
+    let bench = Bench::new();
+    let (error, _) = fails(&["forge", trunk, &bench.out(), "--mtp-from", head, "--head", "bf16"], 4);
+    assert!(error.contains("packed already"), "{error}");
+    let other = head_repository(|config| config["text_config"]["rms_norm_eps"] = json!(1e-5));
+    let (error, _) = fails(&["forge", trunk, &bench.out(), "--mtp-from", other.path().to_str().unwrap()], 4);
+    assert!(error.contains("rms_norm_eps: 1e-5: the trunk has 1e-6") || error.contains("rms_norm_eps"), "{error}");
+    for (model_type, fits) in [("qwen3_5_moe_mtp", true), ("qwen3_5_text", true), ("qwen3_next_mtp", false)] {
+        let other = head_repository(|config| config["model_type"] = json!(model_type));
+        let args = ["forge", trunk, &bench.out(), "--mtp-from", other.path().to_str().unwrap(), "--dry-run"];
+        assert_eq!(run(&args).code == 0, fits, "{model_type}");
+    }
+    let (error, hint) = fails(&["run", "x", "--model", head], 4);
+    assert!(error.contains("a draft head by itself") && hint.contains("--mtp-from"), "{error}: {hint}");
+}
+
+/// Experts of a head stacked, apart or numbered, under either name, packed, with scales of another type: the same head.
+#[test]
+fn experts_of_a_head_however_they_are_stored() {
+    const MLP: &str = "mtp.layers.0.mlp.";
+    let stored = tensors(fixture("qwen3_5_moe/mlx_q4g32"), "mtp.safetensors");
+    let split = |name: &str| {
+        let rest = name.strip_prefix(MLP)?.strip_prefix("switch_mlp.")?;
+        rest.split_once('.').map(|(projection, part)| (projection.to_owned(), part.to_owned()))
+    };
+    let experts: Vec<_> = stored.iter().filter_map(|(name, tensor)| Some((split(name)?, tensor))).collect();
+    assert_eq!(experts.len(), 7, "gates and ups packed, downs not");
+    let rest = || stored.iter().filter(|(name, _)| split(name).is_none()).map(|(n, t)| (n.clone(), t.clone()));
+    let all = |names: &dyn Fn(&str, &str) -> String| -> Tensors {
+        let renamed = experts.iter().map(|((projection, part), tensor)| (names(projection, part), (*tensor).clone()));
+        rest().chain(renamed).collect()
+    };
+    let numbered = || -> Tensors {
+        let each = experts.iter().flat_map(|((projection, part), (dtype, shape, bytes))| {
+            bytes.chunks(bytes.len() / shape[0]).enumerate().map(move |(expert, bytes)| {
+                let name = format!("{MLP}experts.{expert}.{projection}.{part}");
+                (name, (*dtype, shape[1..].to_vec(), bytes.to_vec()))
+            })
+        });
+        rest().chain(each).collect()
+    };
+    let joined = |module: &str| -> Tensors {
+        let of = |projection: &str, part: &str| stored[&format!("{MLP}switch_mlp.{projection}.{part}")].clone();
+        let mut all: Tensors = rest().collect();
+        for part in ["weight", "scales", "biases"] {
+            let ((dtype, shape, gate), (_, _, up)) = (of("gate_proj", part), of("up_proj", part));
+            let size = gate.len() / shape[0];
+            let bytes = gate.chunks(size).zip(up.chunks(size)).flat_map(|(gate, up)| [gate, up].concat()).collect();
+            let shape = vec![shape[0], 2 * shape[1], shape[2]];
+            all.insert(format!("{MLP}{module}.gate_up_proj.{part}"), (dtype, shape, bytes));
+        }
+        all.insert(format!("{MLP}{module}.down_proj.weight"), of("down_proj", "weight"));
+        all
+    };
+    let mut wide = all(&|projection, part| format!("{MLP}switch_mlp.{projection}.{part}"));
+    for (dtype, _, bytes) in wide.iter_mut().filter(|(name, _)| name.ends_with(".scales")).map(|(_, tensor)| tensor) {
+        let values = bytes.chunks(2).map(|two| match dtype {
+            Dtype::F16 => half::f16::from_le_bytes([two[0], two[1]]).to_f32(),
+            _ => half::bf16::from_le_bytes([two[0], two[1]]).to_f32(),
+        });
+        *bytes = match dtype {
+            Dtype::F32 => continue,
+            _ => values.flat_map(f32::to_le_bytes).collect(),
+        };
+        *dtype = Dtype::F32;
+    }
+    let forms = [
+        ("as vendored", stored.clone()),
+        ("apart", all(&|projection, part| format!("{MLP}experts.{projection}.{part}"))),
+        ("numbered", numbered()),
+        ("joined", joined("experts")),
+        ("joined in switch_mlp", joined("switch_mlp")),
+        ("f32 scales", wide),
+    ];
+    let mut first = None;
+    for (name, form) in forms {
+        let (dir, bench) = (copy("qwen3_5_moe/mlx_q4g32"), Bench::new());
+        write(dir.path(), "mtp.safetensors", &form);
+        let path = dir.path().to_str().unwrap();
+        let args = ["run", "x", "--raw", "--allow-unverified", "--temperature", "0", "-n", "12", "--mtp-depth", "3"];
+        let of = |model: &str| {
+            let document = run_json(&[&args[..], &["--ignore-eos", "--json", "--model", model]].concat());
+            (document["token_ids"].clone(), document["stats"]["accepted_by_depth"].clone())
+        };
+        let found = of(path);
+        assert_eq!(&found, first.get_or_insert_with(|| found.clone()), "{name}");
+        bench.forge(path, &["--policy", "as-is"]);
+        assert_eq!(of(&bench.out()), found, "{name}, forged");
+        assert!(name == "f32 scales" || tensors(bench.out(), "mtp.safetensors") == stored, "{name}");
+    }
+}
+
 /// What `run` would stop at is not worth forging: each is refused as `inspect` judges it.
 #[test]
 fn what_would_not_run_is_not_forged() {

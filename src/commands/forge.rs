@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use mtplx_runtime::artifact::{CONTRACT, Checkpoint, Severity};
-use mtplx_runtime::forge::{Control, ForgeError, HeadPolicy, Job, Outcome, POLICIES, Policy, Row, shapes};
+use mtplx_runtime::artifact::{CONTRACT, Checkpoint, Severity, json};
+use mtplx_runtime::forge::{Control, ForgeError, HeadPolicy, Job, Outcome, POLICIES, Policy, Row, head_for, shapes};
 use mtplx_runtime::registry::Registry;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -74,8 +74,9 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
         }
     }
     let claim = Registry::linked().resolve(&opened.checkpoint)?;
-    let head = other.as_ref().map(|opened| &opened.checkpoint);
-    let job = Job::forge(claim.architecture, &opened.checkpoint, head, policy).map_err(|error| all(&opened, error))?;
+    let head = other.map(|other| head_for(&opened.checkpoint, other.checkpoint)).transpose()?;
+    let job = Job::forge(claim.architecture, &opened.checkpoint, head.as_ref(), policy)
+        .map_err(|error| all(&opened, error))?;
     // The artifact would have the faults of these files, too, and be hours of work that nothing runs.
     opened.text_side(true)?;
     make(&job, claim.architecture.descriptor().id, out, &args.making)
@@ -102,7 +103,7 @@ fn synth(args: &SynthArgs) -> anyhow::Result<Exit> {
     };
     // The name of the shape goes into the artifact: not its place.
     let name = Path::new(&args.like).file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
-    let mut config: Value = serde_json::from_str(&text)
+    let mut config: Value = json::from_slice(text.as_bytes())
         .map_err(|error| Failure::new(Exit::File, format!("{}: {error}", args.like)).hint("expected a config.json"))?;
     if let Some(layers) = args.layers {
         shapes::with_layers(&mut config, layers)

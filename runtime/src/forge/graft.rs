@@ -56,7 +56,11 @@ pub(super) fn config(trunk: &Checkpoint, other: &Checkpoint) -> Result<Map<Strin
         ours: ours.into(),
     };
     let (ours, theirs) = (trunk.config(), other.config());
-    if ours.model_type() != theirs.model_type() {
+    let fits = match other.is_head_alone() {
+        true => family(ours.model_type()) == family(theirs.model_type()),
+        false => ours.model_type() == theirs.model_type(),
+    };
+    if !fits {
         return Err(differ("model_type", theirs.model_type().to_owned(), ours.model_type().to_owned()));
     }
     let stated = |config: &Config, field: &str| config.text().get(field).filter(|value| !value.is_null()).cloned();
@@ -80,6 +84,51 @@ pub(super) fn config(trunk: &Checkpoint, other: &Checkpoint) -> Result<Map<Strin
         };
     }
     Ok(fields)
+}
+
+/// A head that is published by itself as a part of `trunk`'s model: with its configuration, but for what the head's own says of the head
+/// and of the fields that must be the same. Any other checkpoint stays as it is.
+///
+/// # Errors
+/// The configurations make none together.
+pub fn head_for(trunk: &Checkpoint, head: Checkpoint) -> Result<Checkpoint, ForgeError> {
+    if !head.is_head_alone() {
+        return Ok(head);
+    }
+    let owned = |config: &Config| -> Map<String, Value> {
+        config.fields().map(|(name, value)| (name.to_owned(), value.clone())).collect()
+    };
+    let (mut fields, theirs) = (owned(trunk.config()), head.config());
+    let of_trunk = |name: &str| matches!(name, "quantization" | "quantization_config") || is_of_this_program(name);
+    fields.retain(|name, _| !of_trunk(name));
+    fields.insert("model_type".to_owned(), theirs.model_type().into());
+    let text = match fields.get_mut("text_config") {
+        Some(Value::Object(text)) => text,
+        _ => &mut fields,
+    };
+    text.retain(|name, _| !of_trunk(name) && !OF_THE_HEAD.contains(&name.as_str()));
+    let theirs = theirs.text();
+    for field in SAME.into_iter().chain(OF_THE_HEAD).filter(|field| theirs.has(field)) {
+        // That there are no MTP layers is said of the trunk that the file was made from.
+        let value = theirs.get(field).filter(|value| value.as_u64() != Some(0) || SAME.contains(&field));
+        text.extend(value.map(|value| (field.to_owned(), value.clone())));
+    }
+    fields.extend(owned(head.config()).into_iter().filter(|(name, _)| is_of_this_program(name)));
+    Ok(head.with_config(&fields)?)
+}
+
+/// True for MTPLX's own fields of a configuration.
+pub(super) fn is_of_this_program(field: &str) -> bool {
+    field.starts_with("mtplx_")
+}
+
+/// The family that `model_type` belongs to: a head that is published by itself has one of its own.
+fn family(model_type: &str) -> &str {
+    let ends = ["_mtp", "_text", "_moe", "_nextn", "_draft"];
+    match ends.iter().find_map(|end| model_type.strip_suffix(end)) {
+        Some(shorter) => family(shorter),
+        None => model_type,
+    }
 }
 
 /// Whether two values mean the same: numbers however they are written, of objects the fields that both have (writers

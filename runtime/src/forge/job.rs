@@ -50,7 +50,6 @@ impl<'a> Job<'a> {
         let config: Map<String, Value> = match head {
             Some(other) => {
                 refuse_outright(other)?;
-                refuse_packed(other, &policy)?;
                 let config = graft::config(checkpoint, other)?;
                 rules = graft::rules(architecture, rules, &config, other)?;
                 config
@@ -78,6 +77,7 @@ impl<'a> Job<'a> {
         if let Some(head) = head {
             provenance["mtp_from"] = files::identity(head);
         }
+        files::keep_provenance(&mut provenance, checkpoint, head);
         if checkpoint.vision_tensors() > 0 {
             provenance["vision_tensors"] = json!(checkpoint.vision_tensors());
         }
@@ -170,7 +170,7 @@ fn finish(
         ("model.safetensors.index.json".to_owned(), pretty(&plan.index())),
         files::contract(architecture.descriptor(), plan, sources, provenance),
         // Last: without it, a folder is no checkpoint.
-        ("config.json".to_owned(), pretty(&files::config(config, plan))),
+        ("config.json".to_owned(), pretty(&files::config(config, plan, sources[1]))),
     ]
 }
 
@@ -307,8 +307,8 @@ struct Converter<'a>(Reader<'a>);
 
 impl Produce for Converter<'_> {
     fn rows(&self, output: &Output, rows: std::ops::Range<usize>, parts: &mut Parts) -> Result<(), ForgeError> {
-        if let Coding::Kept(..) = output.coding {
-            return self.0.kept(output, rows, parts);
+        if let Coding::Kept(_, dtype) = output.coding {
+            return self.0.kept(output, dtype, rows, parts);
         }
         if self.0.copy(output, rows.clone(), &mut parts.weight)? {
             return Ok(());

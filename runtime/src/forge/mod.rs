@@ -29,6 +29,7 @@ mod tests;
 
 pub use affine::quantize_rows;
 pub use error::ForgeError;
+pub use graft::head_for;
 pub use group::Group;
 pub use job::Job;
 pub use plan::{Coding, Output, Plan, Row};

@@ -130,11 +130,16 @@ impl Plan {
     pub fn new(rules: &Rules, policy: Policy, trunk: &Checkpoint, head: &Checkpoint) -> Result<Self, ForgeError> {
         let mut outputs = Vec::new();
         let mut used: HashSet<String> = HashSet::new();
-        let (of_trunk, of_head) = (stated_in(trunk, &policy)?, stated_in(head, &policy)?);
+        let of_trunk = stated_in(trunk, &policy)?;
         for rule in rules.iter() {
             let is_head = rule.part == Part::Head;
-            let (checkpoint, stated) = if is_head { (head, &of_head) } else { (trunk, &of_trunk) };
-            if let Some((coding, parts)) = kept(rule, checkpoint, stated.as_ref())? {
+            let checkpoint = if is_head { head } else { trunk };
+            // What packing lost does not come back: a packed head stays so wherever its layers would be packed. Its
+            // shapes tell how.
+            let keeps = policy.keeps_packed || policy.scheme(rule.module(), Group::MtpLayer).is_some();
+            let of_head = (is_head && keeps).then(Quantization::default);
+            let stated = if is_head { of_head.as_ref() } else { of_trunk.as_ref() };
+            if let Some((coding, parts)) = kept(rule, checkpoint, stated)? {
                 let bytes = parts.iter().filter_map(|part| Some(checkpoint.tensor(part)?.range.len() as u64)).sum();
                 used.extend(parts);
                 outputs.push(Output { rule: rule.clone(), coding, source_bytes: bytes });
@@ -274,8 +279,19 @@ impl Plan {
         Some(Value::Object(stated))
     }
 
+    /// True if any linear of the head keeps the packing of its source.
+    pub(super) fn keeps_head(&self) -> bool {
+        let of_head = |output: &Output| output.rule.part == Part::Head && matches!(output.coding, Coding::Kept(..));
+        self.outputs.iter().any(of_head)
+    }
+
+    /// Modules of the artifact.
+    pub(super) fn modules(&self) -> impl Iterator<Item = &str> {
+        self.outputs.iter().map(|output| output.rule.module())
+    }
+
     /// `mtplx_mtp_quantization` for config.json.
-    pub(super) fn head_quantization(&self) -> Value {
+    pub(super) fn head_quantization(&self) -> Map<String, Value> {
         let head = || self.outputs.iter().filter(|output| output.rule.part == Part::Head && output.rule.packable);
         let projection = head().any(|output| output.rule.group == Group::MtpFc && output.scheme().is_some());
         let scheme = head()
@@ -290,7 +306,7 @@ impl Plan {
         fields.insert("policy".to_owned(), json!(policy));
         fields.insert("prequantized".to_owned(), json!(scheme.is_some()));
         fields.insert("norm_encoding".to_owned(), json!("absolute"));
-        Value::Object(fields)
+        fields
     }
 }
 
@@ -345,16 +361,34 @@ fn kept(
     checkpoint: &Checkpoint,
     stated: Option<&Quantization>,
 ) -> Result<Option<(Coding, Vec<String>)>, ForgeError> {
-    let (Some(stated), Source::Whole(weight)) = (stated, &rule.source) else { return Ok(None) };
-    let module = weight.strip_suffix(".weight").unwrap_or(weight);
-    let Some(scales) = checkpoint.tensor(&format!("{module}.scales")) else { return Ok(None) };
-    // A head's file may be packed otherwise than config.json says of the trunk: there the shapes tell.
-    let Some(scheme) = stated.resolve(checkpoint, module, &rule.shape, rule.part == Part::Trunk)? else {
-        return Ok(None);
+    let Some(stated) = stated else { return Ok(None) };
+    let shape = match (&rule.source, &*rule.shape) {
+        (Source::Whole(_), shape) => shape.to_vec(),
+        (Source::Stack(_), [_, one @ ..]) => one.to_vec(),
+        (Source::Rows { each, .. }, [outer @ .., _, width]) => [outer, &[*each, *width]].concat(),
+        _ => return Ok(None),
     };
-    let parts = ["weight", "scales", "biases"].map(|part| format!("{module}.{part}"));
-    let parts = parts.into_iter().filter(|part| checkpoint.tensor(part).is_some()).collect();
-    Ok(Some((Coding::Kept(scheme, scales.dtype), parts)))
+    let (mut found, mut parts) = (None, Vec::new());
+    for weight in rule.source.tensors() {
+        let module = weight.strip_suffix(".weight").unwrap_or(weight);
+        let Some(scales) = checkpoint.tensor(&format!("{module}.scales")) else { return Ok(None) };
+        // A head's file may be packed otherwise than config.json says of the trunk: there the shapes tell.
+        let Some(scheme) = stated.resolve(checkpoint, module, &shape, rule.part == Part::Trunk)? else {
+            return Ok(None);
+        };
+        let biases = checkpoint.tensor(&format!("{module}.biases")).map_or(scales.dtype, |biases| biases.dtype);
+        // Scales and biases of two types, or experts of two, meet in f32.
+        let one = |a, b| if a == b { a } else { Dtype::F32 };
+        let (known, dtype) = *found.get_or_insert((scheme, one(scales.dtype, biases)));
+        if known != scheme {
+            let what = format!("{}: {}: packed as {known} and as {scheme}", checkpoint.label(), rule.module());
+            return Err(ForgeError::unsupported(what, super::job::PACKED_HINT));
+        }
+        found = Some((scheme, one(dtype, one(scales.dtype, biases))));
+        let stored = ["weight", "scales", "biases"].map(|part| format!("{module}.{part}"));
+        parts.extend(stored.into_iter().filter(|part| checkpoint.tensor(part).is_some()));
+    }
+    Ok(found.map(|(scheme, dtype)| (Coding::Kept(scheme, dtype), parts)))
 }
 
 /// The tensor of a block-scaled fp8 weight's scales.

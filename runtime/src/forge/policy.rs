@@ -125,7 +125,8 @@ impl Policy {
     /// A built-in one.
     pub fn builtin(name: &str) -> Option<Self> {
         let text = match name {
-            "gdn8-speed4" => include_str!("policies/gdn8-speed4.toml"),
+            // Its name in published artifacts.
+            "gdn8-speed4" | "mtplx-gdn8-speed4" => include_str!("policies/gdn8-speed4.toml"),
             "flat4" => include_str!("policies/flat4.toml"),
             "flat8" => include_str!("policies/flat8.toml"),
             "bf16" => include_str!("policies/bf16.toml"),
@@ -295,6 +296,7 @@ mod tests {
         for name in BUILTIN {
             assert_eq!(Policy::builtin(name).unwrap().name, name);
         }
+        assert_eq!(Policy::builtin("mtplx-gdn8-speed4"), Policy::builtin("gdn8-speed4"));
         let policy = Policy::builtin("gdn8-speed4").unwrap();
         let bits = |group| policy.scheme("x", group).map(Scheme::bits);
         assert_eq!(bits(Group::LinearAttn), Some(8));

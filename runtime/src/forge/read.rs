@@ -11,6 +11,7 @@ use std::sync::Arc;
 use half::{bf16, f16};
 use safetensors::Dtype;
 
+use super::affine::push;
 use super::plan::scale_name;
 use super::run::Parts;
 use super::{ForgeError, Output, Part, Source};
@@ -49,26 +50,41 @@ impl<'a> Reader<'a> {
         let opened = self.of(output.rule.part);
         let super::Coding::Dense(dtype) = output.coding else { return Ok(false) };
         let Some(runs) = runs(output, rows).filter(|_| !output.rule.plus_one) else { return Ok(false) };
-        for (tensor, numbers) in runs {
+        for (tensor, rows) in runs {
             let info = opened.info(tensor)?;
             if info.dtype != dtype {
                 return Ok(false);
             }
-            opened.bytes(info, numbers, out)?;
+            opened.bytes(info, numbers(output, &rows), out)?;
         }
         Ok(true)
     }
 
-    /// Rows of a module that is packed already.
-    pub(super) fn kept(&self, output: &Output, rows: Range<usize>, parts: &mut Parts) -> Result<(), ForgeError> {
+    /// Rows of a module that is packed already, scales and biases in type `dtype`.
+    pub(super) fn kept(
+        &self,
+        output: &Output,
+        dtype: Dtype,
+        rows: Range<usize>,
+        parts: &mut Parts,
+    ) -> Result<(), ForgeError> {
         let opened = self.of(output.rule.part);
-        let Source::Whole(weight) = &output.rule.source else { return Ok(()) };
-        let module = weight.strip_suffix(".weight").unwrap_or(weight);
-        let lists = [("weight", &mut parts.weight), ("scales", &mut parts.scales), ("biases", &mut parts.biases)];
-        for (part, out) in lists.into_iter().take(output.tensors().len()) {
-            let info = opened.info(&format!("{module}.{part}"))?;
-            let width = info.shape.last().copied().unwrap_or(0);
-            opened.bytes(info, rows.start * width..rows.end * width, out)?;
+        let tensors = output.tensors();
+        for (weight, rows) in runs(output, rows).into_iter().flatten() {
+            let module = weight.strip_suffix(".weight").unwrap_or(weight);
+            let lists = [("weight", &mut parts.weight), ("scales", &mut parts.scales), ("biases", &mut parts.biases)];
+            for (part, out) in lists.into_iter().take(tensors.len()) {
+                let info = opened.info(&format!("{module}.{part}"))?;
+                let width = info.shape.last().copied().unwrap_or(0);
+                let numbers = rows.start * width..rows.end * width;
+                if part == "weight" || info.dtype == dtype {
+                    opened.bytes(info, numbers, out)?;
+                    continue;
+                }
+                let mut values = Vec::new();
+                opened.floats(&format!("{module}.{part}"), numbers, &mut values)?;
+                values.into_iter().for_each(|value| push(out, value, dtype));
+            }
         }
         Ok(())
     }
@@ -77,7 +93,9 @@ impl<'a> Reader<'a> {
     pub(super) fn floats(&self, output: &Output, rows: Range<usize>, out: &mut Vec<f32>) -> Result<(), ForgeError> {
         let opened = self.of(output.rule.part);
         match runs(output, rows.clone()) {
-            Some(runs) => runs.into_iter().try_for_each(|(tensor, numbers)| opened.floats(tensor, numbers, out))?,
+            Some(runs) => {
+                runs.into_iter().try_for_each(|(tensor, rows)| opened.floats(tensor, numbers(output, &rows), out))?;
+            }
             None => opened.columns(output, rows, out)?,
         }
         if output.rule.plus_one {
@@ -87,9 +105,14 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// The stored numbers that rows of an output are, piece by piece; `None` where they are not in order.
+/// The numbers of rows that are as wide as an output's.
+fn numbers(output: &Output, rows: &Range<usize>) -> Range<usize> {
+    rows.start * output.width()..rows.end * output.width()
+}
+
+/// The stored rows that rows of an output are, piece by piece; `None` where they are not in order.
 fn runs(output: &Output, rows: Range<usize>) -> Option<Vec<(&str, Range<usize>)>> {
-    let (width, matrix) = (output.width(), output.matrix_rows().max(1));
+    let matrix = output.matrix_rows().max(1);
     // Pieces that end where a matrix ends: its number, and its rows.
     let pieces = || {
         let first = rows.start / matrix;
@@ -98,16 +121,13 @@ fn runs(output: &Output, rows: Range<usize>) -> Option<Vec<(&str, Range<usize>)>
             (number, rows.start.max(base) - base..rows.end.min(base + matrix) - base)
         })
     };
-    let numbers = |rows: Range<usize>| rows.start * width..rows.end * width;
     match &output.rule.source {
-        Source::Whole(tensor) => Some(vec![(tensor, numbers(rows))]),
-        Source::Stack(tensors) => {
-            pieces().map(|(number, rows)| Some((&**tensors.get(number)?, numbers(rows)))).collect()
-        }
+        Source::Whole(tensor) => Some(vec![(tensor, rows)]),
+        Source::Stack(tensors) => pieces().map(|(number, rows)| Some((&**tensors.get(number)?, rows))).collect(),
         Source::Rows { tensor, each, start } => {
             let stored = |number: usize, rows: Range<usize>| {
                 let base = number * each + start;
-                numbers(base + rows.start..base + rows.end)
+                base + rows.start..base + rows.end
             };
             Some(pieces().map(|(number, rows)| (&**tensor, stored(number, rows))).collect())
         }

@@ -160,13 +160,14 @@ impl Rules {
     }
 
     /// Experts as `switch_mlp.{gate,up,down}_proj`, stacked: from numbered ones that call gate, up and down `numbered`, from
-    /// `experts.gate_up_proj` with gates first, or from `experts.gate_proj` stacked.
+    /// `experts.gate_up_proj` with gates first, or from `experts.gate_proj` stacked; the last two may be `switch_mlp`'s.
     #[must_use]
     pub fn stack_experts(mut self, numbered: [&str; 3]) -> Self {
         let mut places: BTreeMap<String, usize> = BTreeMap::new();
         let mut stacked: Vec<Rule> = Vec::with_capacity(self.rules.len());
         for rule in self.rules {
-            let Some((mlp, rest)) = rule.output.split_once(".experts.") else {
+            let parts = rule.output.split_once(".experts.").or_else(|| rule.output.split_once(".switch_mlp."));
+            let Some((mlp, rest)) = parts else {
                 stacked.push(rule);
                 continue;
             };
