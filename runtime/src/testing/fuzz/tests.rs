@@ -32,6 +32,11 @@ fn a_moment_of_weights() {
 }
 
 #[test]
+fn a_moment_of_header() {
+    moment("header", 60_000, header);
+}
+
+#[test]
 fn a_moment_of_shards() {
     moment("shards", 60_000, shards);
 }
