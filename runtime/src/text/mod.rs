@@ -8,7 +8,7 @@ mod error;
 mod files;
 mod generate;
 mod guard;
-mod python;
+mod jinja;
 mod screen;
 mod side;
 mod stop;

@@ -1,25 +1,27 @@
 //! The checkpoint's chat template: messages to the text that the model was trained to continue.
 //!
-//! Templates are downloaded programs written for Jinja2 in Python. They run in minijinja with fuel, a recursion limit, no way
-//! to files or other templates, and in a thread of their own with a budget: fuel counts instructions, and a single one can
-//! double a string, or walk a list that holds itself twice, forty levels deep.
+//! Templates are downloaded programs written for Jinja2 in Python. They run with fuel, a recursion limit, no way to files or
+//! other templates, and in a thread of their own with a budget: fuel counts instructions and the bytes that they make, and
+//! knows nothing of a list that holds itself twice, forty levels deep.
 
 use std::borrow::Cow;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use minijinja::value::Kwargs;
-use minijinja::{AutoEscape, Environment, Error, ErrorKind, UndefinedBehavior, Value};
+use minijinja::value::Serde;
+use minijinja::{Error, ErrorKind, Value};
 use serde::Serialize;
 use serde_json::Value as Json;
 
+use super::Tokenizer;
 use super::error::{TextError, shorten};
 use super::files::{CHAT_TEMPLATE, TEMPLATE_LIMIT, TOKENIZER_CONFIG, TextFiles, limited};
-use super::{Tokenizer, python};
+use super::jinja::{REFUSED, Templates};
 use crate::mlx::{Budget, Exceeded, within};
 
-/// Instructions for one rendering: a conversation of a thousand messages takes about a hundred thousand.
-const FUEL: u64 = 2_000_000;
+/// For one rendering. A conversation of a thousand messages takes about a hundred thousand instructions; 64 bytes of text
+/// that an instruction makes count as another one.
+const FUEL: u64 = 4_000_000;
 const RECURSION_LIMIT: usize = 100;
 /// For one rendering, beside what the messages take: many times what a full context needs.
 const MEMORY: usize = 128 << 20;
@@ -28,8 +30,6 @@ const TIME: Duration = Duration::from_secs(20);
 /// A loop can nest a list into itself as often as fuel allows, and dropping that takes a stack frame a level. Address
 /// space only: pages that are not touched cost nothing.
 const STACK: usize = 512 << 20;
-/// More than any context holds.
-const OUTPUT_LIMIT: usize = 64 << 20;
 
 const DEFAULT: &str = "default";
 const TOOL_USE: &str = "tool_use";
@@ -40,10 +40,10 @@ pub struct ChatTemplate(Arc<Compiled>);
 
 #[derive(Debug)]
 struct Compiled {
-    environment: Environment<'static>,
+    templates: Templates,
     file: &'static str,
-    bos_token: Option<String>,
-    eos_token: Option<String>,
+    /// Special tokens by the names that templates know them by.
+    tokens: Vec<(String, String)>,
 }
 
 /// One message of a conversation.
@@ -94,17 +94,16 @@ impl ChatTemplate {
         if templates.is_empty() {
             return Ok(None);
         }
-        let mut environment = environment();
+        let mut sources = Vec::new();
         for (name, source) in templates {
-            let source = without_generation_tags(limited(file, &source, TEMPLATE_LIMIT)?);
-            environment.add_template_owned(name, source).map_err(|error| describe(file, &error))?;
+            sources.push((name, limited(file, &source, TEMPLATE_LIMIT)?.to_owned()));
         }
-        Ok(Some(Self(Arc::new(Compiled {
-            environment,
-            file,
-            bos_token: tokenizer.and_then(Tokenizer::bos_token).map(str::to_owned),
-            eos_token: tokenizer.and_then(Tokenizer::eos_token).map(str::to_owned),
-        }))))
+        let compiled = bounded(file, move || {
+            let mut templates = Templates::new(FUEL, RECURSION_LIMIT);
+            sources.into_iter().try_for_each(|(name, source)| templates.add(name, &source))?;
+            Ok(templates)
+        })?;
+        Ok(Some(Self(Arc::new(Compiled { templates: compiled, file, tokens: special_tokens(tokenizer) }))))
     }
 
     /// The conversation as text.
@@ -114,63 +113,48 @@ impl ChatTemplate {
     pub fn render<M: Serialize + Sync>(&self, input: &RenderInput<'_, M>) -> Result<String, TextError> {
         let wanted = if input.tools.is_some() { TOOL_USE } else { DEFAULT };
         let mut variables = vec![
-            ("messages", Value::from_serialize(input.messages)),
+            ("messages", Value::from(Serde(input.messages))),
             ("add_generation_prompt", input.add_generation_prompt.into()),
             // Python's side passes None for these, which templates test with `if tools`.
-            ("tools", Value::from_serialize(input.tools)),
+            ("tools", Value::from(Serde(input.tools))),
             ("documents", Value::from(())),
         ];
         // Templates ask `enable_thinking is defined`.
         variables.extend(input.enable_thinking.map(|on| ("enable_thinking", on.into())));
-        let template = Arc::clone(&self.0);
-        let budget = Budget { memory: MEMORY, time: TIME, stack: STACK };
+        let compiled = Arc::clone(&self.0);
         // Deeply nested values that a hostile template built are dropped in there, too.
-        within(budget, move || template.render(wanted, variables)).unwrap_or_else(|exceeded| {
-            Err(self.0.failed(&match exceeded {
-                Exceeded::Memory => format!("gave up: more than {} MB of memory", MEMORY >> 20),
-                Exceeded::Time => format!("gave up after {} seconds", TIME.as_secs()),
-                Exceeded::Panicked => "the template engine failed".to_owned(),
-                Exceeded::NoThread => "no thread to run the template in".to_owned(),
-            }))
+        bounded(self.0.file, move || {
+            let tokens = compiled.tokens.iter().map(|(name, token)| (&**name, Value::from(token)));
+            compiled.templates.render(wanted, DEFAULT, Value::from_pairs(tokens.chain(variables)))
         })
     }
 }
 
-impl Compiled {
-    fn render(&self, wanted: &str, mut variables: Vec<(&'static str, Value)>) -> Result<String, TextError> {
-        let template = self
-            .environment
-            .get_template(wanted)
-            .or_else(|_| self.environment.get_template(DEFAULT))
-            .map_err(|error| describe(self.file, &error))?;
-        let tokens = [("bos_token", &self.bos_token), ("eos_token", &self.eos_token)];
-        variables.extend(tokens.into_iter().filter_map(|(name, token)| Some((name, token.as_ref()?.into()))));
-        let mut out = Limited(Vec::new());
-        let result = template.render_captured_to(Value::from_iter(variables), &mut out).map(drop);
-        result.map_err(|error| describe(self.file, &error))?;
-        String::from_utf8(out.0).map_err(|_| self.failed("the output is not UTF-8"))
-    }
-
-    fn failed(&self, what: &str) -> TextError {
-        TextError::Template { file: self.file, line: None, what: what.to_owned() }
-    }
+/// Runs the engine within its budget.
+fn bounded<T, F>(file: &'static str, call: F) -> Result<T, TextError>
+where
+    T: Send + 'static,
+    F: FnOnce() -> Result<T, Error> + Send + 'static,
+{
+    let budget = Budget { memory: MEMORY, time: TIME, stack: STACK };
+    let failed = |what: String| TextError::Template { file, line: None, what };
+    within(budget, move || call().map_err(|error| describe(file, &error))).unwrap_or_else(|exceeded| {
+        Err(failed(match exceeded {
+            Exceeded::Memory => format!("gave up: more than {} MB of memory", MEMORY >> 20),
+            Exceeded::Time => format!("gave up after {} seconds", TIME.as_secs()),
+            Exceeded::Panicked => "the template engine failed".to_owned(),
+            Exceeded::NoThread => "no thread to run the template in".to_owned(),
+        }))
+    })
 }
 
-/// A buffer that refuses to grow without end.
-struct Limited(Vec<u8>);
-
-impl std::io::Write for Limited {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        if self.0.len() + bytes.len() > OUTPUT_LIMIT {
-            return Err(std::io::Error::other("the output is too long"));
-        }
-        self.0.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
+/// Special tokens by the names that templates know them by.
+fn special_tokens(tokenizer: Option<&Tokenizer>) -> Vec<(String, String)> {
+    let known = [
+        ("bos_token", tokenizer.and_then(Tokenizer::bos_token)),
+        ("eos_token", tokenizer.and_then(Tokenizer::eos_token)),
+    ];
+    known.into_iter().filter_map(|(name, token)| Some((name.to_owned(), token?.to_owned()))).collect()
 }
 
 /// `chat_template`: a string, or a list of `{name, template}`.
@@ -199,37 +183,6 @@ fn named(config: &Json) -> Result<Vec<(String, String)>, TextError> {
     }
 }
 
-/// The environment of transformers' `apply_chat_template`.
-fn environment() -> Environment<'static> {
-    let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
-    environment.set_auto_escape_callback(|_| AutoEscape::None);
-    environment.set_undefined_behavior(UndefinedBehavior::Lenient);
-    environment.set_fuel(Some(FUEL));
-    environment.set_recursion_limit(RECURSION_LIMIT);
-    environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-    environment.set_formatter(|out, _state, value| {
-        match value.as_str() {
-            Some(text) => out.write_str(text),
-            None => out.write_str(&python::str(value)),
-        }
-        .map_err(Error::from)
-    });
-    environment.add_filter("tojson", |value: Value, indent: Option<Value>, options: Kwargs| {
-        python::tojson(&value, indent, options)
-    });
-    environment.add_filter("string", |value: Value| python::str(&value));
-    environment.add_function("raise_exception", |what: String| -> Result<Value, Error> {
-        Err(Error::new(ErrorKind::InvalidOperation, format!("{REFUSED}{what}")))
-    });
-    environment.add_function("strftime_now", |format: String| python::strftime(SystemTime::now(), &format));
-    environment
-}
-
-/// Marks the template's own objections, which need no talk of invalid operations around them.
-const REFUSED: &str = "the template refuses these messages: ";
-
 fn describe(file: &'static str, error: &Error) -> TextError {
     let what = match (error.kind(), error.detail()) {
         (ErrorKind::OutOfFuel, _) => format!("gave up after {FUEL} instructions"),
@@ -239,28 +192,6 @@ fn describe(file: &'static str, error: &Error) -> TextError {
     };
     let what = what.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
     TextError::Template { file, line: error.line(), what }
-}
-
-/// `{% generation %}` marks the assistant's part for training; for rendering it is a block without effect.
-fn without_generation_tags(source: &str) -> String {
-    let mut out = String::with_capacity(source.len());
-    let mut rest = source;
-    while let Some(start) = rest.find("{%") {
-        let (before, tag) = rest.split_at(start);
-        out.push_str(before);
-        // Not in `{%}`, whose percent sign cannot both open and close.
-        let Some(end) = tag[2..].find("%}").map(|end| end + 2) else { break };
-        let inner = &tag[2..end];
-        let replaced = match inner.trim_matches(['-', '+', ' ', '\t', '\n', '\r']) {
-            "generation" => inner.replace("generation", "if true"),
-            "endgeneration" => inner.replace("endgeneration", "endif"),
-            _ => inner.to_owned(),
-        };
-        out.extend(["{%", &replaced, "%}"]);
-        rest = &tag[end + 2..];
-    }
-    out.push_str(rest);
-    out
 }
 
 #[cfg(test)]
@@ -404,7 +335,7 @@ mod tests {
             error("\n\n{{ raise_exception('roles\nmust alternate') }}"),
             "chat_template.jinja: line 3: the template refuses these messages: roles must alternate"
         );
-        assert!(error("{{ nothing.at.all }}").contains("line 1: undefined value"));
+        assert!(error("{{ nothing.at.all }}").ends_with("line 1: invalid operation: undefined has no attribute 'at'"));
         let long = error(&"x".repeat(TEMPLATE_LIMIT + 1));
         assert_eq!(long, "chat_template.jinja: 262145 bytes, more than the limit of 262144");
     }
@@ -426,31 +357,30 @@ mod tests {
             ("[1]", "[ns.x, ns.x]", "{{ ns.x }}"),
             ("[1]", "[ns.x, ns.x]", "{{ ns.x|tojson }}"),
             ("[1]", "(ns.x + ns.x)|list", "{{ ns.x|length }}"),
+            ("[1]", "ns.x + ns.x", "{{ ns.x == ns.x + [1] }}"),
+            ("'ab'", "ns.x.center(ns.x|length * 2)", ""),
+            ("'ab'", "'%s%s' % (ns.x, ns.x)", ""),
+            ("'ab'", "'{0}{0}'.format(ns.x)", ""),
+            ("'a b'", "(ns.x.split() + ns.x.split())|join(' ')", ""),
+            ("['a']", "ns.x|batch(1)|list + ns.x", "{{ ns.x }}"),
+            ("'a'", "ns.x|indent(ns.x, true) ~ ns.x", ""),
+            ("'a'", "ns.x.translate({97: ns.x ~ ns.x})", ""),
+            ("'a'", "ns.x|replace('a', ns.x ~ 'aa')", ""),
+            ("'a'", "[ns.x, ns.x]|tojson(indent=ns.x)", ""),
         ] {
             let error = error(&doubling(start, step, end));
-            let bounded = ["gave up: more than 128 MB of memory", "repeated string is too large"];
+            let bounded = ["more than 128 MB of memory", "too large", "after 4000000 instructions"];
             assert!(bounded.iter().any(|end| error.ends_with(end)), "{step}{end}: {error}");
         }
         // The next one is rendered as if nothing had been.
         assert_eq!(render("{{ messages[0].content }}", &user("x"), None).as_deref(), Ok("x"));
     }
 
-    /// Fuzzing found that the engine subtracts past zero here, which a build that checks would not survive.
-    #[test]
-    fn slices_that_end_before_they_begin_are_empty() {
-        for slice in ["[0:2:-1]", "[1:2:-2]", "[7:777777777777777:-1]", "[2:1]"] {
-            let source = format!("{{{{ [1, 2, 3]{slice} }}}}{{{{ messages{slice}|length }}}}{{{{ 'abc'{slice} }}}}");
-            let found = render(&source, &user("x"), None);
-            assert!(matches!(found.as_deref(), Ok("[]0")), "{slice}: {found:?}");
-        }
-        assert_eq!(render("{{ [1, 2, 3][::-1] }}", &user("x"), None).as_deref(), Ok("[3, 2, 1]"));
-    }
-
     #[test]
     fn hostile_templates_end() {
         let error = |source: &str| render(source, &user("x"), None).unwrap_err();
         let endless = "{% for i in range(100000) %}{% for j in range(100000) %}{% endfor %}{% endfor %}";
-        assert!(error(endless).ends_with("gave up after 2000000 instructions"));
+        assert!(error(endless).ends_with("gave up after 4000000 instructions"));
         assert!(error("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}").contains("recursion limit"));
         assert!(error("{% include '/etc/passwd' %}").contains("template not found"));
         assert!(error("{% import 'x' as y %}").contains("template not found"));
