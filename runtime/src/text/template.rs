@@ -103,7 +103,7 @@ impl ChatTemplate {
             sources.into_iter().try_for_each(|(name, source)| templates.add(name, &source))?;
             Ok(templates)
         })?;
-        Ok(Some(Self(Arc::new(Compiled { templates: compiled, file, tokens: special_tokens(tokenizer) }))))
+        Ok(Some(Self(Arc::new(Compiled { templates: compiled, file, tokens: special_tokens(files, tokenizer) }))))
     }
 
     /// The conversation as text.
@@ -148,13 +148,19 @@ where
     })
 }
 
-/// Special tokens by the names that templates know them by.
-fn special_tokens(tokenizer: Option<&Tokenizer>) -> Vec<(String, String)> {
+/// The tokens that the tokenizer's configuration names: what transformers hands to a template by `special_tokens_map`.
+fn special_tokens(files: &TextFiles<'_>, tokenizer: Option<&Tokenizer>) -> Vec<(String, String)> {
+    let config = files.tokenizer_config().unwrap_or_default();
+    let text = |value: &Json| value.as_str().or_else(|| value.get("content")?.as_str()).map(str::to_owned);
+    let named = config.as_object().into_iter().flatten().filter(|(name, _)| name.ends_with("_token"));
+    let mut tokens: Vec<_> = named.filter_map(|(name, value)| Some((name.clone(), text(value)?))).collect();
+    // The tokenizer may know these two from elsewhere.
     let known = [
         ("bos_token", tokenizer.and_then(Tokenizer::bos_token)),
         ("eos_token", tokenizer.and_then(Tokenizer::eos_token)),
     ];
-    known.into_iter().filter_map(|(name, token)| Some((name.to_owned(), token?.to_owned()))).collect()
+    tokens.extend(known.into_iter().filter_map(|(name, token)| Some((name.to_owned(), token?.to_owned()))));
+    tokens
 }
 
 /// `chat_template`: a string, or a list of `{name, template}`.
@@ -316,7 +322,9 @@ mod tests {
         let files = TextFiles {
             tokenizer: Some(byte_level_json().into()),
             tokenizer_config: Some(
-                r#"{"eos_token": "<|im_end|>", "bos_token": {"content": "<|endoftext|>"}, "chat_template": "{{ bos_token }}{{ eos_token }}"}"#
+                r#"{"eos_token": "<|im_end|>", "bos_token": {"content": "<|endoftext|>"}, "pad_token": "<pad>", "unk_token": null,
+                    "image_token": {"content": "<i>"},
+                    "chat_template": "{{ bos_token }}{{ eos_token }}{{ pad_token }}{{ image_token }}{{ unk_token is defined }}"}"#
                     .into(),
             ),
             ..TextFiles::default()
@@ -324,7 +332,7 @@ mod tests {
         let template = ChatTemplate::find(&files, &Tokenizer::new(&files).unwrap()).unwrap().unwrap();
         let input =
             RenderInput { messages: &user("x"), add_generation_prompt: true, enable_thinking: None, tools: None };
-        assert_eq!(template.render(&input).unwrap(), "<|endoftext|><|im_end|>");
+        assert_eq!(template.render(&input).unwrap(), "<|endoftext|><|im_end|><pad><i>False");
     }
 
     #[test]
