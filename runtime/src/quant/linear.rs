@@ -271,7 +271,7 @@ const STEPS_AHEAD: usize = 3;
 /// steps, and those of 16-bit rows [`STEPS_AHEAD`] of them.
 fn multiplies_on_cuda(scheme: Scheme, input: usize) -> bool {
     let step = scheme.group_size().max(64);
-    input % step == 0 && input >= STEPS_AHEAD * step
+    input.is_multiple_of(step) && input >= STEPS_AHEAD * step
 }
 
 /// Whether products with `w` are MLX's; it is unpacked otherwise.
