@@ -160,6 +160,13 @@ pub struct Gate {
     pub figures: Map<String, Value>,
 }
 
+impl Gate {
+    /// A gate that the model's own error ended.
+    fn failed(name: &'static str, error: &SessionError) -> Self {
+        Self { name, passed: false, summary: error.to_string(), figures: Map::new() }
+    }
+}
+
 /// What was found.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Report {
@@ -285,7 +292,10 @@ fn measure(
     let mut acceptance_by_depth = Vec::new();
     for (name, gate) in GATES {
         watch.gate = name;
-        gates.push(gate(&mut bench, &mut watch, &mut acceptance_by_depth)?);
+        gates.push(match gate(&mut bench, &mut watch, &mut acceptance_by_depth) {
+            Err(VerifyError::Session(error @ SessionError::NotFinite)) => Gate::failed(name, &error),
+            measured => measured?,
+        });
         meter.read(name);
     }
     let dtype = match dtype {
