@@ -32,34 +32,36 @@ fn poison(file: &Path, name: &str, row: usize, value: f32) {
 fn the_text_ends_where_logits_are_not_finite() {
     let model = copy(UNTIED);
     let path = model.path().to_str().unwrap();
-    let args = |depth: &'static str, temperature: &'static str| {
-        ["run", "-m", path, "--allow-unverified", "--prompt-ids", PROMPT, "-n", "24", "-s", "3", "--ignore-eos"]
+    let args = |depth: &'static str, [temperature, rule]: [&'static str; 2]| {
+        ["run", "-m", path, "--allow-unverified", "--prompt-ids", PROMPT, "-n24", "-s", "3", "--ignore-eos"]
             .into_iter()
-            .chain(["--mtp-depth", depth, "-t", temperature])
+            .chain(["--mtp-depth", depth, "-t", temperature, "--acceptance", rule])
             .collect::<Vec<_>>()
     };
-    for temperature in ["0", "1"] {
-        let plain = document(&[&args("0", temperature)[..], &["--json"]].concat());
+    // Texts that are the same at every depth, so that each holds the token.
+    for settings in [["0", "rejection"], ["1", "coupled"]] {
+        let plain = document(&[&args("0", settings)[..], &["--json"]].concat());
         let ids: Vec<u64> = plain["token_ids"].as_array().unwrap().iter().map(|id| id.as_u64().unwrap()).collect();
         // A token in the middle of the text, and not before.
         let place = (2..ids.len() - 1).find(|&at| !ids[..at].contains(&ids[at])).unwrap();
         for value in [f32::NAN, f32::INFINITY] {
             let spoilt = copy(UNTIED);
             poison(&spoilt.path().join("model.safetensors"), "embed_tokens.weight", ids[place] as usize, value);
-            let expected =
-                document(&[&args("0", temperature)[..], &["--json", "-n", &(place + 1).to_string()]].concat());
+            let until = format!("-n{}", place + 1);
+            let mut shorter = args("0", settings);
+            shorter.push("--json");
+            shorter[6] = &until;
+            let expected = document(&shorter);
             for depth in ["0", "1", "3", "8"] {
-                let what = format!("{value}, temperature {temperature}, depth {depth}");
-                let mut with = args(depth, temperature);
+                let what = format!("{value}, {settings:?}, depth {depth}");
+                let mut with = args(depth, settings);
                 with[2] = spoilt.path().to_str().unwrap();
                 let ran = run(&with);
                 assert_eq!(ran.code, 1, "{what}: {}", ran.stderr);
                 assert!(ran.stderr.contains("not finite numbers"), "{what}: {}", ran.stderr);
-                if temperature == "0" {
-                    // The same text at every depth: as far as logits were finite.
-                    let text = expected["text"].as_str().unwrap();
-                    assert!(text.starts_with(ran.stdout.trim_end_matches('\n')), "{what}: {} of {text}", ran.stdout);
-                }
+                // As far as logits were finite.
+                let (text, found) = (expected["text"].as_str().unwrap(), ran.stdout.trim_end_matches('\n'));
+                assert!(text.starts_with(found), "{what}: {found} of {text}");
             }
         }
     }
