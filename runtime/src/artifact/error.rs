@@ -180,7 +180,7 @@ pub enum LoadError {
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
     /// MLX failed.
-    #[error(transparent)]
+    #[error("MLX: {}", crate::mlx::message(.0))]
     Mlx(#[from] mlx_rs::error::Exception),
     /// A tensor is not there.
     #[error("{searched}: {tensor}: tensor not found")]

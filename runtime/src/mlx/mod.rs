@@ -13,7 +13,7 @@ mod nvrtc;
 mod ops;
 
 pub use backend::{
-    Device, configure_cuda, cuda_default, default_device, exit, gpu_available, set_default_device, version,
+    Device, configure_cuda, cuda_default, default_device, exit, gpu_available, message, set_default_device, version,
 };
 pub use budget::{Budget, BudgetAllocator, Exceeded, within};
 pub use device::{DeviceInfo, peak_memory, reset_peak_memory};

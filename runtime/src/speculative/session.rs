@@ -15,7 +15,7 @@ use super::simulate::Simulation;
 use super::stats::SpeculationStats;
 use crate::Array;
 use crate::cache::Cache;
-use crate::mlx::{await_array, begin, cuda_default, slice_axis};
+use crate::mlx::{await_array, begin, cuda_default, message, slice_axis};
 use crate::model::{DraftState, MtpModel, token_array};
 use crate::sampling::device::{Draws, Law, Outcomes};
 use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
@@ -70,7 +70,7 @@ pub enum SessionError {
     #[error("interrupted while the prompt was being fed")]
     Interrupted,
     /// MLX failed.
-    #[error("MLX: {0}")]
+    #[error("MLX: {}", message(.0))]
     Mlx(#[from] Exception),
 }
 

@@ -42,6 +42,7 @@ use self::prompt::Prompt;
 #[cfg(any(test, feature = "testing"))]
 pub(crate) use self::state::compared;
 pub use self::state::{Difference, Mismatch, difference};
+use crate::mlx::message;
 use crate::model::MtpModel;
 use crate::sampling::SamplingParams;
 use crate::speculative::SessionError;
@@ -143,7 +144,7 @@ pub enum VerifyError {
     #[error(transparent)]
     Session(#[from] SessionError),
     /// MLX failed.
-    #[error("MLX: {0}")]
+    #[error("MLX: {}", message(.0))]
     Mlx(#[from] Exception),
 }
 
