@@ -122,6 +122,8 @@ pub struct Session {
     ahead: Option<PlainRound>,
     /// What the depth policy said of the next round already.
     planned: Option<usize>,
+    /// The next token was to come from a row that is not finite.
+    faulty: bool,
     stats: SpeculationStats,
 }
 
@@ -182,6 +184,7 @@ impl Session {
             looks_ahead: cuda_default(),
             ahead: None,
             planned: None,
+            faulty: false,
             stats: SpeculationStats::new(),
         })
     }
@@ -328,6 +331,9 @@ impl Session {
     pub fn round(&mut self, model: &mut MtpModel, limit: usize) -> Result<Round> {
         let started = Instant::now();
         let anchor = self.anchor.ok_or(SessionError::Order("a round before the prompt, or after an error"))?;
+        if self.faulty {
+            return Err(SessionError::NotFinite);
+        }
         let most = model.draft_head.as_ref().map_or(0, |head| head.max_depth());
         let depth = match self.ahead {
             Some(_) => 0,
@@ -350,13 +356,16 @@ impl Session {
             self.decide(model, anchor, depth)
                 .or_else(|error| self.cache.commit(0).map_err(Into::into).and(Err(error)))?
         };
-        // Behind a row that is not finite nothing was decided: the next round begins there, and says so if it is the trunk's again.
-        let mut tokens: Vec<u32> = acceptance.tokens(&drafts).take(limit.max(1).min(finite_rows)).collect();
+        let mut tokens: Vec<u32> = acceptance.tokens(&drafts).take(limit.max(1)).collect();
+        // The text goes as far as plain decoding's would, and the error comes with the row that it would come with.
+        let faulty = finite_rows < tokens.len();
+        tokens.truncate(finite_rows);
         let stop = tokens.iter().position(|token| self.stop_tokens.contains(token));
         if let Some(stop) = stop {
             tokens.truncate(stop + 1);
             self.forget_ahead()?;
         }
+        self.faulty = faulty && stop.is_none();
         // The rows of the anchor and of all new tokens but the last, which is the next anchor.
         let kept = tokens.len();
         if depth > 0 {
