@@ -170,7 +170,7 @@ pub struct ModelArgs {
     pub device: DeviceArgs,
 }
 
-/// What evidence drafting takes. Without either flag that depends on the architecture: `mtplx archs`.
+/// The evidence that drafting takes. Without either flag that depends on the architecture: `mtplx archs`.
 #[derive(Debug, Clone, Copy, Args)]
 #[command(next_help_heading = "Model")]
 pub struct EvidenceArgs {

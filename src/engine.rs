@@ -125,7 +125,7 @@ pub fn checkpoint(model: &Model) -> anyhow::Result<Checkpoint> {
 }
 
 impl Opened {
-    /// Whether the model may run at all, drafting or (`trunk_only`) not.
+    /// Admits the model to run, drafting or (`trunk_only`) not.
     ///
     /// Evidence is about drafting, so plain decoding needs none. Drafting without evidence is for architectures of
     /// [`Tier::Verified`]; against evidence, for nobody who does not ask for it.
@@ -168,7 +168,7 @@ impl Opened {
         })
     }
 
-    /// What is worth saying about the files before anything runs, drafting or (`trunk_only`) not.
+    /// Warnings about the files before anything runs, drafting or (`trunk_only`) not.
     pub fn warnings(&self, trunk_only: bool) -> Vec<String> {
         let verdict = &self.assessment.verdict;
         let (doubted, next): (&[String], _) = match verdict {
@@ -285,7 +285,7 @@ impl Room {
         }
     }
 
-    /// What to say, and to do, where weights take more bytes.
+    /// Message and hint where weights take more bytes.
     fn shortage(&self, needed: u64, in_f32: bool) -> Option<(String, &'static str)> {
         let gib = |bytes: u64| format!("{:.1} GiB", bytes as f64 / f64::from(1 << 30));
         let (room, there) = match *self {

@@ -15,7 +15,7 @@ use crate::error::{Exit, warn};
 struct Row {
     #[serde(flatten)]
     descriptor: Descriptor,
-    /// What its crate claims, where the program's list says less.
+    /// The tier that its crate claims, where the program's list says less.
     #[serde(skip_serializing_if = "Option::is_none")]
     claimed_tier: Option<Tier>,
 }

@@ -331,7 +331,7 @@ impl Checkpoint {
         &self.foreign_head_files
     }
 
-    /// What [`Checkpoint::open`] refuses: files that are missing, damaged, unsafe to read or of formats that are never read.
+    /// Refusals of [`Checkpoint::open`]: files that are missing, damaged, unsafe to read or of formats that are never read.
     /// Nothing of it was read.
     pub fn refusals(&self) -> &[ArtifactError] {
         &self.refusals

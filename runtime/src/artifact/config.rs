@@ -352,7 +352,7 @@ impl Config {
     }
 }
 
-/// Whether the value of a key that names code names any.
+/// True where the value of a key that names code names any.
 fn names_something(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => false,

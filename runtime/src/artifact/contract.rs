@@ -292,7 +292,7 @@ impl Contract {
         (version(asked)? > version(own)?).then_some(asked)
     }
 
-    /// Whether a program of other version numbers wrote it: MTPLX in Python has been at 1 and 2, this one has not.
+    /// True for a contract of a program with other version numbers: MTPLX in Python has been at 1 and 2, this one has not.
     pub(super) fn counts_otherwise(&self) -> bool {
         let writer = self.mtplx_version.as_deref().and_then(version);
         writer.is_some_and(|[major, ..]| (1..=2).contains(&major))

@@ -140,7 +140,7 @@ impl ArtifactError {
         matches!(self.kind(), ErrorKind::Missing | ErrorKind::Damaged)
     }
 
-    /// What to do next.
+    /// The next step.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Missing { hint, .. }
@@ -239,7 +239,7 @@ impl LoadError {
         }
     }
 
-    /// What to do next.
+    /// The next step.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Artifact(error) => error.hint(),

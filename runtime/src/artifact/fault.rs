@@ -34,7 +34,7 @@ pub struct Fault {
     pub kind: ErrorKind,
     /// File, field or tensor, value, expectation.
     pub what: String,
-    /// What to do next.
+    /// The next step.
     #[serde(skip)]
     pub hint: String,
 }

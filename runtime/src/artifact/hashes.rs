@@ -193,7 +193,7 @@ impl Checkpoint {
         self.files().map(|(file, _)| file).find(|file| changed(file))
     }
 
-    /// What keeps `stated` from covering these files. `hashes` is asked for the files' own only if something is stated.
+    /// Reasons why `stated` does not cover these files. `hashes` is asked for the files' own only if something is stated.
     pub(super) fn uncovered(
         &self,
         stated: &BTreeMap<String, String>,

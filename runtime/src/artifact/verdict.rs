@@ -42,15 +42,15 @@ pub enum Verdict {
     Unverified {
         /// What the evidence lacks.
         why: Vec<String>,
-        /// What to do next.
+        /// The next step.
         #[serde(skip)]
         hint: &'static str,
     },
     /// Complete, with evidence that speaks against these files, or a contract with errors.
     Contradicted {
-        /// What speaks against them, and then what the evidence lacks.
+        /// Contradictions first, then gaps in the evidence.
         why: Vec<String>,
-        /// What to do next.
+        /// The next step.
         #[serde(skip)]
         hint: &'static str,
     },
@@ -68,7 +68,7 @@ pub enum Verdict {
     Damaged {
         /// Everything that keeps it from running.
         why: Vec<String>,
-        /// What to do next.
+        /// The next step.
         #[serde(skip)]
         hint: String,
     },
@@ -76,7 +76,7 @@ pub enum Verdict {
     Incompatible {
         /// Everything that keeps it from running, what this program is not for first.
         why: Vec<String>,
-        /// What to do next.
+        /// The next step.
         #[serde(skip)]
         hint: String,
     },
@@ -106,7 +106,7 @@ impl Verdict {
         }
     }
 
-    /// What to do next.
+    /// The next step.
     pub fn hint(&self) -> Option<&str> {
         match self {
             Self::Verified => None,
@@ -325,14 +325,14 @@ fn absent_head_file(checkpoint: &Checkpoint) -> Option<Finding> {
     Some(Finding { severity: Severity::Warning, file, field: field.to_owned(), what })
 }
 
-/// What is said of keys that name code of the repository where nobody needs it.
+/// The remark on keys that name code of the repository where nobody needs it.
 fn code_left_alone(keys: &[String], descriptor: &Descriptor) -> Option<Finding> {
     let what = format!("names code of the repository, which is never run: {} has its own", descriptor.id);
     let field = (!keys.is_empty()).then(|| keys.join(", "))?;
     Some(Finding { severity: Severity::Remark, file: "config.json", field, what })
 }
 
-/// What a resolution error says, with the family's name where it is a known one. `code`: the keys that name code of the
+/// The message of a resolution error, with the family's name where it is a known one. `code`: the keys that name code of the
 /// repository, which nothing else could run.
 fn unclaimed(error: &ResolveError, code: &[String]) -> String {
     let code = match code {
@@ -459,13 +459,13 @@ fn doubts(
     doubts
 }
 
-/// What an unverified model of a verified architecture takes.
+/// The hint for an unverified model of a verified architecture.
 const MEASURE: &str = "`mtplx verify` measures the evidence on this machine; without, it runs behind a warning, and not at all with \
      --require-verified";
-/// What one of a recognized architecture takes.
+/// The hint for one of a recognized architecture.
 const MEASURE_FIRST: &str = "`mtplx verify` measures the evidence on this machine; `mtplx run --no-mtp` decodes plainly, which needs \
      none; --allow-unverified drafts without";
-/// What evidence takes that speaks against the files.
+/// The hint for evidence that contradicts the files.
 const REPLACE: &str = "`mtplx verify` replaces the evidence with what it measures on this machine; `mtplx run --no-mtp` decodes \
      plainly, which needs none; --allow-unverified drafts all the same";
 /// The same where `mtplx verify` would refuse the contract.

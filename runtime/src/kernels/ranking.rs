@@ -82,7 +82,7 @@ pub fn rank(logits: &Array, params: &SamplingParams, uniforms: &Array) -> Result
     Ok((Ranked { ids, p }, token))
 }
 
-/// What decides a round, in one array of f32: the bonus token and its row's flag; then for all drafts p of them, q of them, the tokens
+/// Outcomes of a round, in one array of f32: the bonus token and its row's flag; then for all drafts p of them, q of them, the tokens
 /// instead of them, themselves, and their rows' flags. A flag is 1 where the logits behind the row were finite, else 0. `p` has a row more
 /// than there are `drafts` `[depth]`; `uniforms` `[depth, 2]`; all over `vocab` tokens.
 ///

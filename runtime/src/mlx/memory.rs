@@ -6,7 +6,7 @@ use super::{Device, DeviceInfo, default_device};
 
 const GIB: u64 = 1 << 30;
 
-/// What Metal recommends that a process holds at most, and MLX's limits within it. Not tried on a Mac.
+/// The most that Metal recommends a process to hold, and MLX's limits within it. Not tried on a Mac.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryBudget {
     /// `max_recommended_working_set_size`, in bytes: two thirds to four fifths of the machine's memory.

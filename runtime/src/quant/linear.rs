@@ -267,14 +267,14 @@ impl Linear {
 /// `qmm_sm80.cuh`): with fewer, they read past the weight.
 const STEPS_AHEAD: usize = 3;
 
-/// Whether MLX's products with `w`, of any rows, have a kernel on CUDA that stays within `w`: those of eight rows and more need whole
+/// True where MLX's products, of any rows, have a kernel on CUDA that stays within the weight: those of eight rows and more need whole
 /// steps, and those of 16-bit rows [`STEPS_AHEAD`] of them.
 fn multiplies_on_cuda(scheme: Scheme, input: usize) -> bool {
     let step = scheme.group_size().max(64);
     input.is_multiple_of(step) && input >= STEPS_AHEAD * step
 }
 
-/// Whether products with `w` are MLX's; it is unpacked otherwise.
+/// True where products with `w` are MLX's; it is unpacked otherwise.
 fn multiplies(w: &QuantizedWeight) -> bool {
     !cuda_default() || multiplies_on_cuda(w.scheme, w.scales.dim(-1) as usize * w.scheme.group_size())
 }

@@ -329,7 +329,7 @@ impl Draws<'_> {
         }
     }
 
-    /// What decides a round, in one array of f32, which is exact for token ids: `bonus` `[1]` and 1 if its row's logits are finite, else
+    /// Outcomes of a round, in one array of f32, which is exact for token ids: `bonus` `[1]` and 1 if its row's logits are finite, else
     /// 0; then for each of `drafts` (`[1]` int32 each) p of it, q of it, the token instead of it, itself, and 1 if the logits behind p
     /// and q are finite, else 0. `p` has a row more than there are drafts, `q` one a draft. [`Outcomes`] reads it.
     pub fn outcomes(&self, p: &Law, q: &[Law], drafts: &[Array], bonus: &Array) -> Result<Array> {

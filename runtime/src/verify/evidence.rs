@@ -37,14 +37,14 @@ pub fn conventions(contract: &Contract) -> Map<String, Value> {
 /// Why evidence does not count.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Doubts {
-    /// What it says against what would run: a gate that failed, figures that do not hold, another depth or convention.
+    /// Contradictions of what would run: a gate that failed, figures that do not hold, another depth or convention.
     pub against: Vec<String>,
-    /// What it does not say.
+    /// Gaps: fields and figures that are not there.
     pub lacking: Vec<String>,
 }
 
 impl Doubts {
-    /// Whether there is none.
+    /// True for a baseline with neither.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.against.is_empty() && self.lacking.is_empty()
@@ -125,7 +125,7 @@ pub fn doubts(contract: &Contract) -> Doubts {
     doubts.shortened()
 }
 
-/// What a baseline says of itself, unless that is that it passed. What does not even claim that is not read on, but for gates
+/// The status that a baseline states, unless that is that it passed. What does not even claim that is not read on, but for gates
 /// that failed.
 fn status(baseline: &Map<String, Value>) -> Doubts {
     let failed = |value: Option<&Value>| value == Some(&Value::Bool(false));

@@ -109,7 +109,7 @@ impl Contract {
         (contract, findings)
     }
 
-    /// What is read and not followed, and why.
+    /// Fields that are read and not followed, and why.
     fn ignored(&self) -> Vec<Finding> {
         let profile = self.recommended_profile.as_deref().filter(|profile| *profile != OWN_PROFILE).map(|profile| {
             let what = "ignored: there is one profile here; `mtplx tune` finds the depth, flags set the sampler";
@@ -274,7 +274,7 @@ pub(super) fn version(text: &str) -> Option<[u64; 3]> {
     Some(numbers)
 }
 
-/// What is said of places on the maker's machine, in keys and values alike: notes, which nothing opens.
+/// The remark on places on the maker's machine, in keys and values alike: notes, which nothing opens.
 fn places(fields: &Map<String, Value>) -> Option<Finding> {
     let mut found = Vec::new();
     find_places("", fields, &mut found);

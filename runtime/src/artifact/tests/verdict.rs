@@ -202,7 +202,7 @@ fn missing_and_against() {
     assert_eq!(of(RECOGNIZED, "toy-mtp", json!({"sha256": other})), "unverified");
 }
 
-/// What a crate claims of its architecture decides nothing.
+/// A crate's claim about its architecture decides nothing.
 #[test]
 fn the_program_says_what_is_verified() {
     let tier = |registry: Registry| {
