@@ -124,7 +124,7 @@ impl<'a> Opening<'a> {
         let layers = config.text().size("num_hidden_layers", usize::MAX).ok();
         for file in announced.into_iter().chain(SIDECARS) {
             let Some(mut opened) = self.open(file) else { continue };
-            sidecar::unwrap(&mut opened.tensors, layers);
+            sidecar::rename_to_known(&mut opened.tensors, layers);
             if opened.tensors.iter().any(|(name, _)| sidecar::is_head(name, layers)) {
                 self.tensors.retain(|name, _| !sidecar::is_head(name, layers));
                 self.add(opened);

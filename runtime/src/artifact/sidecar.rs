@@ -151,7 +151,7 @@ fn layer_of(rest: &str) -> Option<(usize, &str)> {
 }
 
 /// Renames a head file's tensors to the names that this program knows, where they have others.
-pub(super) fn unwrap(tensors: &mut [(String, TensorInfo)], layers: Option<usize>) {
+pub(super) fn rename_to_known(tensors: &mut [(String, TensorInfo)], layers: Option<usize>) {
     if tensors.iter().any(|(name, _)| is_head(name, layers)) {
         return;
     }

@@ -312,7 +312,7 @@ mod tests {
             layer.attend(&p.q, joined, &history).unwrap()
         };
         let clean = attend(&joined);
-        // Queries, keys and values of two heads each: the second head's key or value, in the third row.
+        // Queries, keys and values of two heads each: the second head's key or value, in the fourth row.
         for (column, fault) in [(5 * width + 3, f32::NAN), (7 * width, f32::INFINITY), (7 * width + 9, f32::NAN)] {
             let place =
                 |index: i32, of: i32| ops::arange::<i32, i32>(0, of, None).unwrap().eq(Array::from_int(index)).unwrap();

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use safetensors::tensor::Dtype;
 use tempfile::TempDir;
 
-use super::greedy_options;
+use super::{greedy, greedy_options};
 use crate::architecture::MtpArchitecture;
 use crate::model::MtpModel;
 use crate::sampling::SamplingParams;
@@ -28,7 +28,7 @@ pub fn faults_stay_behind_the_text(architecture: &dyn MtpArchitecture, fixture: 
     }
     let mut whole = fixture.load(architecture);
     let prompt = fixture.prompt(whole.info.vocab_size);
-    let text = plain(&mut whole, &prompt, DEEPEST + 2);
+    let text = greedy(&mut whole, &prompt, DEEPEST + 2);
     let fault = (0..whole.info.vocab_size as u32).rev().find(|token| !prompt.contains(token) && !text.contains(token));
     let Some(fault) = fault else { return }; // a vocabulary that the text uses up
     for value in [f32::NAN, f32::INFINITY] {
@@ -99,14 +99,4 @@ fn started(model: &mut MtpModel, prompt: &[u32], options: SessionOptions) -> Ses
     let mut session = Session::new(model, options).expect("a session");
     session.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
     session
-}
-
-/// Greedy text without drafts.
-fn plain(model: &mut MtpModel, prompt: &[u32], count: usize) -> Vec<u32> {
-    let mut session = Session::new(model, greedy_options(0)).expect("a session");
-    let mut text = vec![session.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt")];
-    while text.len() < count {
-        text.extend(session.round(model, 1).expect("a round").tokens);
-    }
-    text
 }

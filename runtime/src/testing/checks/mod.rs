@@ -22,8 +22,11 @@ pub use session::{
     teacher_forced_acceptance_is_the_loops, traces_are_golden,
 };
 
+use std::ops::ControlFlow;
+
+use crate::model::MtpModel;
 use crate::sampling::SamplingParams;
-use crate::speculative::{DepthPolicy, Rule, SessionOptions};
+use crate::speculative::{DepthPolicy, Rule, Session, SessionOptions};
 
 fn greedy_options(depth: usize) -> SessionOptions {
     SessionOptions {
@@ -34,4 +37,14 @@ fn greedy_options(depth: usize) -> SessionOptions {
         seed: 0,
         stop_tokens: Vec::new(),
     }
+}
+
+/// Greedy text without drafts, behind a prompt.
+fn greedy(model: &mut MtpModel, prompt: &[u32], count: usize) -> Vec<u32> {
+    let mut session = Session::new(model, greedy_options(0)).expect("a session");
+    let mut text = vec![session.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt")];
+    while text.len() < count {
+        text.extend(session.round(model, 1).expect("a round").tokens);
+    }
+    text
 }

@@ -1,10 +1,9 @@
 //! What is left of rows that were not kept: nothing.
 
 use crate::architecture::MtpArchitecture;
-use crate::model::MtpModel;
 use crate::speculative::Session;
 use crate::testing::Rng;
-use crate::testing::checks::greedy_options;
+use crate::testing::checks::{greedy, greedy_options};
 use crate::testing::doubles::ScriptedHead;
 use crate::testing::fixture::Fixture;
 use crate::testing::host::{self, token_array};
@@ -106,13 +105,4 @@ pub fn drafts_leave_the_history_alone(architecture: &dyn MtpArchitecture, fixtur
         assert_close(&format!("{}: draft {step}, drafted again", fixture.name), second, first, 0.0);
     }
     assert_same_state(&fixture.name, &history, &before);
-}
-
-fn greedy(model: &mut MtpModel, prompt: &[u32], count: usize) -> Vec<u32> {
-    let mut session = Session::new(model, greedy_options(0)).expect("a session");
-    let mut text = vec![session.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt")];
-    while text.len() < count {
-        text.extend(session.round(model, 1).expect("a round").tokens);
-    }
-    text
 }

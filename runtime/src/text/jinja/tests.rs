@@ -40,7 +40,9 @@ fn filters_tests_methods_and_expressions() {
     for (case, results) in table["cases"].as_object().unwrap() {
         let is_template = case.contains("{%") || case.contains("{{");
         let body = if is_template { case.clone() } else { format!("{{{{ [{case}] }}}}") };
-        for (value, expected) in values.iter().zip(results.as_array().unwrap()) {
+        let results = results.as_array().unwrap();
+        assert_eq!(results.len(), values.len(), "{case}");
+        for (value, expected) in values.iter().zip(results) {
             rows.push((format!("{{% set X = {value} %}}{body}"), expected.clone()));
         }
     }
@@ -53,8 +55,12 @@ fn operators_on_pairs() {
     let values = strings(&table["paired"]);
     let mut rows = Vec::new();
     for (operator, results) in table["pairs"].as_object().unwrap() {
-        for (left, results) in values.iter().zip(results.as_array().unwrap()) {
-            for (right, expected) in values.iter().zip(results.as_array().unwrap()) {
+        let results = results.as_array().unwrap();
+        assert_eq!(results.len(), values.len(), "{operator}");
+        for (left, results) in values.iter().zip(results) {
+            let results = results.as_array().unwrap();
+            assert_eq!(results.len(), values.len(), "{left} {operator}");
+            for (right, expected) in values.iter().zip(results) {
                 rows.push((format!("{{{{ [({left}) {operator} ({right})] }}}}"), expected.clone()));
             }
         }
