@@ -165,14 +165,62 @@ impl<'a> Weights<'a> {
     }
 }
 
-/// The checkpoint's own floating type: as its configuration says, bf16 where it says nothing.
+/// The checkpoint's own floating type: the configuration's `dtype` or `torch_dtype`, else the type that most floating-point elements are
+/// stored in, which decides what mlx-lm and transformers (`dtype="auto"`) compute in as well.
 fn native_dtype(checkpoint: &Checkpoint) -> Dtype {
     let config = checkpoint.config();
     let text = config.text();
-    let stated = ["dtype", "torch_dtype"].iter().find_map(|key| text.get(key).or_else(|| config.get(key)));
-    match stated.and_then(|value| value.as_str()) {
+    let configured = ["dtype", "torch_dtype"].iter().find_map(|key| text.get(key).or_else(|| config.get(key)));
+    match configured.and_then(|value| value.as_str()) {
         Some("float32") => Dtype::Float32,
         Some("float16") => Dtype::Float16,
-        _ => Dtype::Bfloat16,
+        Some("bfloat16") => Dtype::Bfloat16,
+        _ => stored_dtype(checkpoint),
+    }
+}
+
+/// The type of most floating-point elements; bf16 where there are none.
+fn stored_dtype(checkpoint: &Checkpoint) -> Dtype {
+    let elements = |dtype| -> usize {
+        let of_type = checkpoint.tensors().filter(|(_, info)| info.dtype == dtype);
+        of_type.map(|(_, info)| info.shape.iter().product::<usize>()).sum()
+    };
+    use safetensors::Dtype::{BF16, F16, F32};
+    let types = [(F32, Dtype::Float32), (F16, Dtype::Float16), (BF16, Dtype::Bfloat16)];
+    // The last of equals: bf16 before the others.
+    types.into_iter().max_by_key(|&(stored, _)| elements(stored)).map_or(Dtype::Bfloat16, |(_, dtype)| dtype)
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::Dtype as Stored;
+    use safetensors::tensor::TensorView;
+
+    use super::*;
+
+    #[test]
+    fn activations_have_the_configured_type_or_that_of_most_elements() {
+        let table: [(&str, &[(Stored, usize)], Dtype); 7] = [
+            ("", &[(Stored::F32, 8)], Dtype::Float32),
+            ("", &[(Stored::F16, 8), (Stored::F32, 2)], Dtype::Float16),
+            ("", &[(Stored::BF16, 8), (Stored::F32, 2), (Stored::U32, 90)], Dtype::Bfloat16),
+            // A packed checkpoint: its scales.
+            ("", &[(Stored::U32, 64), (Stored::F32, 4)], Dtype::Float32),
+            (r#", "dtype": "bfloat16""#, &[(Stored::F32, 8)], Dtype::Bfloat16),
+            (r#", "torch_dtype": "float32""#, &[(Stored::BF16, 8)], Dtype::Float32),
+            (r#", "text_config": {"dtype": "float16"}"#, &[(Stored::BF16, 8)], Dtype::Float16),
+        ];
+        for (config, tensors, expected) in table {
+            let bytes = [0; 512];
+            let views = tensors.iter().enumerate().map(|(i, &(dtype, len))| {
+                let size = len * dtype.bitsize() / 8;
+                (format!("t{i}"), TensorView::new(dtype, vec![len], &bytes[..size]).unwrap())
+            });
+            let weights: &'static [u8] = safetensors::serialize(views, None).unwrap().leak();
+            let config: &'static [u8] = format!(r#"{{"model_type": "toy"{config}}}"#).into_bytes().leak();
+            let files = [("config.json", config), ("model.safetensors", weights)];
+            let checkpoint = Checkpoint::embedded("m", &files).unwrap();
+            assert_eq!(native_dtype(&checkpoint), expected, "{tensors:?} {:?}", checkpoint.config());
+        }
     }
 }
