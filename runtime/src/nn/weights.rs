@@ -200,7 +200,8 @@ mod tests {
 
     #[test]
     fn activations_have_the_configured_type_or_that_of_most_elements() {
-        let table: [(&str, &[(Stored, usize)], Dtype); 7] = [
+        type Row = (&'static str, &'static [(Stored, usize)], Dtype);
+        let table: [Row; 7] = [
             ("", &[(Stored::F32, 8)], Dtype::Float32),
             ("", &[(Stored::F16, 8), (Stored::F32, 2)], Dtype::Float16),
             ("", &[(Stored::BF16, 8), (Stored::F32, 2), (Stored::U32, 90)], Dtype::Bfloat16),
