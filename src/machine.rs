@@ -1,9 +1,9 @@
 //! What this machine is: processor, memory, system, time. All but free memory is for the record.
 
-use std::fs;
-use std::process::Command;
+use std::{env, fs};
 
 use jiff::Timestamp;
+use sysinfo::{CpuRefreshKind, System};
 
 /// Processor, graphics processor and memory, as far as the system tells.
 pub fn hardware() -> String {
@@ -14,9 +14,11 @@ pub fn hardware() -> String {
 
 /// The operating system and the instruction set.
 pub fn os() -> String {
-    let release = fs::read_to_string("/etc/os-release").ok();
-    let name = release.as_deref().and_then(|text| field(text, "PRETTY_NAME=")).map(|name| name.trim_matches('"'));
-    format!("{} ({})", name.unwrap_or(std::env::consts::OS), std::env::consts::ARCH)
+    let linux = cfg!(target_os = "linux");
+    let words = if linux { vec![System::name(), System::os_version()] } else { vec![System::long_os_version()] };
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    let name = if words.is_empty() { env::consts::OS.to_owned() } else { words.join(" ") };
+    format!("{name} ({})", env::consts::ARCH)
 }
 
 /// The time now, in UTC, as RFC 3339 spells it.
@@ -26,10 +28,10 @@ pub fn timestamp() -> String {
 
 /// The processor's name.
 pub fn processor() -> Option<String> {
-    let text = fs::read_to_string("/proc/cpuinfo").ok();
-    let name =
-        text.as_deref().and_then(|text| field(text, "model name")).map(|name| name.trim_start_matches([' ', ':']));
-    name.map(str::to_owned).or_else(|| sysctl("machdep.cpu.brand_string"))
+    let mut system = System::new().ok()?;
+    system.refresh_cpu_list(CpuRefreshKind::nothing());
+    let name = system.cpus().first()?.brand().trim();
+    (!name.is_empty()).then(|| name.to_owned())
 }
 
 /// The NVIDIA driver's version.
@@ -54,42 +56,30 @@ fn graphics() -> Option<String> {
 }
 
 fn memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok();
-    text.and_then(|text| kibibytes(&text, "MemTotal:")).or_else(|| sysctl("hw.memsize")?.parse().ok())
+    Some(with_memory()?.total_memory()).filter(|&bytes| bytes > 0)
 }
 
 /// Bytes that processes may still take, swap included, and no more than a container's bound leaves; where Linux says.
 pub fn free_memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let free = kibibytes(&text, "MemAvailable:")? + kibibytes(&text, "SwapFree:").unwrap_or(0);
-    // A container sees its own group there; without a bound it says `max`.
-    let of_group = |name: &str| fs::read_to_string(format!("/sys/fs/cgroup/{name}")).ok()?.trim().parse::<u64>().ok();
-    let file_pages = || {
-        let stat = fs::read_to_string("/sys/fs/cgroup/memory.stat").ok()?;
-        field(&stat, "file ")?.parse::<u64>().ok()
-    };
-    let left = of_group("memory.max").zip(of_group("memory.current"));
-    let left = left.map(|(most, taken)| most.saturating_sub(taken.saturating_sub(file_pages().unwrap_or(0))));
+    if !cfg!(target_os = "linux") {
+        return None;
+    }
+    let system = with_memory()?;
+    let free = system.available_memory() + system.free_swap();
+    // Pages of files are given up when memory is short, so they count as free: sysinfo's `free_memory` counts them as taken.
+    let left = system.cgroup_limits().map(|group| group.total_memory.saturating_sub(group.rss));
     Some(left.map_or(free, |left| left.min(free)))
 }
 
-/// The number of KiB in a line of `/proc/meminfo`, in bytes.
-fn kibibytes(text: &str, name: &str) -> Option<u64> {
-    field(text, name)?.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib << 10)
+fn with_memory() -> Option<System> {
+    let mut system = System::new().ok()?;
+    system.refresh_memory();
+    Some(system)
 }
 
 /// What follows `name` on the first line that begins with it.
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim).filter(|value| !value.is_empty())
-}
-
-fn sysctl(name: &str) -> Option<String> {
-    if !cfg!(target_os = "macos") {
-        return None;
-    }
-    let output = Command::new("/usr/sbin/sysctl").args(["-n", name]).output().ok()?;
-    let text = String::from_utf8(output.stdout).ok()?;
-    Some(text.trim().to_owned()).filter(|text| output.status.success() && !text.is_empty())
 }
 
 #[cfg(test)]
@@ -114,13 +104,8 @@ mod tests {
     #[test]
     fn something_is_known() {
         assert!(!hardware().contains('\n') && !hardware().is_empty());
-        assert!(os().contains(std::env::consts::ARCH));
-        assert_eq!(free_memory().is_some(), cfg!(target_os = "linux"));
-    }
-
-    #[test]
-    fn memory_in_a_line() {
-        assert_eq!(kibibytes("MemTotal: 24 kB\nMemAvailable:     3 kB\n", "MemAvailable:"), Some(3 << 10));
-        assert_eq!(kibibytes("MemTotal: much\n", "MemTotal:"), None);
+        assert!(os().contains(env::consts::ARCH));
+        assert!(processor().is_some() && memory() > Some(1 << 26));
+        assert_eq!(free_memory().is_some_and(|free| free > 0), cfg!(target_os = "linux"));
     }
 }
