@@ -9,6 +9,7 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
+use etcetera::base_strategy::{BaseStrategy as _, Xdg, choose_native_strategy};
 use mtplx_runtime::artifact::KnownHashes;
 
 /// Largest file that is read from here.
@@ -91,17 +92,20 @@ enum Kind {
 
 /// The folder of a kind; `None` without a home.
 fn folder(kind: Kind) -> Option<PathBuf> {
-    let variable = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(home) = env::var_os("MTPLX_HOME").filter(|home| !home.is_empty()) {
         return Some(home.into());
     }
-    let home = variable("HOME")?;
-    let (named, mac, other) = match kind {
-        Kind::Cache => ("XDG_CACHE_HOME", "Library/Caches", ".cache"),
-        Kind::State => ("XDG_STATE_HOME", "Library/Application Support", ".local/state"),
+    let (xdg, native) = (Xdg::new().ok()?, choose_native_strategy().ok()?);
+    let (variable, xdg, native) = match kind {
+        Kind::Cache => ("XDG_CACHE_HOME", xdg.cache_dir(), native.cache_dir()),
+        // Macs have no folder of their own for state.
+        Kind::State => ("XDG_STATE_HOME", xdg.state_dir()?, native.state_dir().unwrap_or_else(|| native.data_dir())),
     };
-    let default = if cfg!(target_os = "macos") { mac } else { other };
-    Some(variable(named).unwrap_or_else(|| home.join(default)).join("mtplx"))
+    // Who sets a variable of XDG's on a Mac means it.
+    let named = env::var_os(variable).is_some_and(|path| Path::new(&path).is_absolute());
+    let base = if named { xdg } else { native };
+    // A relative home folder would be another one for each working folder.
+    base.is_absolute().then(|| base.join("mtplx"))
 }
 
 fn read(path: &Path) -> Option<String> {
