@@ -75,6 +75,16 @@ impl Step {
     }
 }
 
+/// What each step took and what they took together, a line each.
+pub fn table(steps: &[(String, Duration)], total: Duration) -> String {
+    let total = ("total".to_owned(), total);
+    let rows: Vec<(&str, String)> =
+        steps.iter().chain([&total]).map(|(name, took)| (name.as_str(), seconds(*took))).collect();
+    let width = |of: fn(&(&str, String)) -> usize| rows.iter().map(of).max().unwrap_or(0);
+    let (names, times) = (width(|row| row.0.len()), width(|row| row.1.len()));
+    rows.iter().map(|(name, took)| format!("{name:names$}  {took:>times$}\n")).collect()
+}
+
 /// A duration as people say it.
 pub fn seconds(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
@@ -93,6 +103,14 @@ pub fn megabytes(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_table_ends_with_the_total() {
+        let steps = [("fmt", 900), ("clippy (failed)", 125_000)];
+        let steps = steps.map(|(name, took)| (name.to_owned(), Duration::from_millis(took)));
+        let expected = "fmt                   0.9 s\nclippy (failed)  2 min 05 s\ntotal            2 min 06 s\n";
+        assert_eq!(table(&steps, Duration::from_secs(126)), expected);
+    }
 
     #[test]
     fn durations_and_sizes_are_readable() {

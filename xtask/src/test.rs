@@ -6,7 +6,7 @@ use std::{path::Path, time::Instant};
 use crate::{
     failure::{Failure, Result},
     process,
-    report::seconds,
+    report::{seconds, table},
     setup, third_party, tidy,
 };
 
@@ -61,21 +61,30 @@ pub const NAMES: [&str; CHECKS.len()] = {
     names
 };
 
-/// Sets up, then makes the checks of these names, or all. Ends at the first that fails.
+/// Sets up, then makes the checks of these names, or all. Ends at the first that fails, and says what each took.
 pub fn test(root: &Path, names: &[String]) -> Result {
-    setup::ensure(root)?;
     let start = Instant::now();
     let wanted = |check: &&Check| names.is_empty() || names.iter().any(|name| name == check.name);
     let checks: Vec<&Check> = CHECKS.iter().filter(wanted).collect();
-    for (index, check) in checks.iter().enumerate() {
-        let label = format!("[{}/{}] {}", index + 1, checks.len(), check.name);
-        let begun = Instant::now();
-        check.make(root, &label).map_err(|failure| {
-            Failure::new(format!("the step `{}` failed", check.name)).detail(failure.to_string()).hint(check.hint)
-        })?;
-        eprintln!("{label}: passed ({})", seconds(begun.elapsed()));
-    }
-    eprintln!("All passed ({}).", seconds(start.elapsed()));
+    let mut steps = Vec::new();
+    let done = setup::ensure(root).and_then(|_| {
+        steps.push(("set-up".to_owned(), start.elapsed()));
+        checks.iter().enumerate().try_for_each(|(index, check)| {
+            let label = format!("[{}/{}] {}", index + 1, checks.len(), check.name);
+            let begun = Instant::now();
+            let made = check.make(root, &label);
+            let state = if made.is_ok() { "" } else { " (failed)" };
+            steps.push((format!("{}{state}", check.name), begun.elapsed()));
+            made.map_err(|failure| {
+                Failure::new(format!("the step `{}` failed", check.name)).detail(failure.to_string()).hint(check.hint)
+            })?;
+            eprintln!("{label}: passed ({})", seconds(begun.elapsed()));
+            Ok(())
+        })
+    });
+    eprint!("{}", table(&steps, start.elapsed()));
+    done?;
+    eprintln!("All passed.");
     Ok(())
 }
 
