@@ -13,7 +13,7 @@ Usage: cargo xtask <task>
 
   run [ARGS]          build mtplx and run `mtplx run ARGS`; without ARGS, a demonstration
   test [STEP…]        everything that continuous integration checks, or only these steps:
-                      fmt, tidy, clippy, test, third-party, doc
+                      fmt, tidy, clippy, test, mlx-lm, third-party, doc
   tidy                the repository's own rules: sizes, layers, unsafe, links
   new-arch NAME [--dir DIR]
                       the skeleton of an architecture: a crate of this workspace, or, in DIR, a

@@ -50,7 +50,7 @@ impl Failure {
 }
 
 /// What to do when the disk is full.
-pub const DISK_HINT: &str = "free 250 MB, or set MTPLX_CACHE=DIR to a folder on another disk; what is done is kept";
+pub const DISK_HINT: &str = "free 700 MB, or set MTPLX_CACHE=DIR to a folder on another disk; what is done is kept";
 
 /// What to do when the cache folder cannot be used.
 pub const CACHE_HINT: &str = "MTPLX_CACHE=DIR keeps the set-up in a folder that you can write to";

@@ -3,6 +3,7 @@
 mod args;
 mod dist;
 mod failure;
+mod mlx_lm;
 mod new_arch;
 mod process;
 mod report;

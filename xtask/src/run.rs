@@ -53,6 +53,14 @@ pub fn build(root: &Path, command: &str, cargo: &[&str], rustc: &[String]) -> Re
     executable(&messages, "mtplx").ok_or_else(|| Failure::new("cargo built mtplx but does not say where it is"))
 }
 
+/// Cargo's target folder.
+pub fn target(root: &Path) -> Result<PathBuf> {
+    let metadata = process::capture(process::cargo(root).args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: serde_json::Value = serde_json::from_str(&metadata).unwrap_or_default();
+    let target = metadata["target_directory"].as_str().map(PathBuf::from);
+    target.ok_or_else(|| Failure::new("cargo does not say where its target folder is"))
+}
+
 /// The path of the program `name` in cargo's messages, one JSON document a line.
 pub fn executable(messages: &str, name: &str) -> Option<PathBuf> {
     let messages = messages.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());

@@ -5,7 +5,7 @@ use std::{path::Path, time::Instant};
 
 use crate::{
     failure::{Failure, Result},
-    process,
+    mlx_lm, process,
     report::{seconds, table},
     setup, third_party, tidy,
 };
@@ -25,7 +25,7 @@ enum Work {
     Own(fn(&Path) -> Result),
 }
 
-const CHECKS: [Check; 6] = [
+const CHECKS: [Check; 7] = [
     Check { name: "fmt", work: Work::Cargo(&["fmt", "--all", "--check"]), hint: "cargo fmt --all" },
     Check {
         name: "tidy",
@@ -42,6 +42,7 @@ const CHECKS: [Check; 6] = [
         work: Work::Cargo(&["test", "--workspace", "--locked"]),
         hint: "again: cargo test --workspace",
     },
+    Check { name: "mlx-lm", work: Work::Own(mlx_lm::check), hint: "again: cargo xtask test mlx-lm" },
     Check { name: "third-party", work: Work::Own(third_party::check), hint: "again: cargo xtask test third-party" },
     Check {
         name: "doc",

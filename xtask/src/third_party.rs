@@ -7,7 +7,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Stdio},
 };
 
@@ -27,10 +27,7 @@ const SAMPLES: &str = "100";
 
 /// Tests the example, runs its program in each build, and tests a skeleton.
 pub fn check(root: &Path) -> Result {
-    let metadata = process::capture(process::cargo(root).args(["metadata", "--no-deps", "--format-version", "1"]))?;
-    let metadata: Value = serde_json::from_str(&metadata).unwrap_or_default();
-    let target = metadata["target_directory"].as_str().map(PathBuf::from);
-    let target = target.ok_or_else(|| Failure::new("cargo does not say where its target folder is"))?;
+    let target = run::target(root)?;
     let cargo = |command: &str, folder: &Path| {
         let mut cargo = process::cargo(root);
         cargo.arg(command).arg("--manifest-path").arg(folder.join("Cargo.toml")).arg("--target-dir").arg(&target);

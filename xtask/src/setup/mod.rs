@@ -17,6 +17,7 @@ mod link;
 mod lockfile;
 mod mlx_c;
 mod platform;
+mod venv;
 mod wheels;
 
 use std::{
@@ -28,6 +29,7 @@ use std::{
 pub use bindings::{SUBCOMMAND as BINDINGS, generate_here as generate_bindings};
 pub use link::FILE as LIBRARY;
 pub use platform::Platform;
+pub use venv::python;
 
 use self::{
     blas::Blas,

@@ -58,7 +58,7 @@ impl Wheel {
         if place.is_dir() {
             return Ok(place);
         }
-        let python = Python::find(lock)?;
+        let python = Python::with_pip(lock)?;
         let wheel = self.download(&python, lock, step)?;
         step.progress("unpacking");
         let unpacked = lock.scratch("unpacked")?;
@@ -111,13 +111,13 @@ fn wheels_of(paragraph: &'static str) -> Option<Wheel> {
 }
 
 /// pip's last words, without its account of every retry.
-fn essence(said: &str) -> String {
+pub fn essence(said: &str) -> String {
     let lines: Vec<&str> = said.lines().filter(|line| !line.starts_with("WARNING: Retrying")).collect();
     process::last_lines(lines.join("\n").as_bytes(), 8)
 }
 
 /// Adds the hint that pip's words call for.
-fn explain(failure: Failure, said: &str) -> Failure {
+pub fn explain(failure: Failure, said: &str) -> Failure {
     let any = |needles: &[&str]| needles.iter().any(|needle| said.contains(needle));
     if any(&["No space left on device"]) {
         failure.hint(DISK_HINT)
@@ -156,23 +156,35 @@ fn size(folder: &Path) -> u64 {
         .sum()
 }
 
-/// A python that has pip.
-struct Python {
+/// How to get a python with all that set-up and tests ask of it.
+pub const INSTALL: &str = "sudo apt-get install python3 python3-pip python3-venv \
+    (Fedora: sudo dnf install python3-pip; Arch: sudo pacman -S python-pip)";
+
+/// A python.
+pub struct Python {
     program: PathBuf,
 }
 
 impl Python {
-    /// The machine's own pip, else one in a throw-away virtual environment.
-    fn find(lock: &Lock) -> Result<Self> {
-        const INSTALL: &str = "sudo apt-get install python3 python3-pip python3-venv \
-            (Fedora: sudo dnf install python3-pip; Arch: sudo pacman -S python-pip)";
+    /// The machine's own. `purpose` completes "python3 was not found; …".
+    pub fn of_machine(purpose: &str) -> Result<Self> {
         let candidates = ["python3", "python"];
-        let Some(program) = candidates.into_iter().find(|program| process::exists(program)) else {
-            return Err(Failure::new("python3 was not found; it fetches the wheels that hold MLX")
-                .detail("tried python3, python")
-                .hint(INSTALL));
-        };
-        let system = Python { program: program.into() };
+        match candidates.into_iter().find(|program| process::exists(program)) {
+            Some(program) => Ok(Python::at(program.into())),
+            None => Err(Failure::new(format!("python3 was not found; {purpose}"))
+                .detail(format!("tried {}", candidates.join(", ")))
+                .hint(INSTALL)),
+        }
+    }
+
+    /// The one of this path.
+    pub fn at(program: PathBuf) -> Self {
+        Python { program }
+    }
+
+    /// The machine's own if it has pip, else one in a throw-away virtual environment.
+    fn with_pip(lock: &Lock) -> Result<Self> {
+        let system = Python::of_machine("it fetches the wheels that hold MLX")?;
         let has_pip = process::quiet(system.command().args(["-m", "pip", "--version"]))?;
         if has_pip.status.success() {
             return Ok(system);
@@ -180,15 +192,17 @@ impl Python {
         let environment = lock.scratch("venv")?;
         let made = process::quiet(system.command().args(["-m", "venv"]).arg(&environment))?;
         if made.status.success() {
-            return Ok(Python { program: environment.join("bin/python") });
+            return Ok(Python::at(environment.join("bin/python")));
         }
+        let program = system.program.display();
         Err(Failure::new(format!("{program} has no pip, and no venv to get one from"))
             .detail(format!("{program} -m pip: {}", process::last_lines(&has_pip.stderr, 1)))
             .detail(format!("{program} -m venv: {}", process::last_lines(&made.stderr, 1)))
             .hint(INSTALL))
     }
 
-    fn command(&self) -> Command {
+    /// It, to be given arguments.
+    pub fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         // What we read of its output is matched against English.
         command.env("LC_ALL", "C.UTF-8");
