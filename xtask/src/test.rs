@@ -37,6 +37,7 @@ const CHECKS: [Check; 7] = [
         work: Work::Cargo(&["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
         hint: "again: cargo xtask test clippy (if clippy is missing: rustup component add clippy rustfmt)",
     },
+    // Not cargo-nextest: a process for each test takes the same processor time here, and a newcomer would compile it first.
     Check {
         name: "test",
         work: Work::Cargo(&["test", "--workspace", "--locked"]),
