@@ -4,23 +4,23 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use mtplx_engine::assess::{AssessOptions, Assessment, Verdict, assess_with};
 use mtplx_runtime::architecture::{Descriptor, LoadOptions, Precision, Tier};
-use mtplx_runtime::artifact::{
-    Assessment, Checkpoint, ErrorKind, Fault, Finding, Severity, Subject, Verdict, Witness, assess_with, require_finite,
-};
+use mtplx_runtime::artifact::{Area, Checkpoint, ErrorKind, Fault, Finding, Severity};
 use mtplx_runtime::inspect;
 use mtplx_runtime::mlx::{self, MemoryBudget};
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::registry::{Registry, Verified};
 use mtplx_runtime::text::{self as runtime, ChatTemplate, Tokenizer};
+use mtplx_runtime::verify::finite::require_finite;
 use serde_json::{Map, Value};
 
 use crate::args::{self, EvidenceArgs, Model};
 use crate::builtin;
-use crate::commands;
-use crate::error::{Exit, Failure, from_code};
+use crate::error::{Exit, Failure};
 use crate::home::Home;
 use crate::hub;
+use crate::input;
 use crate::machine;
 use crate::settings;
 use crate::terminal::Progress;
@@ -34,10 +34,10 @@ pub fn registry() -> Registry {
 }
 
 /// A checkpoint that was opened and judged, but not loaded.
-pub struct Opened {
+pub struct AssessedModel {
     pub checkpoint: Checkpoint,
     pub assessment: Assessment,
-    text: runtime::TextSide,
+    text: runtime::TextAssets,
 }
 
 /// A loaded model and its text side.
@@ -48,7 +48,7 @@ pub struct Engine {
 }
 
 /// The text side, which takes no device.
-pub struct TextSide {
+pub struct TextAssets {
     pub tokenizer: Arc<Tokenizer>,
     pub template: Option<ChatTemplate>,
     pub generation_config: Option<Map<String, Value>>,
@@ -59,11 +59,11 @@ pub struct TextSide {
 ///
 /// # Errors
 /// There is no such model, or its folder cannot be read.
-pub fn open(model: &Model) -> anyhow::Result<Opened> {
+pub fn open(model: &Model) -> anyhow::Result<AssessedModel> {
     let checkpoint = checkpoint(model)?;
     let text = read_text(&checkpoint);
     let assessment = assess(&checkpoint, &text, false);
-    Ok(Opened { checkpoint, assessment, text })
+    Ok(AssessedModel { checkpoint, assessment, text })
 }
 
 /// What the files are worth. `thorough`: compares hashes even where the verdict is clear without them.
@@ -72,8 +72,8 @@ pub fn judge(checkpoint: &Checkpoint, thorough: bool) -> Assessment {
 }
 
 /// The text side, and what is wrong with it: the settings' bounds are this program's.
-pub fn read_text(checkpoint: &Checkpoint) -> runtime::TextSide {
-    let mut text = runtime::TextSide::of(checkpoint);
+pub fn read_text(checkpoint: &Checkpoint) -> runtime::TextAssets {
+    let mut text = runtime::TextAssets::of(checkpoint);
     let faults = text.generation_config.as_ref().map(settings::generation_faults).unwrap_or_default();
     for what in faults {
         text.fault(ErrorKind::Damaged, what, settings::CORRECT);
@@ -82,7 +82,7 @@ pub fn read_text(checkpoint: &Checkpoint) -> runtime::TextSide {
 }
 
 /// What the files are worth, whose text side was read already.
-pub fn assess(checkpoint: &Checkpoint, text: &runtime::TextSide, thorough: bool) -> Assessment {
+pub fn assess(checkpoint: &Checkpoint, text: &runtime::TextAssets, thorough: bool) -> Assessment {
     let home = Home::of_user();
     let (before, machine) = (home.known_hashes(), home.machine());
     let mut known = before.clone();
@@ -91,7 +91,7 @@ pub fn assess(checkpoint: &Checkpoint, text: &runtime::TextSide, thorough: bool)
         let bar = bar.get_or_insert_with(|| Progress::start("comparing the files with their evidence", false));
         bar.update((done >> 20) as usize, (all >> 20) as usize);
     };
-    let witness = Witness {
+    let witness = AssessOptions {
         machine: machine.as_deref(),
         known: Some(&mut known),
         progress: Some(&mut progress),
@@ -111,7 +111,7 @@ pub fn assess(checkpoint: &Checkpoint, text: &runtime::TextSide, thorough: bool)
 /// There is no such model, or its folder cannot be read.
 pub fn checkpoint(model: &Model) -> anyhow::Result<Checkpoint> {
     Ok(match model {
-        Model::Dir(typed) => Checkpoint::look(&hub::folder_of(typed)?)?,
+        Model::Dir(typed) => Checkpoint::open_lenient(&hub::folder_of(typed)?)?,
         Model::Builtin => {
             let files = builtin::files().ok_or_else(|| {
                 Failure::usage(
@@ -124,7 +124,7 @@ pub fn checkpoint(model: &Model) -> anyhow::Result<Checkpoint> {
     })
 }
 
-impl Opened {
+impl AssessedModel {
     /// Admits the model to run, drafting or (`trunk_only`) not.
     ///
     /// Evidence is about drafting, so plain decoding needs none. Drafting without evidence is for architectures of
@@ -135,7 +135,7 @@ impl Opened {
     pub fn admit(&self, trunk_only: bool, evidence: EvidenceArgs) -> Result<(), Failure> {
         let EvidenceArgs { allow_unverified, require_verified } = evidence;
         let without_contract =
-            (trunk_only && !require_verified).then(|| self.assessment.clone().without(Subject::Contract));
+            (trunk_only && !require_verified).then(|| self.assessment.clone().without(Area::Contract));
         let verdict = &without_contract.as_ref().unwrap_or(&self.assessment).verdict;
         let runs = match verdict {
             Verdict::Verified => true,
@@ -156,7 +156,7 @@ impl Opened {
             let of_config = self.checkpoint.findings().iter().filter(|finding| finding.file == "config.json");
             of_config.for_each(|finding| what.push_str(&format!("; {finding}")));
         }
-        let failure = Failure::new(from_code(verdict.exit_code()), what);
+        let failure = Failure::new(Exit::from(verdict), what);
         Err(match (verdict, verdict.hint()) {
             (Verdict::Unverified { .. } | Verdict::Contradicted { .. }, _) if require_verified => failure
                 .hint("`mtplx verify` measures the evidence on this machine; --require-verified runs nothing without"),
@@ -189,20 +189,20 @@ impl Opened {
     ///
     /// # Errors
     /// A file is missing or damaged.
-    pub fn text_side(&self, with_template: bool) -> anyhow::Result<TextSide> {
-        let wanted = |fault: &&Fault| with_template || fault.subject != Subject::Template;
+    pub fn text_side(&self, with_template: bool) -> anyhow::Result<TextAssets> {
+        let wanted = |fault: &&Fault| with_template || fault.subject != Area::Template;
         if let Some(fault) = self.text.faults().iter().find(wanted) {
             let what = format!("{}: {}", self.checkpoint.label(), fault.what);
-            return Err(Failure::new(from_code(fault.kind.exit_code()), what).hint(&*fault.hint).into());
+            return Err(Failure::new(fault.kind.into(), what).hint(&*fault.hint).into());
         }
         let tokenizer = self.text.tokenizer.clone().context("a tokenizer without faults")?;
         let template = self.text.template.clone().filter(|_| with_template);
-        Ok(TextSide { tokenizer, template, generation_config: self.text.generation_config.clone() })
+        Ok(TextAssets { tokenizer, template, generation_config: self.text.generation_config.clone() })
     }
 
     /// The same for a use that does without `subject`: what is wrong with that is no obstacle.
     #[must_use]
-    pub fn without(mut self, subject: Subject) -> Self {
+    pub fn without(mut self, subject: Area) -> Self {
         self.assessment = self.assessment.without(subject);
         self
     }
@@ -320,7 +320,7 @@ impl DraftVocab {
     pub fn of(args: &args::DraftVocabArgs, tokenizer: &Tokenizer) -> anyhow::Result<Option<Self>> {
         let Some(count) = args.draft_vocab else { return Ok(None) };
         let sample = match &args.draft_vocab_text {
-            Some(path) => tokenizer.encode(&commands::read_text(path)?, false)?,
+            Some(path) => tokenizer.encode(&input::from_file(path)?, false)?,
             None => Vec::new(),
         };
         Ok(Some(Self { count, sample }))
@@ -339,8 +339,8 @@ impl Engine {
     ) -> anyhow::Result<Option<usize>> {
         let all = self.model.info.vocab_size;
         let Some(vocab) = vocab.filter(|vocab| vocab.count < all) else { return Ok(None) };
-        let Some(head) = &mut self.model.draft_head else { return Ok(None) };
-        head.restrict(&tokenizer.foremost(vocab.count, all, &vocab.sample))?;
+        let Some(head) = &mut self.model.drafter else { return Ok(None) };
+        head.restrict(&tokenizer.most_frequent(vocab.count, all, &vocab.sample))?;
         Ok(Some(vocab.count))
     }
 }

@@ -8,7 +8,9 @@ use std::io::{self, Write as _};
 
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
-use mtplx_runtime::artifact::{ArtifactError, LoadError, io_hint};
+use mtplx_engine::assess::Verdict;
+use mtplx_runtime::LoadError;
+use mtplx_runtime::artifact::{ArtifactError, ErrorKind, io_hint};
 use mtplx_runtime::forge::ForgeError;
 use mtplx_runtime::parity::{ParityError, ReferenceError};
 use mtplx_runtime::registry::ResolveError;
@@ -118,14 +120,13 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
             return (failure.exit, failure.hint.clone());
         }
         if let Some(error) = cause.downcast_ref::<ForgeError>() {
-            return (from_code(error.exit_code()), error.hint().map(str::to_owned));
+            return (Exit::from(error), error.hint().map(str::to_owned));
         }
         if let Some(error) = cause.downcast_ref::<LoadError>() {
-            let exit = error.kind().map_or(Exit::Failed, |kind| from_code(kind.exit_code()));
-            return (exit, error.hint().map(str::to_owned));
+            return (Exit::from(error), error.hint().map(str::to_owned));
         }
         if let Some(error) = cause.downcast_ref::<ArtifactError>() {
-            return (from_code(error.kind().exit_code()), error.hint().map(str::to_owned));
+            return (error.kind().into(), error.hint().map(str::to_owned));
         }
         if let Some(error) = cause.downcast_ref::<TextError>() {
             return text(error);
@@ -153,7 +154,7 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
 }
 
 fn text(error: &TextError) -> (Exit, Option<String>) {
-    (from_code(error.kind().exit_code()), Some(error.hint().to_owned()))
+    (error.kind().into(), Some(error.hint().to_owned()))
 }
 
 fn session(error: &SessionError) -> (Exit, Option<String>) {
@@ -170,15 +171,48 @@ fn reference(_: &ReferenceError) -> (Exit, Option<String>) {
     (Exit::File, Some("`mtplx parity --help` says what a reference holds".to_owned()))
 }
 
-/// The ending with this exit code.
-pub fn from_code(code: u8) -> Exit {
-    match code {
-        2 => Exit::Usage,
-        3 => Exit::NotReady,
-        4 => Exit::Incompatible,
-        5 => Exit::File,
-        130 => Exit::Interrupted,
-        _ => Exit::Failed,
+impl From<ErrorKind> for Exit {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Missing | ErrorKind::Damaged => Self::File,
+            ErrorKind::Incompatible => Self::Incompatible,
+            ErrorKind::Incomplete => Self::NotReady,
+        }
+    }
+}
+
+impl From<&LoadError> for Exit {
+    fn from(error: &LoadError) -> Self {
+        error.kind().map_or(Self::Failed, Self::from)
+    }
+}
+
+impl From<&ForgeError> for Exit {
+    fn from(error: &ForgeError) -> Self {
+        match error {
+            ForgeError::Artifact(error) => error.kind().into(),
+            ForgeError::Fault(fault) => fault.kind.into(),
+            ForgeError::Load(error) => error.into(),
+            ForgeError::Policy { .. } | ForgeError::Occupied { .. } => Self::Usage,
+            ForgeError::Unsupported { .. } | ForgeError::Graft { .. } => Self::Incompatible,
+            ForgeError::Head { .. } => Self::NotReady,
+            ForgeError::Interrupted => Self::Interrupted,
+            _ => Self::Failed,
+        }
+    }
+}
+
+/// The ending of a command that the verdict keeps from running; [`Exit::Done`] where it does not.
+impl From<&Verdict> for Exit {
+    fn from(verdict: &Verdict) -> Self {
+        match verdict {
+            Verdict::Verified => Self::Done,
+            Verdict::Unverified { .. } | Verdict::Contradicted { .. } | Verdict::Incomplete { .. } | Verdict::NoMtp => {
+                Self::NotReady
+            }
+            Verdict::Incompatible { .. } => Self::Incompatible,
+            Verdict::Damaged { .. } => Self::File,
+        }
     }
 }
 

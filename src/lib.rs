@@ -15,7 +15,7 @@
 
 /// Lets the runtime hold the template engine and the tokenizer library to a budget of memory.
 #[global_allocator]
-static ALLOCATOR: mtplx_runtime::mlx::BudgetAllocator = mtplx_runtime::mlx::BudgetAllocator;
+static ALLOCATOR: mtplx_runtime::artifact::memory::BudgetAllocator = mtplx_runtime::artifact::memory::BudgetAllocator;
 
 mod args;
 mod bench;
@@ -26,6 +26,7 @@ mod engine;
 mod error;
 mod home;
 mod hub;
+mod input;
 mod log;
 mod machine;
 mod settings;

@@ -38,7 +38,7 @@ pub enum Source {
 
 /// A value and where it came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Sourced<T> {
+pub struct Setting<T> {
     pub value: T,
     pub source: Source,
 }
@@ -66,34 +66,34 @@ pub struct DraftSampler {
 /// Everything that a generation runs with.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Settings {
-    pub temperature: Sourced<f32>,
-    pub top_p: Sourced<f32>,
-    pub top_k: Sourced<u32>,
-    pub min_p: Sourced<f32>,
-    pub repetition_penalty: Sourced<f32>,
-    pub presence_penalty: Sourced<f32>,
-    pub frequency_penalty: Sourced<f32>,
-    pub logit_bias: Sourced<BTreeMap<u32, f32>>,
+    pub temperature: Setting<f32>,
+    pub top_p: Setting<f32>,
+    pub top_k: Setting<u32>,
+    pub min_p: Setting<f32>,
+    pub repetition_penalty: Setting<f32>,
+    pub presence_penalty: Setting<f32>,
+    pub frequency_penalty: Setting<f32>,
+    pub logit_bias: Setting<BTreeMap<u32, f32>>,
     #[serde(serialize_with = "as_depth")]
-    pub mtp_depth: Sourced<args::Depth>,
+    pub mtp_depth: Setting<args::Depth>,
     /// Where `auto` begins.
-    pub mtp_depth_start: Sourced<usize>,
-    pub mtp_depth_max: Sourced<usize>,
-    pub acceptance: Sourced<Rule>,
-    pub draft_sampler: Sourced<Option<DraftSampler>>,
+    pub mtp_depth_start: Setting<usize>,
+    pub mtp_depth_max: Setting<usize>,
+    pub acceptance: Setting<Rule>,
+    pub draft_sampler: Setting<Option<DraftSampler>>,
     /// Tokens that drafts are restricted to.
-    pub draft_vocab: Sourced<Option<usize>>,
-    pub seed: Sourced<u64>,
-    pub max_tokens: Sourced<usize>,
-    pub stop: Sourced<Vec<String>>,
-    pub ignore_eos: Sourced<bool>,
-    pub prompt_mode: Sourced<PromptMode>,
-    pub thinking: Sourced<Option<bool>>,
+    pub draft_vocab: Setting<Option<usize>>,
+    pub seed: Setting<u64>,
+    pub max_tokens: Setting<usize>,
+    pub stop: Setting<Vec<String>>,
+    pub ignore_eos: Setting<bool>,
+    pub prompt_mode: Setting<PromptMode>,
+    pub thinking: Setting<Option<bool>>,
 }
 
 /// What the model's files say, as far as settings go.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct ModelSays<'a> {
+pub struct ModelDefaults<'a> {
     pub contract: Option<&'a Contract>,
     pub generation_config: Option<&'a Map<String, Value>>,
     /// The largest depth that its architecture drafts; 0 without a head.
@@ -108,7 +108,7 @@ impl Settings {
     ///
     /// # Errors
     /// A file states something unusable, or a flag asks for something that this model has not.
-    pub fn resolve(args: &RunArgs, model: ModelSays<'_>, warnings: &mut Vec<String>) -> Result<Self, Failure> {
+    pub fn resolve(args: &RunArgs, model: ModelDefaults<'_>, warnings: &mut Vec<String>) -> Result<Self, Failure> {
         let sampler = ContractSampler::of(model.contract);
         let generation = Generation { config: model.generation_config };
         let typed = &args.sampling;
@@ -117,51 +117,56 @@ impl Settings {
         let Drafting { depth: mtp_depth, start: mtp_depth_start, max: mtp_depth_max } =
             drafting(args, &model, warnings);
         Ok(Self {
-            temperature: first(typed.temperature, sampler.temperature, generation.temperature()?, default.temperature),
-            top_p: first(typed.top_p, sampler.top_p, generation.top_p()?, default.top_p),
-            top_k: first(typed.top_k, sampler.top_k, generation.top_k()?, default.top_k),
-            min_p: first(typed.min_p, sampler.min_p, generation.min_p()?, default.min_p),
-            repetition_penalty: first(
+            temperature: first_stated(
+                typed.temperature,
+                sampler.temperature,
+                generation.temperature()?,
+                default.temperature,
+            ),
+            top_p: first_stated(typed.top_p, sampler.top_p, generation.top_p()?, default.top_p),
+            top_k: first_stated(typed.top_k, sampler.top_k, generation.top_k()?, default.top_k),
+            min_p: first_stated(typed.min_p, sampler.min_p, generation.min_p()?, default.min_p),
+            repetition_penalty: first_stated(
                 typed.repetition_penalty,
                 None,
                 generation.repetition_penalty()?,
                 default.repetition_penalty,
             ),
-            presence_penalty: first(
+            presence_penalty: first_stated(
                 typed.presence_penalty,
                 None,
                 generation.penalty("presence_penalty")?,
                 default.presence_penalty,
             ),
-            frequency_penalty: first(
+            frequency_penalty: first_stated(
                 typed.frequency_penalty,
                 None,
                 generation.penalty("frequency_penalty")?,
                 default.frequency_penalty,
             ),
-            logit_bias: given(typed.logit_bias.iter().map(|b| (b.id, b.bias)).collect(), BTreeMap::is_empty),
+            logit_bias: flag_only(typed.logit_bias.iter().map(|b| (b.id, b.bias)).collect(), BTreeMap::is_empty),
             mtp_depth,
             mtp_depth_start,
             mtp_depth_max,
-            acceptance: first(args.drafting.acceptance.map(rule), None, None, Rule::Rejection),
+            acceptance: first_stated(args.drafting.acceptance.map(rule), None, None, Rule::Rejection),
             draft_sampler: draft_sampler(model.contract),
-            draft_vocab: given(args.drafting.vocab.draft_vocab, Option::is_none),
+            draft_vocab: flag_only(args.drafting.vocab.draft_vocab, Option::is_none),
             seed: match typed.seed {
-                Some(seed) => Sourced { value: seed, source: Source::Flag },
+                Some(seed) => Setting { value: seed, source: Source::Flag },
                 // The standard library's hash keys are the operating system's randomness. 53 bits, so that the seed
                 // survives a program that reads JSON's numbers as doubles.
-                None => Sourced { value: RandomState::new().hash_one(0) >> 11, source: Source::Random },
+                None => Setting { value: RandomState::new().hash_one(0) >> 11, source: Source::Random },
             },
-            max_tokens: first(
+            max_tokens: first_stated(
                 args.max_tokens,
                 None,
                 generation.count("max_new_tokens")?.map(|n| n as usize).filter(|&n| n > 0),
                 MAX_TOKENS,
             ),
-            stop: given(args.stop.clone(), Vec::is_empty),
-            ignore_eos: given(args.ignore_eos, |on| !on),
+            stop: flag_only(args.stop.clone(), Vec::is_empty),
+            ignore_eos: flag_only(args.ignore_eos, |on| !on),
             prompt_mode: prompt_mode(args, &model)?,
-            thinking: given(
+            thinking: flag_only(
                 match (args.think, args.no_think) {
                     (true, _) => Some(true),
                     (_, true) => Some(false),
@@ -196,16 +201,16 @@ impl Settings {
 }
 
 /// The first value that somebody stated.
-fn first<T>(flag: Option<T>, contract: Option<T>, generation: Option<T>, default: T) -> Sourced<T> {
+fn first_stated<T>(flag: Option<T>, contract: Option<T>, generation: Option<T>, default: T) -> Setting<T> {
     let stated = [(flag, Source::Flag), (contract, Source::Contract), (generation, Source::GenerationConfig)];
-    let found = stated.into_iter().find_map(|(value, source)| Some(Sourced { value: value?, source }));
-    found.unwrap_or(Sourced { value: default, source: Source::Default })
+    let found = stated.into_iter().find_map(|(value, source)| Some(Setting { value: value?, source }));
+    found.unwrap_or(Setting { value: default, source: Source::Default })
 }
 
 /// A value that only flags can state.
-fn given<T>(value: T, is_default: impl FnOnce(&T) -> bool) -> Sourced<T> {
+fn flag_only<T>(value: T, is_default: impl FnOnce(&T) -> bool) -> Setting<T> {
     let source = if is_default(&value) { Source::Default } else { Source::Flag };
-    Sourced { value, source }
+    Setting { value, source }
 }
 
 fn rule(typed: args::Acceptance) -> Rule {
@@ -222,20 +227,20 @@ const FIRST_DEPTH: usize = 1;
 
 /// How deep to draft.
 struct Drafting {
-    depth: Sourced<args::Depth>,
-    start: Sourced<usize>,
+    depth: Setting<args::Depth>,
+    start: Setting<usize>,
     /// The largest depth that this model may be asked for.
-    max: Sourced<usize>,
+    max: Setting<usize>,
 }
 
-fn drafting(args: &RunArgs, model: &ModelSays<'_>, warnings: &mut Vec<String>) -> Drafting {
+fn drafting(args: &RunArgs, model: &ModelDefaults<'_>, warnings: &mut Vec<String>) -> Drafting {
     use args::Depth::{Auto, Fixed};
 
     let ceiling = model.contract.and_then(|contract| contract.mtp_depth_max);
     let own = model.max_depth.min(MAX_DEPTH);
     let max = match ceiling {
-        Some(ceiling) if ceiling < own => Sourced { value: ceiling, source: Source::Contract },
-        _ => Sourced { value: own, source: Source::Model },
+        Some(ceiling) if ceiling < own => Setting { value: ceiling, source: Source::Contract },
+        _ => Setting { value: own, source: Source::Model },
     };
     let typed = if args.drafting.no_mtp { Some(Fixed(0)) } else { args.drafting.mtp_depth };
     let recommended = model.contract.and_then(|contract| contract.mtp_depth_default);
@@ -245,12 +250,14 @@ fn drafting(args: &RunArgs, model: &ModelSays<'_>, warnings: &mut Vec<String>) -
     let coupled = args.drafting.acceptance == Some(args::Acceptance::Coupled);
     let repeatable = args.sampling.seed.is_some() && !coupled;
     let mut depth = match (typed, model.tuned_depth) {
-        (Some(typed), _) => Sourced { value: typed, source: Source::Flag },
+        (Some(typed), _) => Setting { value: typed, source: Source::Flag },
         // Found on this machine: whoever wrote the contract had another.
-        (None, Some(tuned)) => Sourced { value: Fixed(tuned), source: Source::Tuned },
-        (None, None) if plain => Sourced { value: Fixed(0), source: Source::Contract },
-        (None, None) if repeatable => first(None, recommended.map(Fixed), None, Fixed(SEEDED_DEPTH.min(max.value))),
-        (None, None) => Sourced { value: Auto, source: Source::Default },
+        (None, Some(tuned)) => Setting { value: Fixed(tuned), source: Source::Tuned },
+        (None, None) if plain => Setting { value: Fixed(0), source: Source::Contract },
+        (None, None) if repeatable => {
+            first_stated(None, recommended.map(Fixed), None, Fixed(SEEDED_DEPTH.min(max.value)))
+        }
+        (None, None) => Setting { value: Auto, source: Source::Default },
     };
     if let Fixed(wanted) = depth.value
         && wanted > max.value
@@ -264,14 +271,14 @@ fn drafting(args: &RunArgs, model: &ModelSays<'_>, warnings: &mut Vec<String>) -
         warnings.extend(asked);
         depth.value = Fixed(max.value);
     }
-    let mut start = first(None, recommended, None, FIRST_DEPTH);
+    let mut start = first_stated(None, recommended, None, FIRST_DEPTH);
     start.value = start.value.min(max.value);
     Drafting { depth, start, max }
 }
 
-fn draft_sampler(contract: Option<&Contract>) -> Sourced<Option<DraftSampler>> {
+fn draft_sampler(contract: Option<&Contract>) -> Setting<Option<DraftSampler>> {
     let Some(stated) = contract.and_then(|contract| contract.recommended_draft_sampler.as_ref()) else {
-        return Sourced { value: None, source: Source::Default };
+        return Setting { value: None, source: Source::Default };
     };
     let value = DraftSampler {
         temperature: stated.temperature.map_or(1.0, |t| t as f32),
@@ -279,11 +286,11 @@ fn draft_sampler(contract: Option<&Contract>) -> Sourced<Option<DraftSampler>> {
         top_p: stated.top_p.map(|p| p as f32).filter(|&p| p > 0.0).unwrap_or(1.0),
         top_k: stated.top_k.and_then(|k| u32::try_from(k).ok()).unwrap_or(0),
     };
-    Sourced { value: Some(value), source: Source::Contract }
+    Setting { value: Some(value), source: Source::Contract }
 }
 
-fn prompt_mode(args: &RunArgs, model: &ModelSays<'_>) -> Result<Sourced<PromptMode>, Failure> {
-    let flag = |value| Ok(Sourced { value, source: Source::Flag });
+fn prompt_mode(args: &RunArgs, model: &ModelDefaults<'_>) -> Result<Setting<PromptMode>, Failure> {
+    let flag = |value| Ok(Setting { value, source: Source::Flag });
     let wants_chat = [
         (args.chat, "--chat"),
         (args.system.is_some(), "--system"),
@@ -307,16 +314,16 @@ fn prompt_mode(args: &RunArgs, model: &ModelSays<'_>) -> Result<Sourced<PromptMo
     match model.contract.and_then(|contract| contract.extra.get("recommended_prompt_mode")) {
         None | Some(Value::Null) => {}
         Some(Value::String(mode)) if mode == "raw" => {
-            return Ok(Sourced { value: PromptMode::Raw, source: Source::Contract });
+            return Ok(Setting { value: PromptMode::Raw, source: Source::Contract });
         }
         Some(Value::String(mode)) if mode == "chat" && model.has_chat_template => {
-            return Ok(Sourced { value: PromptMode::Chat, source: Source::Contract });
+            return Ok(Setting { value: PromptMode::Chat, source: Source::Contract });
         }
         Some(Value::String(mode)) if mode == "chat" => {}
         Some(other) => return Err(bad_field(CONTRACT, "recommended_prompt_mode", other, "\"raw\" or \"chat\"")),
     }
     let value = if model.has_chat_template { PromptMode::Chat } else { PromptMode::Raw };
-    Ok(Sourced { value, source: Source::Model })
+    Ok(Setting { value, source: Source::Model })
 }
 
 /// The sampler that a contract recommends, or else the one that its evidence was measured with.
@@ -444,12 +451,12 @@ fn bad_field(file: &str, field: &str, value: &Value, expected: &str) -> Failure 
     Failure::new(Exit::File, format!("{file}: {field}: {value}: {expected} was expected")).hint(CORRECT)
 }
 
-fn as_depth<S: Serializer>(depth: &Sourced<args::Depth>, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_depth<S: Serializer>(depth: &Setting<args::Depth>, serializer: S) -> Result<S::Ok, S::Error> {
     let value = match depth.value {
         args::Depth::Auto => Value::from("auto"),
         args::Depth::Fixed(depth) => Value::from(depth),
     };
-    Sourced { value, source: depth.source }.serialize(serializer)
+    Setting { value, source: depth.source }.serialize(serializer)
 }
 
 #[cfg(test)]

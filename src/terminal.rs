@@ -1,5 +1,6 @@
 //! What people see beside the text: spinners and bars on standard error, and only on a terminal.
 
+mod progress;
 mod stages;
 
 use std::borrow::Cow;
@@ -11,45 +12,9 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::disk;
 
+pub use self::progress::Progress;
 use self::stages::Pace;
 pub use self::stages::Stages;
-
-/// Something that takes a while: a spinner, or a bar once the amount is known. Vanishes when dropped.
-pub struct Progress(ProgressBar);
-
-impl Progress {
-    /// Shows `what` with a spinner; nothing at all if `quiet` or where standard error is no terminal.
-    pub fn start(what: impl Into<Cow<'static, str>>, quiet: bool) -> Self {
-        if quiet {
-            return Self(ProgressBar::hidden());
-        }
-        let bar = ProgressBar::new_spinner().with_message(what);
-        bar.enable_steady_tick(Duration::from_millis(100));
-        Self(bar)
-    }
-
-    /// Says what is being done now.
-    pub fn say(&self, what: impl Into<Cow<'static, str>>) {
-        self.0.set_message(what);
-    }
-
-    /// Reports so many of so many.
-    pub fn update(&self, done: usize, all: usize) {
-        if self.0.length().is_none()
-            && let Ok(style) = ProgressStyle::with_template("{spinner} {msg} {wide_bar} {pos}/{len}")
-        {
-            self.0.set_style(style);
-        }
-        self.0.set_length(all as u64);
-        self.0.set_position(done as u64);
-    }
-}
-
-impl Drop for Progress {
-    fn drop(&mut self) {
-        self.0.finish_and_clear();
-    }
-}
 
 /// A transfer of many bytes: a bar with rate and remaining time, and a line for each thing that is done. Where standard
 /// error is no terminal, the lines alone.

@@ -4,8 +4,9 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use mtplx_runtime::artifact::{Checkpoint, assess};
-use mtplx_runtime::mlx::{Budget, within};
+use mtplx_engine::assess::assess;
+use mtplx_runtime::artifact::Checkpoint;
+use mtplx_runtime::artifact::memory::{Budget, within};
 use mtplx_runtime::registry::Registry;
 use serde_json::{Value, json};
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use mtplx_arch_qwen3_next::Qwen3Next;
 use mtplx_runtime::artifact::Checkpoint;
-use mtplx_runtime::forge::{Control, ForgeError, Job, Policy};
+use mtplx_runtime::forge::{ForgeError, ForgeJob, Policy, RunControl};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
@@ -677,8 +677,8 @@ fn vision_parts_are_copied_as_they_are() {
 }
 
 /// The work of `forge`, stopped or starved at will.
-fn job(checkpoint: &Checkpoint) -> Job<'_> {
-    Job::forge(&Qwen3Next, checkpoint, None, Policy::builtin("flat4").unwrap()).unwrap()
+fn job(checkpoint: &Checkpoint) -> ForgeJob<'_> {
+    ForgeJob::forge(&Qwen3Next, checkpoint, None, Policy::builtin("flat4").unwrap()).unwrap()
 }
 
 /// All files of a folder.
@@ -694,14 +694,14 @@ fn an_interrupted_forge_leaves_nothing_that_loads_and_goes_on() {
     let dir = tempfile::tempdir().unwrap();
     let (whole, out) = (dir.path().join("whole"), dir.path().join("out"));
     let (never, quiet) = (AtomicBool::new(false), |_, _| {});
-    job.run(&whole, &Control::new(&never, &quiet)).unwrap();
+    job.run(&whole, &RunControl::new(&never, &quiet)).unwrap();
 
     // Stopped in the first file, then in the second.
     let trunk = fs::metadata(whole.join("model.safetensors")).unwrap().len();
     for limit in [1, trunk] {
         let cancel = AtomicBool::new(false);
         let progress = |done: u64, _| cancel.store(done > limit, Ordering::Relaxed);
-        let error = job.run(&out, &Control::new(&cancel, &progress)).unwrap_err();
+        let error = job.run(&out, &RunControl::new(&cancel, &progress)).unwrap_err();
         assert!(matches!(error, ForgeError::Interrupted), "{error}");
         assert!(!out.exists());
         let work = dir.path().join(".out.forging");
@@ -710,7 +710,7 @@ fn an_interrupted_forge_leaves_nothing_that_loads_and_goes_on() {
     }
     // A crash may leave anything in the file that it was at.
     fs::write(dir.path().join(".out.forging/mtp.safetensors"), "half a file").unwrap();
-    let outcome = job.run(&out, &Control::new(&never, &quiet)).unwrap();
+    let outcome = job.run(&out, &RunControl::new(&never, &quiet)).unwrap();
     assert_eq!(outcome.resumed, trunk, "the first file was finished and kept");
     assert!(contents(&out) == contents(&whole), "the same bytes as without interruptions");
     assert!(!dir.path().join(".out.forging").exists());
@@ -722,17 +722,17 @@ fn a_finished_file_that_was_damaged_is_made_again() {
     let job = job(&checkpoint);
     let dir = tempfile::tempdir().unwrap();
     let (whole, out) = (dir.path().join("whole"), dir.path().join("out"));
-    job.run(&whole, &Control::new(&AtomicBool::new(false), &|_, _| {})).unwrap();
+    job.run(&whole, &RunControl::new(&AtomicBool::new(false), &|_, _| {})).unwrap();
     let trunk = fs::metadata(whole.join("model.safetensors")).unwrap().len();
     let cancel = AtomicBool::new(false);
     let in_the_second = |done: u64, _| cancel.store(done > trunk, Ordering::Relaxed);
-    job.run(&out, &Control::new(&cancel, &in_the_second)).unwrap_err();
+    job.run(&out, &RunControl::new(&cancel, &in_the_second)).unwrap_err();
     let shard = dir.path().join(".out.forging/model.safetensors");
     let mut bytes = fs::read(&shard).unwrap();
     *bytes.last_mut().unwrap() ^= 1;
     fs::write(&shard, bytes).unwrap();
     let never = AtomicBool::new(false);
-    assert_eq!(job.run(&out, &Control::new(&never, &|_, _| {})).unwrap().resumed, 0);
+    assert_eq!(job.run(&out, &RunControl::new(&never, &|_, _| {})).unwrap().resumed, 0);
 }
 
 #[test]
@@ -742,7 +742,7 @@ fn a_full_disk_is_refused_before_anything_is_written() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
     let (never, quiet) = (AtomicBool::new(false), |_, _| {});
-    let control = Control { free_space: &|_| Ok(job.plan().bytes()), ..Control::new(&never, &quiet) };
+    let control = RunControl { free_space: &|_| Ok(job.plan().bytes()), ..RunControl::new(&never, &quiet) };
     let error = job.run(&out, &control).unwrap_err();
     assert!(matches!(error, ForgeError::DiskFull { .. }), "{error}");
     assert!(error.to_string().ends_with(": 784.9 kB free, 67.9 MB needed"), "{error}");
@@ -761,21 +761,21 @@ fn a_disk_that_fills_up_keeps_what_is_finished() {
     let trunk = job.plan().bytes() - head_bytes(&job);
     let cancel = AtomicBool::new(false);
     let in_the_second = |done: u64, _| cancel.store(done > trunk, Ordering::Relaxed);
-    job.run(&out, &Control::new(&cancel, &in_the_second)).unwrap_err();
+    job.run(&out, &RunControl::new(&cancel, &in_the_second)).unwrap_err();
     let left = || contents(&dir.path().join(".out.forging")).into_keys().collect::<Vec<_>>();
     let finished = [".mtplx-forge.json", ".mtplx-forge.lock", "model.safetensors"];
     assert_eq!(left(), finished);
     let (never, quiet) = (AtomicBool::new(false), |_, _| {});
-    let full = Control { free_space: &|_| Ok(0), ..Control::new(&never, &quiet) };
+    let full = RunControl { free_space: &|_| Ok(0), ..RunControl::new(&never, &quiet) };
     assert!(matches!(job.run(&out, &full).unwrap_err(), ForgeError::DiskFull { .. }));
     assert_eq!(left(), finished);
-    assert_eq!(job.run(&out, &Control::new(&never, &quiet)).unwrap().resumed, trunk);
+    assert_eq!(job.run(&out, &RunControl::new(&never, &quiet)).unwrap().resumed, trunk);
 }
 
 /// Bytes of the head's file.
-fn head_bytes(job: &Job<'_>) -> u64 {
+fn head_bytes(job: &ForgeJob<'_>) -> u64 {
     let dir = tempfile::tempdir().unwrap();
-    job.run(&dir.path().join("out"), &Control::new(&AtomicBool::new(false), &|_, _| {})).unwrap();
+    job.run(&dir.path().join("out"), &RunControl::new(&AtomicBool::new(false), &|_, _| {})).unwrap();
     fs::metadata(dir.path().join("out/mtp.safetensors")).unwrap().len()
 }
 

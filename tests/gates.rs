@@ -7,9 +7,11 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use mtplx_runtime::architecture::{Descriptor, Detection, Head, LoadOptions, MtpArchitecture, Tier};
-use mtplx_runtime::artifact::hashes::sha256;
-use mtplx_runtime::artifact::{Checkpoint, LoadError, assess};
+use mtplx_engine::assess::assess;
+use mtplx_runtime::LoadError;
+use mtplx_runtime::architecture::{Descriptor, Detection, HeadStatus, LoadOptions, MtpArchitecture, Tier};
+use mtplx_runtime::artifact::Checkpoint;
+use mtplx_runtime::artifact::sha256;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::registry::Registry;
 use safetensors::SafeTensors;
@@ -573,11 +575,11 @@ impl MtpArchitecture for Claims {
     }
 
     fn detect(&self, _: &Checkpoint) -> Detection {
-        Detection::Claimed { head: Head::Complete }
+        Detection::Claimed { head: HeadStatus::Complete }
     }
 
     fn load(&self, checkpoint: &Checkpoint, _: &LoadOptions) -> Result<MtpModel, LoadError> {
-        checkpoint.require("nothing is loaded here").and_then(|_| unreachable!())
+        Ok(checkpoint.require("nothing is loaded here").map(|_| unreachable!())?)
     }
 }
 
@@ -586,7 +588,9 @@ fn two_claimants() -> String {
     let artifact = qwen("two claimants");
     let registry = Registry::new(CLAIMANTS.iter().map(|claims| claims as &dyn MtpArchitecture));
     let verdict = assess(&Checkpoint::open(artifact.dir.path()).unwrap(), &registry).verdict;
-    format!("## two claimants\nverdict {}: {verdict}\n hint: {}\n", verdict.exit_code(), verdict.hint().unwrap())
+    // 4: what a command ends with that an incompatible verdict keeps from running.
+    assert_eq!(verdict.name(), "incompatible");
+    format!("## two claimants\nverdict 4: {verdict}\n hint: {}\n", verdict.hint().unwrap())
 }
 
 #[test]

@@ -2,10 +2,11 @@
 
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
 use mtplx_runtime::nn::Yarn;
-use mtplx_runtime::nn::plan::MoePlan;
 use mtplx_runtime::nn::plan::config::{Common, MAX_HEADS, MAX_LAYERS, MAX_WIDTH, RopeFields};
+use mtplx_runtime::nn::plan::{HeadNames, MoePlan};
 
-use crate::draft_head::NAMES;
+/// The family's own, which others took over.
+pub(crate) const NAMES: HeadNames = HeadNames::DEEPSEEK;
 
 /// The model's shape.
 #[derive(Debug, Clone)]

@@ -1,12 +1,13 @@
 //! What becomes of the family's tensors in an artifact: experts stacked, the head in a sidecar's names, and `kv_b_proj` in
 //! MLX's two parts, of which `embed_q` is transposed.
 
-use mtplx_runtime::artifact::{Checkpoint, LoadError};
+use mtplx_runtime::LoadError;
+use mtplx_runtime::artifact::Checkpoint;
 use mtplx_runtime::forge::{Rule, Rules, Source};
 use mtplx_runtime::nn::plan::DecoderPlan;
 
 use crate::config::Config;
-use crate::weights::MlaPlan;
+use crate::mla_plan::MlaPlan;
 
 /// The rules.
 pub(crate) fn rules(plan: &DecoderPlan<MlaPlan>, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {

@@ -5,19 +5,19 @@
 //! layer as in vLLM `deepseek_mtp.py`; MLX names as mlx-lm 0.32 writes them.
 
 mod config;
-mod draft_head;
 mod forge;
 mod mla;
-mod trunk;
-mod weights;
+mod mla_plan;
+mod plan;
 
+use mtplx_runtime::LoadError;
 use mtplx_runtime::architecture::{Descriptor, Tier};
-use mtplx_runtime::artifact::{ArtifactError, Checkpoint, LoadError};
-use mtplx_runtime::forge::Rules;
+use mtplx_runtime::artifact::Rules;
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
 use mtplx_runtime::nn::plan::{DecoderPlan, PlannedArchitecture};
 use mtplx_runtime::register_architecture;
 
-use weights::MlaPlan;
+use mla_plan::MlaPlan;
 
 /// The DeepSeek-V3 class.
 pub struct DeepSeekV3;
@@ -38,7 +38,7 @@ impl PlannedArchitecture for DeepSeekV3 {
     };
 
     fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<MlaPlan>, ArtifactError> {
-        weights::plan(checkpoint)
+        plan::plan(checkpoint)
     }
 
     fn forge_rules(plan: &DecoderPlan<MlaPlan>, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {

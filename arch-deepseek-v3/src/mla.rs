@@ -17,8 +17,10 @@ use mtplx_runtime::cache::KvCache;
 use mtplx_runtime::mlx::slice_axis;
 use mtplx_runtime::mlx_rs::fast::scaled_dot_product_attention;
 use mtplx_runtime::mlx_rs::ops;
-use mtplx_runtime::nn::{Addend, Input, Mixer, RmsNorm, Rope, Rows, attend_in_parts, causal_mask, contain_faults};
-use mtplx_runtime::quant::{Fused, Linear, Normed, Weight};
+use mtplx_runtime::nn::{
+    BlockInput, BlockOutput, Mixer, RmsNorm, Rope, Rows, attend_in_parts, causal_mask, contain_faults,
+};
+use mtplx_runtime::quant::{Fused, Linear, NormedRows, Weight};
 use mtplx_runtime::{Array, Result};
 
 /// The widths of a layer.
@@ -67,10 +69,11 @@ struct Projected {
 }
 
 impl Mla {
-    fn project(&self, x: &Normed, position: usize) -> Result<Projected> {
+    fn project(&self, x: &NormedRows, position: usize) -> Result<Projected> {
         let MlaShape { heads, kv_rank, nope_dim, rope_dim, .. } = self.shape;
         let n = x.count();
-        let [q, kv] = <[Array; 2]>::try_from(self.inputs.forward(x)?).map_err(|_| "two projections were joined")?;
+        let [q, kv] = <[Array; 2]>::try_from(self.inputs.forward(x)?)
+            .map_err(|_| mtplx_runtime::Error::unsupported("two projections were joined"))?;
         let q = match &self.queries {
             Queries::Plain => q,
             Queries::Compressed { norm, expand } => expand.forward(&norm.forward(&q)?)?,
@@ -103,7 +106,7 @@ impl Mla {
         let scores = |(latent, k_pe): &(Array, Array)| {
             q.matmul(latent.swap_axes(2, 3)?)?.add(q_pe.matmul(k_pe.swap_axes(2, 3)?)?)
         };
-        let scores = parts.iter().map(|part| scores(part)).collect::<Result<Vec<_>>>()?;
+        let scores = parts.iter().map(|part| Ok(scores(part)?)).collect::<Result<Vec<_>>>()?;
         let latents: Vec<&Array> = parts.iter().map(|(latent, _)| latent).collect();
         let mixed = attend_in_parts(scores, &latents, n)?.reshape(&[1, heads, n, kv_rank])?;
         self.unembed_out.product(&mixed)
@@ -118,12 +121,12 @@ impl Mla {
         let bias = p.q_pe.matmul(k_pe.swap_axes(2, 3)?)?; // [1, heads, n, rows]
         let nothing = Array::from_f32(f32::NEG_INFINITY).as_dtype(bias.dtype())?;
         let bias = ops::select(causal_mask(n, rows)?, bias, nothing)?;
-        scaled_dot_product_attention(&p.q_nope, keys, values, 1.0, &bias, None)
+        Ok(scaled_dot_product_attention(&p.q_nope, keys, values, 1.0, &bias, None)?)
     }
 }
 
 impl Mixer for Mla {
-    fn forward(&self, x: Input<'_>, rows: &mut Rows<'_>) -> Result<Addend> {
+    fn forward(&self, x: BlockInput<'_>, rows: &mut Rows<'_>) -> Result<BlockOutput> {
         let x = x.normed(&self.inputs)?;
         let p = self.project(&x, rows.position())?;
         let n = x.count();
@@ -135,7 +138,7 @@ impl Mixer for Mla {
             Rows::Beside { history, side } => self.beside(&p, history, side)?,
         };
         let joined = attended.swap_axes(1, 2)?.reshape(&[n, self.shape.heads * self.shape.value_dim])?;
-        Addend::product(&self.output, joined)
+        BlockOutput::product(&self.output, joined)
     }
 }
 

@@ -1,10 +1,11 @@
 //! `config.json` of the family, read once and bounded.
 
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
-use mtplx_runtime::nn::plan::MoePlan;
 use mtplx_runtime::nn::plan::config::{Common, Heads, MAX_LAYERS, MAX_WIDTH, RopeFields};
+use mtplx_runtime::nn::plan::{HeadNames, MoePlan};
 
-use crate::draft_head::NAMES;
+/// As in DeepSeek-V3.
+pub(crate) const NAMES: HeadNames = HeadNames::DEEPSEEK;
 
 /// The model's shape.
 #[derive(Debug, Clone)]

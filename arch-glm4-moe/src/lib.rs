@@ -5,9 +5,7 @@
 //! writes them.
 
 mod config;
-mod draft_head;
-mod trunk;
-mod weights;
+mod plan;
 
 use mtplx_runtime::architecture::{Descriptor, Tier};
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
@@ -33,7 +31,7 @@ impl PlannedArchitecture for Glm4Moe {
     };
 
     fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
-        weights::plan(checkpoint)
+        plan::plan(checkpoint)
     }
 }
 

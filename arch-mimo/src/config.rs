@@ -1,9 +1,19 @@
 //! `config.json` of the family, read once and bounded.
 
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_runtime::nn::plan::HeadNames;
 use mtplx_runtime::nn::plan::config::{Common, Heads, MAX_WIDTH, RopeFields};
 
-use crate::draft_head::NAMES;
+/// A list of its own, and other words than DeepSeek's.
+pub(crate) const NAMES: HeadNames = HeadNames {
+    list: "model.mtp_layers",
+    embedding_norm: "token_layernorm",
+    hidden_norm: "hidden_layernorm",
+    projection: "input_proj",
+    norm: ["final_layernorm"; 2],
+    embedding: "embed_tokens",
+    head: ["lm_head"; 2],
+};
 
 /// The model's shape.
 #[derive(Debug, Clone)]

@@ -4,9 +4,7 @@
 //! 0.32 writes them.
 
 mod config;
-mod draft_head;
-mod trunk;
-mod weights;
+mod plan;
 
 use mtplx_runtime::architecture::{Descriptor, Tier};
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
@@ -32,7 +30,7 @@ impl PlannedArchitecture for Mimo {
     };
 
     fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
-        weights::plan(checkpoint)
+        plan::plan(checkpoint)
     }
 }
 

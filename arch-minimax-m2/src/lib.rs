@@ -5,11 +5,9 @@
 //! for the MTP modules: the layout read here is DeepSeek-V3's.
 
 mod config;
-mod draft_head;
-mod trunk;
-mod weights;
+mod plan;
 
-use mtplx_runtime::architecture::{Descriptor, Head, Tier};
+use mtplx_runtime::architecture::{Descriptor, HeadStatus, Tier};
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
 use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, PlannedArchitecture};
 use mtplx_runtime::register_architecture;
@@ -33,11 +31,11 @@ impl PlannedArchitecture for MiniMaxM2 {
     };
 
     fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
-        weights::plan(checkpoint)
+        plan::plan(checkpoint)
     }
 
-    fn judge(plan: &DecoderPlan<AttentionPlan>, checkpoint: &Checkpoint) -> Head {
-        draft_head::judge(&plan.head, checkpoint)
+    fn judge(plan: &DecoderPlan<AttentionPlan>, checkpoint: &Checkpoint) -> HeadStatus {
+        plan::judge(&plan.head, checkpoint)
     }
 }
 

@@ -1,13 +1,13 @@
 //! The conformance suite, and checkpoints as they are published: without the modules that they announce.
 
-use mtplx_runtime::architecture::{Detection, Head, LoadOptions, MtpArchitecture as _};
+use mtplx_runtime::architecture::{Detection, HeadStatus, LoadOptions, MtpArchitecture as _};
 use mtplx_runtime::artifact::Checkpoint;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::testing::TinyCheckpoint;
 use mtplx_runtime::testing::host::token_array;
 use serde_json::json;
 
-use crate::{MiniMaxM2, weights};
+use crate::{MiniMaxM2, plan};
 
 mtplx_runtime::conformance!(
     MiniMaxM2,
@@ -35,11 +35,12 @@ fn published_checkpoints_announce_modules_that_they_lack() {
         "num_local_experts": 4, "num_experts_per_tok": 2, "use_mtp": true, "num_mtp_modules": 3,
         "mtp_transformer_layers": 1, "dtype": "float32",
     });
-    let trunk = |checkpoint: &Checkpoint| weights::plan(checkpoint).expect("a plan").expected_trunk(checkpoint);
+    let trunk = |checkpoint: &Checkpoint| plan::plan(checkpoint).expect("a plan").expected_trunk(checkpoint);
     let dir = TinyCheckpoint::new(config, 1).fill(trunk).write();
     let checkpoint = Checkpoint::open(dir.path()).expect("a checkpoint");
 
-    let Detection::Claimed { head: Head::Incomplete { missing, misshapen } } = MiniMaxM2.detect(&checkpoint) else {
+    let Detection::Claimed { head: HeadStatus::Incomplete { missing, misshapen } } = MiniMaxM2.detect(&checkpoint)
+    else {
         panic!("the head is not incomplete");
     };
     assert_eq!((missing.len(), misshapen.len()), (1, 0));
@@ -52,7 +53,7 @@ fn published_checkpoints_announce_modules_that_they_lack() {
 
     let options = LoadOptions { trunk_only: true, ..LoadOptions::default() };
     let mut model = MiniMaxM2.load(&checkpoint, &options).expect("the trunk");
-    assert!(model.draft_head.is_none());
+    assert!(model.drafter.is_none());
     let mut cache = model.trunk.new_cache();
     let hidden = model.trunk.forward(&token_array(&[1, 2, 3]), &mut cache).expect("a forward pass");
     assert_eq!(model.trunk.logits(&hidden).expect("logits").shape(), [3, 8]);

@@ -7,7 +7,7 @@ use mtplx_runtime::nn::plan::config::{
 };
 use mtplx_runtime::nn::plan::{MoePlan, RouterPlan, SharedPlan};
 
-use crate::weights::Names;
+use crate::names::Names;
 
 /// What mixes the rows of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

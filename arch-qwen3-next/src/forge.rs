@@ -1,12 +1,14 @@
 //! What becomes of the family's tensors in an artifact: Qwen3.5's under `language_model.`, taps before the last axis, norms
 //! as they are applied, experts stacked, the head under `mtp.`.
 
-use mtplx_runtime::artifact::{Checkpoint, HeadSource, LoadError};
+use mtplx_runtime::LoadError;
+use mtplx_runtime::artifact::{Checkpoint, HeadSource};
 use mtplx_runtime::forge::{Part, Rule, Rules};
 use mtplx_runtime::nn::plan::MoePlan;
 
 use crate::config::Config;
-use crate::weights::{self, Names, is_next};
+use crate::names::{Names, is_next};
+use crate::weights;
 
 /// The rules.
 pub(crate) fn rules(checkpoint: &Checkpoint) -> Result<Rules, LoadError> {

@@ -18,10 +18,10 @@
 //! state after any of its rows follows. Every exponent is at most 0. States and all of this are f32.
 
 use mtplx_runtime::cache::{RecurrentCache, Tape};
+use mtplx_runtime::mlx::silu;
 use mtplx_runtime::mlx::{finite_rows, slice_axis};
 use mtplx_runtime::mlx_rs::{Dtype, fast, ops};
-use mtplx_runtime::nn::mlp::silu;
-use mtplx_runtime::nn::{Addend, Input, RmsNorm};
+use mtplx_runtime::nn::{BlockInput, BlockOutput, RmsNorm};
 use mtplx_runtime::quant::{Fused, Linear};
 use mtplx_runtime::{Array, Result};
 
@@ -79,7 +79,7 @@ impl Chunk {
         let weights = total.subtract(&sums)?.exp()?.expand_dims(-1)?;
         let u = slice_axis(&self.u, 2, 0, keep)?.multiply(weights)?;
         let update = u.swap_axes(2, 3)?.matmul(slice_axis(&self.keys, 2, 0, keep)?)?;
-        self.state.multiply(total.exp()?.expand_dims(-1)?)?.add(update)
+        Ok(self.state.multiply(total.exp()?.expand_dims(-1)?)?.add(update)?)
     }
 }
 
@@ -102,7 +102,7 @@ pub(crate) fn qk_scale(shape: &DeltaShape) -> Array {
 
 impl GatedDelta {
     /// `[n, hidden]` -> `[n, hidden]`; leaves the tape in `cache`.
-    pub(crate) fn forward(&self, x: Input<'_>, cache: &mut RecurrentCache) -> Result<Addend> {
+    pub(crate) fn forward(&self, x: BlockInput<'_>, cache: &mut RecurrentCache) -> Result<BlockOutput> {
         let x = x.normed(&self.inputs)?;
         let states = match cache.states() {
             [state, conv] => [state.clone(), conv.clone()],
@@ -126,10 +126,14 @@ impl GatedDelta {
             },
             None => {
                 let parts = <[Array; 4]>::try_from(self.inputs.forward(&x)?);
-                self.by_operations(&parts.map_err(|_| "four projections were joined")?, &states, cache)?
+                self.by_operations(
+                    &parts.map_err(|_| mtplx_runtime::Error::unsupported("four projections were joined"))?,
+                    &states,
+                    cache,
+                )?
             }
         };
-        Addend::product(&self.output, gated)
+        BlockOutput::product(&self.output, gated)
     }
 
     fn by_operations(&self, parts: &[Array; 4], states: &[Array; 2], cache: &mut RecurrentCache) -> Result<Array> {
@@ -170,13 +174,13 @@ impl GatedDelta {
     }
 
     fn zero_taps(&self, dtype: Dtype) -> Result<Array> {
-        ops::zeros_dtype(&[self.shape.taps as i32 - 1, self.shape.channels() as i32], dtype)
+        Ok(ops::zeros_dtype(&[self.shape.taps as i32 - 1, self.shape.channels() as i32], dtype)?)
     }
 
     fn zero_state(&self) -> Result<Array> {
         let DeltaShape { key_heads, value_heads, key_dim, value_dim, .. } = self.shape;
         let shape = [key_heads, value_heads / key_heads, value_dim, key_dim].map(|n| n as i32);
-        ops::zeros::<f32>(&shape)
+        Ok(ops::zeros::<f32>(&shape)?)
     }
 
     /// A causal convolution of each channel by itself: `[taps - 1 + n, channels]` -> `[n, channels]` f32.
@@ -186,7 +190,7 @@ impl GatedDelta {
         // Every row's window, as a view: [n, taps, channels].
         let input = input.as_dtype(Dtype::Float32)?;
         let windows = ops::as_strided(&input, &[n, taps, channels][..], &[line, line, 1][..], None)?;
-        windows.multiply(&self.conv)?.sum_axis(1, false)
+        Ok(windows.multiply(&self.conv)?.sum_axis(1, false)?)
     }
 
     /// Splits the convolved rows, f32, into heads.
@@ -314,7 +318,7 @@ fn inverse(a: &Array) -> Result<Array> {
     let blocks = |width: i32, stride: i32, below: i32| -> Result<Array> {
         let line = i64::from(size);
         let strides = [line * line, i64::from(stride) * (line + 1), line, 1];
-        ops::as_strided(&flat, &[h * r, size / stride, width, width][..], &strides[..], (below * size) as usize)
+        Ok(ops::as_strided(&flat, &[h * r, size / stride, width, width][..], &strides[..], (below * size) as usize)?)
     };
     let mut width = BLOCK;
     let mut inverted = series(&blocks(width, width, 0)?)?; // [h r, size / width, width, width]
@@ -328,7 +332,7 @@ fn inverse(a: &Array) -> Result<Array> {
         width *= 2;
     }
     let whole = inverted.reshape(&[h, r, size, size])?;
-    if pad == 0 { Ok(whole) } else { slice_axis(&slice_axis(&whole, 2, 0, n)?, 3, 0, n) }
+    if pad == 0 { Ok(whole) } else { Ok(slice_axis(&slice_axis(&whole, 2, 0, n)?, 3, 0, n)?) }
 }
 
 /// `(I + a)^-1 = (I - a)(I + a^2)(I + a^4) ...` for strictly lower triangular a of at most [`BLOCK`] rows.

@@ -5,21 +5,25 @@
 //! MLX names as mlx-lm 0.32 writes them.
 
 mod config;
-mod draft_head;
+mod drafter;
 mod forge;
 mod gated_delta;
+mod names;
 mod trunk;
 mod weights;
 
-use mtplx_runtime::architecture::{Descriptor, Detection, Facts, Head, LoadOptions, MtpArchitecture, Tier};
-use mtplx_runtime::artifact::expected::{Expected, Place};
-use mtplx_runtime::artifact::{Checkpoint, HeadSource, LoadError};
-use mtplx_runtime::forge::Rules;
+use mtplx_runtime::LoadError;
+use mtplx_runtime::architecture::{
+    CheckpointFacts, Descriptor, Detection, HeadStatus, LoadOptions, MtpArchitecture, Tier,
+};
+use mtplx_runtime::artifact::Rules;
+use mtplx_runtime::artifact::expected::{Expected, TensorRole};
+use mtplx_runtime::artifact::{Checkpoint, HeadSource};
 use mtplx_runtime::model::{ModelInfo, MtpModel};
 use mtplx_runtime::register_architecture;
 
 use config::Config;
-use weights::Names;
+use names::Names;
 
 /// The Qwen3-Next class.
 pub struct Qwen3Next;
@@ -50,31 +54,31 @@ impl MtpArchitecture for Qwen3Next {
         }
         let names = Names::new(checkpoint);
         let head = match Config::new(checkpoint, &names) {
-            Err(_) => Head::unjudged(checkpoint),
-            Ok(config) if config.mtp_layers == 0 => Head::Absent,
-            Ok(config) => Head::judge(checkpoint, &names.expected_head(checkpoint, &config)),
+            Err(_) => HeadStatus::unjudged(checkpoint),
+            Ok(config) if config.mtp_layers == 0 => HeadStatus::Absent,
+            Ok(config) => HeadStatus::judge(checkpoint, &names.expected_head(checkpoint, &config)),
         };
         Detection::Claimed { head }
     }
 
-    fn expected(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(Place, Expected)) -> Result<bool, LoadError> {
+    fn expected(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(TensorRole, Expected)) -> Result<bool, LoadError> {
         let names = Names::new(checkpoint);
         let config = Config::new(checkpoint, &names)?;
-        names.each_of_trunk(checkpoint, &config, &mut |expected| each(Place::Trunk, expected));
+        names.each_of_trunk(checkpoint, &config, &mut |expected| each(TensorRole::Trunk, expected));
         if config.mtp_layers > 0 {
-            names.expected_head(checkpoint, &config).into_iter().for_each(|expected| each(Place::Head, expected));
+            names.expected_head(checkpoint, &config).into_iter().for_each(|expected| each(TensorRole::Head, expected));
         }
-        names.own_embedding(checkpoint, &config).into_iter().for_each(|expected| each(Place::Optional, expected));
+        names.own_embedding(checkpoint, &config).into_iter().for_each(|expected| each(TensorRole::Optional, expected));
         Ok(true)
     }
 
-    fn facts(&self, checkpoint: &Checkpoint) -> Result<Facts, LoadError> {
+    fn facts(&self, checkpoint: &Checkpoint) -> Result<CheckpointFacts, LoadError> {
         let names = Names::new(checkpoint);
         let config = Config::new(checkpoint, &names)?;
         let headless = config.mtp_layers == 0 || *checkpoint.head_source() == HeadSource::None;
         // A head that is incomplete may lack the very norms that are asked; the verdict says so.
         let norms = if headless { None } else { weights::head_norms(checkpoint, &names).ok() };
-        Ok(Facts { cache: Some(config.cache_size()), norms })
+        Ok(CheckpointFacts { cache: Some(config.cache_size()), norms })
     }
 
     fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
@@ -82,10 +86,10 @@ impl MtpArchitecture for Qwen3Next {
         let config = Config::new(checkpoint, &names)?;
         let loader = weights::Loader::new(checkpoint, &config, &names, options)?;
         let trunk = trunk::Qwen3NextTrunk::load(&loader)?;
-        let draft_head = if options.trunk_only || config.mtp_layers == 0 {
+        let drafter = if options.trunk_only || config.mtp_layers == 0 {
             None
         } else {
-            Some(draft_head::load(&loader, &trunk, DESCRIPTOR.max_depth)?)
+            Some(drafter::load(&loader, &trunk, DESCRIPTOR.max_depth)?)
         };
         let info = ModelInfo {
             vocab_size: config.common.vocab,
@@ -94,7 +98,7 @@ impl MtpArchitecture for Qwen3Next {
             weight_bytes: loader.weights.nbytes(),
             hidden_variant: trunk.output.variant(),
         };
-        Ok(MtpModel { trunk: Box::new(trunk), draft_head, info })
+        Ok(MtpModel { trunk: Box::new(trunk), drafter, info })
     }
 
     fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {

@@ -1,8 +1,8 @@
 //! The trunk: embedding, layers of Gated DeltaNet or gated attention, final norm, head.
 
-use mtplx_runtime::artifact::{LoadError, MtpContract};
+use mtplx_runtime::LoadError;
+use mtplx_runtime::artifact::MtpContract;
 use mtplx_runtime::cache::{Cache, KvCache, LayerCache, RecurrentCache};
-use mtplx_runtime::mlx_rs::error::Exception;
 use mtplx_runtime::model::Trunk;
 use mtplx_runtime::nn::{Attention, Block, Embedding, LmHead, Mixer as _, Output, Residual, Rows};
 use mtplx_runtime::quant::{Fused, Linear, Weight};
@@ -65,7 +65,11 @@ impl Trunk for Qwen3NextTrunk {
     fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
         let caches = cache.append(tokens.dim(0) as usize)?;
         if caches.len() != self.layers.len() {
-            return Err(Exception::custom(format!("a cache of {} layers for {}", caches.len(), self.layers.len())));
+            return Err(mtplx_runtime::Error::cache(format!(
+                "a cache of {} layers for {}",
+                caches.len(),
+                self.layers.len()
+            )));
         }
         let mut x = Residual::new(&self.embedding.forward(tokens)?)?;
         for (layer, cache) in self.layers.iter().zip(caches) {

@@ -1,4 +1,4 @@
-//! `config.json`, as far as every linked architecture reads it: the body is `mtplx_runtime::testing::fuzz::config`.
+//! `config.json`, as far as every linked architecture reads it: the body is `mtplx_engine::fuzz::config`.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -12,4 +12,4 @@ use mtplx_runtime::registry::Registry;
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::linked);
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mtplx_runtime::testing::fuzz::config(bytes, &REGISTRY));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mtplx_engine::fuzz::config(bytes, &REGISTRY));

@@ -1,4 +1,4 @@
-//! `mtplx_runtime.json`: the body is `mtplx_runtime::testing::fuzz::contract`.
+//! `mtplx_runtime.json`: the body is `mtplx_engine::fuzz::contract`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mtplx_runtime::testing::fuzz::contract(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| mtplx_engine::fuzz::contract(bytes));

@@ -1,4 +1,4 @@
-//! The JSON of a safetensors header: the body is `mtplx_runtime::testing::fuzz::header`.
+//! The JSON of a safetensors header: the body is `mtplx_artifact::testing::fuzz::header`.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|json: &[u8]| mtplx_runtime::testing::fuzz::header(json));
+libfuzzer_sys::fuzz_target!(|json: &[u8]| mtplx_artifact::testing::fuzz::header(json));

@@ -1,11 +1,11 @@
-//! `tokenizer.json`: the body is `mtplx_runtime::testing::fuzz::tokenizer`.
+//! `tokenizer.json`: the body is `mtplx_artifact::testing::fuzz::tokenizer`.
 #![no_main]
 
 use mtplx_runtime::text::panic_is_expected;
 
 /// As the program has it: what exceeds its budget is given up, not the process.
 #[global_allocator]
-static ALLOCATOR: mtplx_runtime::mlx::BudgetAllocator = mtplx_runtime::mlx::BudgetAllocator;
+static ALLOCATOR: mtplx_artifact::memory::BudgetAllocator = mtplx_artifact::memory::BudgetAllocator;
 
 /// The fuzzer's own hook ends the process at any panic; those of the tokenizer library become errors.
 fn spare_expected_panics() {
@@ -18,5 +18,5 @@ fn spare_expected_panics() {
 }
 
 libfuzzer_sys::fuzz_target!(init: spare_expected_panics(), |bytes: &[u8]| {
-    mtplx_runtime::testing::fuzz::tokenizer(bytes);
+    mtplx_artifact::testing::fuzz::tokenizer(bytes);
 });

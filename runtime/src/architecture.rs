@@ -4,9 +4,10 @@
 
 use std::fmt;
 
-use crate::artifact::expected::{self, Expected, Place};
-use crate::artifact::{ArtifactError, Checkpoint, HeadSource, LoadError, NormEncoding, NormRule};
-use crate::forge::Rules;
+use crate::LoadError;
+use crate::artifact::Rules;
+use crate::artifact::expected::{self, Expected, TensorRole};
+use crate::artifact::{ArtifactError, Checkpoint, HeadSource, NormEncoding, NormRule};
 use crate::mlx::{self, Device};
 use crate::model::MtpModel;
 
@@ -54,13 +55,13 @@ pub enum Detection {
     /// This architecture's, with the state of its draft head.
     Claimed {
         /// Whether the draft head is there.
-        head: Head,
+        head: HeadStatus,
     },
 }
 
 /// The state of a checkpoint's draft head.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Head {
+pub enum HeadStatus {
     /// Every tensor is there and fits.
     Complete,
     /// Neither announced nor present.
@@ -74,7 +75,7 @@ pub enum Head {
     },
 }
 
-impl Head {
+impl HeadStatus {
     /// Judges by the headers: the head must consist of `expected`.
     pub fn judge(checkpoint: &Checkpoint, expected: &[Expected]) -> Self {
         let (missing, misshapen) = expected::check(checkpoint, expected);
@@ -128,7 +129,7 @@ pub struct LoadOptions {
 
 /// What only the family can tell of a checkpoint without loading it. What it does not tell is `None`.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Facts {
+pub struct CheckpointFacts {
     /// What a sequence holds beside the weights.
     pub cache: Option<CacheSize>,
     /// How the draft head's norms are stored, and which rule said so; where the family has more than one way.
@@ -175,7 +176,11 @@ pub trait MtpArchitecture: Send + Sync + 'static {
     ///
     /// # Errors
     /// The configuration cannot be read: the error that loading would end with.
-    fn expected(&self, _checkpoint: &Checkpoint, _each: &mut dyn FnMut(Place, Expected)) -> Result<bool, LoadError> {
+    fn expected(
+        &self,
+        _checkpoint: &Checkpoint,
+        _each: &mut dyn FnMut(TensorRole, Expected),
+    ) -> Result<bool, LoadError> {
         Ok(false)
     }
 
@@ -183,8 +188,8 @@ pub trait MtpArchitecture: Send + Sync + 'static {
     ///
     /// # Errors
     /// The configuration or a tensor that is asked cannot be read.
-    fn facts(&self, _checkpoint: &Checkpoint) -> Result<Facts, LoadError> {
-        Ok(Facts::default())
+    fn facts(&self, _checkpoint: &Checkpoint) -> Result<CheckpointFacts, LoadError> {
+        Ok(CheckpointFacts::default())
     }
 
     /// What becomes of a checkpoint's tensors in an artifact. A checkpoint may be a bare configuration

@@ -1,15 +1,15 @@
 //! The core of mtplx: architecture traits, the speculative loop, sampling, artifacts.
 //!
 //! Nothing here touches the terminal, the network or the environment; the application does.
-//! Unsafe code lives in [`mlx`] alone.
+//! [`artifact`], [`mlx`] and [`speculation`] are crates of their own, re-exported: an architecture depends on this crate alone.
 
 pub mod architecture;
-pub mod artifact;
 pub mod cache;
+pub mod compatibility;
+pub mod error;
 pub mod forge;
 pub mod inspect;
 pub mod kernels;
-pub mod mlx;
 pub mod model;
 pub mod nn;
 pub mod parity;
@@ -19,17 +19,13 @@ pub mod sampling;
 pub mod speculative;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
-pub mod text;
 pub mod verify;
 
-/// The unit tests hold hostile files to the same budgets as the program does.
-#[cfg(test)]
-#[global_allocator]
-static ALLOCATOR: mlx::BudgetAllocator = mlx::BudgetAllocator;
-
+pub use error::{Error, LoadError, Result};
 pub use inventory;
 pub use mlx_rs;
 pub use mlx_rs::Array;
-
-/// The result of building or evaluating MLX operations.
-pub type Result<T, E = mlx_rs::error::Exception> = std::result::Result<T, E>;
+pub use mtplx_artifact as artifact;
+pub use mtplx_artifact::text;
+pub use mtplx_mlx as mlx;
+pub use mtplx_speculation as speculation;

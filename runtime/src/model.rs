@@ -15,7 +15,7 @@ pub struct MtpModel {
     /// The language model proper.
     pub trunk: Box<dyn Trunk>,
     /// Its own draft head, where the checkpoint has one.
-    pub draft_head: Option<Box<dyn DraftHead>>,
+    pub drafter: Option<Box<dyn Drafter>>,
     /// Facts that the loop needs.
     pub info: ModelInfo,
 }
@@ -60,7 +60,7 @@ pub trait Trunk: Send {
     fn logits(&mut self, hidden: &Array) -> Result<Array>;
 }
 
-/// A draft in progress: what [`DraftHead::ingest`] leaves for [`DraftHead::step`].
+/// A draft in progress: what [`Drafter::ingest`] leaves for [`Drafter::step`].
 #[derive(Debug, Clone)]
 pub struct DraftState {
     /// For each MTP layer, its outputs (after its norm) for the rows of the last ingest, `[rows, hidden]`.
@@ -81,7 +81,7 @@ pub struct DraftState {
 /// The model's own draft head (multi-token prediction).
 ///
 /// Row t of the head is fed the trunk's hidden state of row t and token t+1; its logits predict token t+2.
-pub trait DraftHead: Send {
+pub trait Drafter: Send {
     /// The largest depth that this head can draft.
     fn max_depth(&self) -> usize;
 
@@ -95,7 +95,7 @@ pub trait DraftHead: Send {
 
     /// Logits `[1, vocab]` of the next draft: of the first with `previous = None`, after that with the draft that was
     /// drawn before, `[1]` int32. The history is read, never changed. Where drafts are restricted, a column for each token of
-    /// [`DraftHead::vocabulary`].
+    /// [`Drafter::vocabulary`].
     fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array>;
 
     /// Logits `[n, vocab]` of rows of [`DraftState::rows`], restricted or not.

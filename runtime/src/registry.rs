@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::architecture::{Descriptor, Detection, Head, MtpArchitecture, Tier};
+use crate::architecture::{Descriptor, Detection, HeadStatus, MtpArchitecture, Tier};
 use crate::artifact::Checkpoint;
 
 /// An entry that [`crate::register_architecture!`] submits.
@@ -37,7 +37,7 @@ pub struct Claim {
     /// The claimant.
     pub architecture: &'static dyn MtpArchitecture,
     /// What it says of the draft head.
-    pub head: Head,
+    pub head: HeadStatus,
 }
 
 /// Why no architecture could be chosen.

@@ -5,7 +5,9 @@ use std::str::FromStr;
 
 use clap::{Args, Command, FromArgMatches as _, Subcommand};
 
-use super::{Acceptance, DeviceArgs, DraftVocabArgs, EvidenceArgs, MAX_DEPTH, Model, RunArgs, SamplingArgs, positive};
+use super::common::{
+    Acceptance, DeviceArgs, DraftVocabArgs, EvidenceArgs, MAX_DEPTH, Model, RunArgs, SamplingArgs, positive,
+};
 
 /// More than this of anything is a slip of the hand.
 const MOST: usize = 64;

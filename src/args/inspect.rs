@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::Model;
+use super::common::Model;
 
 #[derive(Debug, Args)]
 #[command(

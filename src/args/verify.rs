@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{DeviceArgs, Model};
+use super::common::{DeviceArgs, Model};
 
 #[derive(Debug, Args)]
 #[command(

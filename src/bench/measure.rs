@@ -212,10 +212,10 @@ impl Bench<'_> {
     /// Rounds at `depth` from `snapshot`, for `tokens` tokens or a few more.
     fn run(&mut self, snapshot: &Snapshot, depth: usize, repetition: usize) -> Result<Run> {
         // Plain decoding has no use for the head's history and should not pay for it.
-        let head = if depth == 0 { self.model.draft_head.take() } else { None };
+        let head = if depth == 0 { self.model.drafter.take() } else { None };
         let run = self.rounds(snapshot, depth, repetition);
         if head.is_some() {
-            self.model.draft_head = head;
+            self.model.drafter = head;
         }
         run
     }

@@ -13,8 +13,9 @@ mod svg;
 mod table;
 mod texts;
 
+use mtplx_engine::assess::Verdict;
 use mtplx_runtime::architecture::Precision;
-use mtplx_runtime::artifact::{Subject, Verdict};
+use mtplx_runtime::artifact::Area;
 use mtplx_runtime::mlx;
 use mtplx_runtime::quant::Traffic;
 use mtplx_runtime::speculative::{DepthPolicy, SessionOptions};
@@ -31,9 +32,9 @@ use self::report::{Memory, Method, SCHEMA};
 pub use self::table::write as write_table;
 use self::texts::Texts;
 use crate::args::{MeasureArgs, MethodArgs};
-use crate::engine::{self, DraftVocab, Opened};
+use crate::engine::{self, AssessedModel, DraftVocab};
 use crate::error::warn;
-use crate::settings::{ModelSays, Settings};
+use crate::settings::{ModelDefaults, Settings};
 use crate::terminal::Progress;
 
 /// Measures.
@@ -45,14 +46,19 @@ pub fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Report> {
     let figures = args.simulate_acceptance.as_deref();
     let mut wanted = Wanted::of(&args.method, figures, kind)?;
     wanted.vocab = args.vocab.clone();
-    of_opened(&engine::open(&args.model)?.without(Subject::Template), &args.method, &wanted, args.json)
+    of_opened(&engine::open(&args.model)?.without(Area::Template), &args.method, &wanted, args.json)
 }
 
 /// What [`measure`] does, for a model that was opened on the device that was chosen.
 ///
 /// # Errors
 /// As [`measure`].
-pub fn of_opened(opened: &Opened, args: &MethodArgs, wanted: &Wanted<'_>, quiet: bool) -> anyhow::Result<Report> {
+pub fn of_opened(
+    opened: &AssessedModel,
+    args: &MethodArgs,
+    wanted: &Wanted<'_>,
+    quiet: bool,
+) -> anyhow::Result<Report> {
     let headless = matches!(opened.assessment.verdict, Verdict::Incomplete { .. } | Verdict::NoMtp);
     let trunk_only = headless && !wanted.needs_head();
     opened.admit(!wanted.needs_head(), args.evidence)?;
@@ -60,7 +66,7 @@ pub fn of_opened(opened: &Opened, args: &MethodArgs, wanted: &Wanted<'_>, quiet:
     let text = opened.text_side(false)?;
     let texts = Texts::of(args, &text.tokenizer)?;
     let draft_vocab = DraftVocab::of(&wanted.vocab, &text.tokenizer)?;
-    let says = ModelSays {
+    let says = ModelDefaults {
         contract: opened.assessment.contract.as_ref(),
         generation_config: text.generation_config.as_ref(),
         max_depth: if trunk_only { 0 } else { descriptor.max_depth },
@@ -134,7 +140,7 @@ fn run(bench: &mut Bench<'_>, plan: &Plan, report: &mut Report) -> anyhow::Resul
 }
 
 /// The bytes of weights that this device reads: packed weights are unpacked on a CPU.
-fn traffic(opened: &Opened) -> anyhow::Result<Traffic> {
+fn traffic(opened: &AssessedModel) -> anyhow::Result<Traffic> {
     Ok(Traffic::of(&opened.checkpoint, mlx::default_device() == mlx::Device::Cpu)?)
 }
 

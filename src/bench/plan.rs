@@ -100,7 +100,7 @@ impl<'a> Wanted<'a> {
     /// # Errors
     /// It does not draft that deep, or its context is too short.
     pub fn plan(&self, model: &MtpModel) -> Result<Plan, Failure> {
-        let head = model.draft_head.as_ref().map_or(0, |head| head.max_depth());
+        let head = model.drafter.as_ref().map_or(0, |head| head.max_depth());
         self.plan_within(head, model.info.context)
     }
 

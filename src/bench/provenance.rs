@@ -5,7 +5,7 @@ use std::time::Duration;
 use mtplx_runtime::mlx::{self, Device, DeviceInfo};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::Opened;
+use crate::engine::AssessedModel;
 use crate::machine;
 
 /// Everything that a figure depends on beside the method.
@@ -58,7 +58,7 @@ pub struct ModelFile {
 
 impl Provenance {
     /// Of this process and a model that it loaded.
-    pub fn of(opened: &Opened, load_time: Duration) -> Self {
+    pub fn of(opened: &AssessedModel, load_time: Duration) -> Self {
         Self {
             mtplx_version: env!("CARGO_PKG_VERSION").to_owned(),
             commit: option_env!("MTPLX_COMMIT").map(str::to_owned),
@@ -122,7 +122,7 @@ impl Machine {
 
 impl ModelFiles {
     /// Of an opened model.
-    pub fn of(opened: &Opened) -> Self {
+    pub fn of(opened: &AssessedModel) -> Self {
         let checkpoint = &opened.checkpoint;
         let hashes = opened.assessment.contract.as_ref().and_then(|contract| contract.sha256.as_ref());
         let files = checkpoint.files().map(|(name, bytes)| ModelFile {

@@ -3,8 +3,8 @@
 use mtplx_runtime::text::Tokenizer;
 
 use crate::args::MethodArgs;
-use crate::commands::read_text;
 use crate::error::Failure;
+use crate::input;
 
 /// Prose, code, a list and a dialogue, written for this purpose: acceptance depends on the kind of text.
 const BUILT_IN: [&str; 6] = [
@@ -31,7 +31,7 @@ impl Texts {
     pub fn of(args: &MethodArgs, tokenizer: &Tokenizer) -> anyhow::Result<Self> {
         let (texts, source) = match (&args.prompt, &args.file) {
             (Some(text), _) => (vec![text.clone()], "--prompt".to_owned()),
-            (_, Some(path)) => (vec![read_text(path)?], path.display().to_string()),
+            (_, Some(path)) => (vec![input::from_file(path)?], path.display().to_string()),
             _ => (BUILT_IN.map(|text| text.trim_end().to_owned()).to_vec(), "built-in texts".to_owned()),
         };
         let tokens: Vec<Vec<u32>> = texts.iter().map(|text| tokenizer.encode(text, true)).collect::<Result<_, _>>()?;

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use mtplx_runtime::artifact::{CONTRACT, Checkpoint, Severity, json};
-use mtplx_runtime::forge::{Control, ForgeError, HeadPolicy, Job, Outcome, POLICIES, Policy, Row, head_for, shapes};
+use mtplx_runtime::forge::{
+    ForgeError, ForgeJob, HeadPolicy, Outcome, POLICIES, Policy, Row, RunControl, head_for, shapes,
+};
 use mtplx_runtime::registry::Registry;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -16,7 +18,7 @@ use serde_json::{Map, Value};
 use super::run::on_interrupt;
 use crate::args::{EvidenceArgs, ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
 use crate::disk;
-use crate::engine::{self, Opened};
+use crate::engine::{self, AssessedModel};
 use crate::error::{Exit, Failure, one_line, stderr, warn};
 use crate::terminal::Bytes;
 
@@ -75,7 +77,7 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
     }
     let claim = Registry::linked().resolve(&opened.checkpoint)?;
     let head = other.map(|other| head_for(&opened.checkpoint, other.checkpoint)).transpose()?;
-    let job = Job::forge(claim.architecture, &opened.checkpoint, head.as_ref(), policy)
+    let job = ForgeJob::forge(claim.architecture, &opened.checkpoint, head.as_ref(), policy)
         .map_err(|error| all(&opened, error))?;
     // The artifact would have the faults of these files, too, and be hours of work that nothing runs.
     opened.text_side(true)?;
@@ -83,7 +85,7 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
 }
 
 /// An error that is one of the checkpoint's faults, with all the others.
-fn all(opened: &Opened, error: ForgeError) -> anyhow::Error {
+fn all(opened: &AssessedModel, error: ForgeError) -> anyhow::Error {
     let said = error.to_string();
     let is_fault = opened.assessment.faults.iter().any(|fault| fault.what == said);
     match opened.admit(true, EvidenceArgs::NONE) {
@@ -115,7 +117,7 @@ fn synth(args: &SynthArgs) -> anyhow::Result<Exit> {
             .into());
     };
     let architecture = claimed(&args.like, &config)?;
-    let job = Job::synth(architecture, &name, config, policy, args.seed)?;
+    let job = ForgeJob::synth(architecture, &name, config, policy, args.seed)?;
     make(&job, architecture.descriptor().id, &args.out, &args.making)
 }
 
@@ -155,7 +157,7 @@ fn read(path: &Path, hint: impl Fn() -> String) -> anyhow::Result<String> {
     Ok(fs::read_to_string(path).map_err(fail)?)
 }
 
-fn make(job: &Job<'_>, architecture: &'static str, out: &Path, args: &MakingArgs) -> anyhow::Result<Exit> {
+fn make(job: &ForgeJob<'_>, architecture: &'static str, out: &Path, args: &MakingArgs) -> anyhow::Result<Exit> {
     let plan = job.plan();
     let groups = plan.table();
     let mut document = Document {
@@ -180,7 +182,7 @@ fn make(job: &Job<'_>, architecture: &'static str, out: &Path, args: &MakingArgs
         let bar = Bytes::start(args.json);
         let progress = |done: u64, all: u64| bar.update(done, all);
         let started = Instant::now();
-        let outcome = job.run(out, &Control::new(&interrupt.0, &progress));
+        let outcome = job.run(out, &RunControl::new(&interrupt.0, &progress));
         drop(bar);
         let outcome = outcome?;
         let seconds = started.elapsed().as_secs_f64();

@@ -21,7 +21,7 @@ pub use models::models;
 pub use parity::parity;
 pub use pull::pull;
 pub use remove::remove;
-pub use run::{read_text, run};
+pub use run::run;
 pub use shell::{completions, man, version};
 pub use tune::tune;
 pub use verify::verify;

@@ -10,7 +10,7 @@ use std::thread;
 
 use anyhow::Context as _;
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
-use mtplx_runtime::text::TextSide;
+use mtplx_runtime::text::TextAssets;
 use serde::Serialize;
 
 use crate::args::ModelsArgs;
@@ -79,13 +79,13 @@ pub fn models(args: &ModelsArgs) -> anyhow::Result<Exit> {
 }
 
 /// A model that was opened, and what is wrong with its text side.
-type Opened = Result<(Checkpoint, TextSide), ArtifactError>;
+type ListedModel = Result<(Checkpoint, TextAssets), ArtifactError>;
 
 /// Opens each: a large tokenizer takes a second to build, so several are built at a time, and none is kept.
-fn open(folders: &[&Path]) -> Vec<Opened> {
+fn open(folders: &[&Path]) -> Vec<ListedModel> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let one = |folder: &Path| {
-        let checkpoint = Checkpoint::look(folder)?;
+        let checkpoint = Checkpoint::open_lenient(folder)?;
         let mut text = engine::read_text(&checkpoint);
         (text.tokenizer, text.template) = (None, None);
         Ok((checkpoint, text))
@@ -107,7 +107,7 @@ fn open(folders: &[&Path]) -> Vec<Opened> {
 }
 
 /// By headers, configuration and text files; weights are hashed only where evidence for them depends on it, and once.
-fn judge(repository: &Repository, snapshot: &Snapshot, opened: Opened) -> anyhow::Result<Row> {
+fn judge(repository: &Repository, snapshot: &Snapshot, opened: ListedModel) -> anyhow::Result<Row> {
     let (verdict, architecture, why, weights) = match opened {
         Err(error) => ("damaged", None, Some(error.to_string()), false),
         Ok((checkpoint, text)) => {

@@ -4,8 +4,9 @@ use std::fs;
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
+use mtplx_engine::assess::Verdict;
 use mtplx_runtime::architecture::Precision;
-use mtplx_runtime::artifact::{Subject, Verdict};
+use mtplx_runtime::artifact::Area;
 use mtplx_runtime::parity::{self, Comparison, Reference, Report, Tolerance};
 use serde::Serialize;
 
@@ -41,7 +42,7 @@ pub fn parity(args: &ParityArgs) -> anyhow::Result<Exit> {
     let reference = Reference::parse(&bytes).with_context(|| shown.to_string())?;
 
     // Ids go in and numbers come out: no text is involved.
-    let opened = engine::open(&args.model)?.without(Subject::Text).without(Subject::Template);
+    let opened = engine::open(&args.model)?.without(Area::Text).without(Area::Template);
     // A trunk without a head can be compared as well; the report says what was left out.
     let trunk_only = matches!(opened.assessment.verdict, Verdict::Incomplete { .. } | Verdict::NoMtp);
     // It generates nothing, and is one of the ways to learn what an unverified model is worth.

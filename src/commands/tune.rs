@@ -2,7 +2,7 @@
 
 use std::io::{self, Write as _};
 
-use mtplx_runtime::artifact::Subject;
+use mtplx_runtime::artifact::Area;
 use serde::Serialize;
 
 use crate::args::TuneArgs;
@@ -35,7 +35,7 @@ pub fn tune(args: &TuneArgs) -> anyhow::Result<Exit> {
     };
     engine::choose_device(args.method.device.device)?;
     let wanted = Wanted::of(&args.method, None, Kind::Tune)?;
-    let opened = engine::open(model)?.without(Subject::Template);
+    let opened = engine::open(model)?.without(Area::Template);
     // What keeps the result from being kept is better noticed before the measurement.
     Tuned::load()?;
     let key = Key::of(&opened.checkpoint)?;

@@ -37,16 +37,16 @@ pub struct Hub {
 }
 
 /// Whether to give up early: the user interrupted, or another file failed.
-pub(super) type Halted<'a> = &'a (dyn Fn() -> bool + Sync);
+pub(super) type Cancelled<'a> = &'a (dyn Fn() -> bool + Sync);
 
 /// Why a request came to nothing.
-pub(super) struct Trouble {
+pub(super) struct RequestError {
     pub failure: Failure,
     /// Whether it may go better next time, and after what the server asks for.
-    pub again: Again,
+    pub again: Retry,
 }
 
-pub(super) enum Again {
+pub(super) enum Retry {
     No,
     Yes(Option<Duration>),
 }
@@ -90,7 +90,7 @@ impl Hub {
     ///
     /// # Errors
     /// There is no such repository or revision, it may not be read, or the hub does not answer.
-    pub(super) fn listing(&self, id: &RepoId, halted: Halted<'_>) -> Result<Vec<u8>, Failure> {
+    pub(super) fn listing(&self, id: &RepoId, halted: Cancelled<'_>) -> Result<Vec<u8>, Failure> {
         let revision = encoded(id.revision.as_deref().unwrap_or(super::cache::MAIN));
         let url = format!("{}/api/models/{}/revision/{revision}?blobs=true", self.endpoint, id.repository());
         persist(halted, || {
@@ -104,14 +104,20 @@ impl Hub {
     ///
     /// # Errors
     /// As [`Hub::listing`]; nothing is tried again here.
-    pub(super) fn file(&self, id: &RepoId, commit: &str, name: &str, from: u64) -> Result<Response<Body>, Trouble> {
+    pub(super) fn file(
+        &self,
+        id: &RepoId,
+        commit: &str,
+        name: &str,
+        from: u64,
+    ) -> Result<Response<Body>, RequestError> {
         let name: Vec<String> = name.split('/').map(encoded).collect();
         let url = format!("{}/{}/resolve/{commit}/{}", self.endpoint, id.repository(), name.join("/"));
         self.get(id, &url, from)
     }
 
     /// One request with its redirects. Succeeds with status 200 or 206, or 416 where `from` is not 0.
-    fn get(&self, id: &RepoId, url: &str, from: u64) -> Result<Response<Body>, Trouble> {
+    fn get(&self, id: &RepoId, url: &str, from: u64) -> Result<Response<Body>, RequestError> {
         let home = self.endpoint.parse::<Uri>().ok().as_ref().and_then(origin);
         let mut url = url.to_owned();
         for _ in 0..=MAX_REDIRECTS {
@@ -135,11 +141,11 @@ impl Hub {
                 _ => return Err(self.refusal(id, &response)),
             }
         }
-        Err(Trouble::last(Exit::Failed, format!("{id}: more than {MAX_REDIRECTS} redirects in a row")))
+        Err(RequestError::last(Exit::Failed, format!("{id}: more than {MAX_REDIRECTS} redirects in a row")))
     }
 
     /// What a status that is no success means.
-    fn refusal(&self, id: &RepoId, response: &Response<Body>) -> Trouble {
+    fn refusal(&self, id: &RepoId, response: &Response<Body>) -> RequestError {
         let status = response.status().as_u16();
         let code = header(response, "x-error-code").unwrap_or_default();
         let page = format!("{}/{}", self.endpoint, id.repository());
@@ -148,7 +154,7 @@ impl Hub {
             (408 | 429 | 500.., _) => {
                 let after = header(response, "retry-after").and_then(|text| text.trim().parse().ok());
                 let failure = failed(format!("{id}: the hub answers {status}")).hint("try again later");
-                return Trouble { failure, again: Again::Yes(after.map(Duration::from_secs)) };
+                return RequestError { failure, again: Retry::Yes(after.map(Duration::from_secs)) };
             }
             (401 | 403, "GatedRepo") => {
                 let hint = match self.token {
@@ -177,31 +183,31 @@ impl Hub {
                 .hint("check the token: it may have run out, or may not be allowed to read this repository"),
             _ => failed(format!("{id}: the hub answers {status}")).hint("check HF_ENDPOINT"),
         };
-        Trouble { failure, again: Again::No }
+        RequestError { failure, again: Retry::No }
     }
 }
 
-impl Trouble {
+impl RequestError {
     /// Trouble that no second try would mend.
     pub(super) fn last(exit: Exit, what: String) -> Self {
         let failure = Failure::new(exit, what)
             .hint("try again; if it stays so, the hub (HF_ENDPOINT, if it is set) is not sound");
-        Self { failure, again: Again::No }
+        Self { failure, again: Retry::No }
     }
 
     /// Trouble that may pass.
     pub(super) fn passing(what: String) -> Self {
         let failure = Failure::new(Exit::Failed, what).hint("run the same command again: it goes on where it stopped");
-        Self { failure, again: Again::Yes(None) }
+        Self { failure, again: Retry::Yes(None) }
     }
 }
 
 /// Counts tries in a row that brought nothing, and waits between them.
-pub(super) struct Patience {
+pub(super) struct RetryPolicy {
     tries: u32,
 }
 
-impl Patience {
+impl RetryPolicy {
     pub(super) fn new() -> Self {
         Self { tries: 0 }
     }
@@ -215,10 +221,10 @@ impl Patience {
     ///
     /// # Errors
     /// There is none: the trouble's failure.
-    pub(super) fn wait(&mut self, trouble: Trouble, halted: Halted<'_>) -> Result<(), Failure> {
+    pub(super) fn wait(&mut self, trouble: RequestError, halted: Cancelled<'_>) -> Result<(), Failure> {
         self.tries += 1;
         match trouble.again {
-            Again::Yes(asked) if self.tries < TRIES => {
+            Retry::Yes(asked) if self.tries < TRIES => {
                 let own = FIRST_WAIT * 2_u32.pow(self.tries - 1);
                 // Not all clients of a busy server at once.
                 let clock = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.subsec_nanos());
@@ -235,8 +241,8 @@ impl Patience {
 }
 
 /// Tries until it works, or patience ends.
-fn persist<T>(halted: Halted<'_>, attempt: impl Fn() -> Result<T, Trouble>) -> Result<T, Failure> {
-    let mut patience = Patience::new();
+fn persist<T>(halted: Cancelled<'_>, attempt: impl Fn() -> Result<T, RequestError>) -> Result<T, Failure> {
+    let mut patience = RetryPolicy::new();
     loop {
         match attempt() {
             Ok(value) => return Ok(value),
@@ -246,16 +252,16 @@ fn persist<T>(halted: Halted<'_>, attempt: impl Fn() -> Result<T, Trouble>) -> R
 }
 
 /// A failure of the connection.
-pub(super) fn transport(url: &str, error: &ureq::Error) -> Trouble {
+pub(super) fn transport(url: &str, error: &ureq::Error) -> RequestError {
     let host = url.parse::<Uri>().ok().and_then(|uri| uri.host().map(str::to_owned)).unwrap_or_default();
     let failure = Failure::new(Exit::Failed, format!("{host}: {error}"));
     match error {
         ureq::Error::BodyExceedsLimit(_) | ureq::Error::BadUri(_) | ureq::Error::InvalidProxyUrl => {
-            Trouble { failure, again: Again::No }
+            RequestError { failure, again: Retry::No }
         }
-        _ => Trouble {
+        _ => RequestError {
             failure: failure.hint("check the connection, and HF_ENDPOINT if it is set"),
-            again: Again::Yes(None),
+            again: Retry::Yes(None),
         },
     }
 }
@@ -281,9 +287,9 @@ fn resolved((scheme, authority): &(String, String), location: &str) -> Option<St
     (target == "https" || scheme == "http").then(|| location.to_owned())
 }
 
-fn no_address(url: &str) -> Trouble {
+fn no_address(url: &str) -> RequestError {
     let shown: String = url.chars().take(120).collect();
-    Trouble::last(Exit::Failed, format!("the hub redirects to {shown}, which is no address to go to"))
+    RequestError::last(Exit::Failed, format!("the hub redirects to {shown}, which is no address to go to"))
 }
 
 fn is_loopback(uri: &Uri) -> bool {

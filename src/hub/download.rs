@@ -20,7 +20,7 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
 use super::cache::{Cache, MAIN, unreadable, unwritable};
-use super::client::{Halted, Hub, Patience, Trouble, header};
+use super::client::{Cancelled, Hub, RequestError, RetryPolicy, header};
 use super::id::RepoId;
 use super::listing::{Hash, Listing, Remote};
 use super::snapshot::{Placed, made, name, place};
@@ -183,7 +183,7 @@ impl Job<'_> {
     }
 
     /// Brings one content into the cache.
-    fn fetch(&self, file: &Remote, halted: Halted<'_>) -> Result<(), Failure> {
+    fn fetch(&self, file: &Remote, halted: Cancelled<'_>) -> Result<(), Failure> {
         let blob = self.blobs.join(file.hash.hex());
         let finished = |fetched| (self.report)(Event::Finished { name: &file.name, size: file.size, fetched });
         if !self.is_here(file, &blob, halted)? {
@@ -203,7 +203,7 @@ impl Job<'_> {
     }
 
     /// Whether a content is in the cache, and is still what its name says: disks forget, and other programs write here.
-    fn is_here(&self, file: &Remote, blob: &Path, halted: Halted<'_>) -> Result<bool, Failure> {
+    fn is_here(&self, file: &Remote, blob: &Path, halted: Cancelled<'_>) -> Result<bool, Failure> {
         if !is_content(blob, file) {
             return Ok(false);
         }
@@ -232,7 +232,7 @@ impl Job<'_> {
     }
 
     /// The lock on a content; freed when dropped.
-    fn lock(&self, file: &Remote, halted: Halted<'_>) -> Result<File, Failure> {
+    fn lock(&self, file: &Remote, halted: Cancelled<'_>) -> Result<File, Failure> {
         let path = self.locks.join(format!("{}.lock", file.hash.hex()));
         let failed = |error: &io::Error| unwritable(&path, error);
         let lock = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| failed(&e))?;
@@ -248,7 +248,7 @@ impl Job<'_> {
         }
     }
 
-    fn fetch_locked(&self, file: &Remote, blob: &Path, halted: Halted<'_>) -> Result<(), Failure> {
+    fn fetch_locked(&self, file: &Remote, blob: &Path, halted: Cancelled<'_>) -> Result<(), Failure> {
         let path = incomplete(blob);
         let failed = |error: io::Error| match error.kind() {
             io::ErrorKind::StorageFull => Failure::new(Exit::Failed, format!("{}: {error}", path.display()))
@@ -258,15 +258,15 @@ impl Job<'_> {
         let mut partial = Partial::open(&path, file).map_err(failed)?;
         (self.report)(Event::Got(partial.have));
         let mut resumed = partial.have > 0;
-        let mut patience = Patience::new();
+        let mut patience = RetryPolicy::new();
         loop {
             while partial.have < file.size {
                 let before = partial.have;
                 match self.receive(file, &mut partial, halted) {
                     Ok(()) => {}
                     Err(Stopped::Disk(error)) => return Err(failed(error)),
-                    Err(Stopped::Halted) => return Err(interrupted(self.id)),
-                    Err(Stopped::Trouble(trouble)) => {
+                    Err(Stopped::Cancelled) => return Err(interrupted(self.id)),
+                    Err(Stopped::RequestError(trouble)) => {
                         if partial.have > before {
                             patience.renew();
                         }
@@ -296,7 +296,7 @@ impl Job<'_> {
     }
 
     /// One request: what comes of the missing bytes goes to the disk and into the hash.
-    fn receive(&self, file: &Remote, partial: &mut Partial<'_>, halted: Halted<'_>) -> Result<(), Stopped> {
+    fn receive(&self, file: &Remote, partial: &mut Partial<'_>, halted: Cancelled<'_>) -> Result<(), Stopped> {
         let named = || format!("{}: {}", self.id, file.name);
         let mut response = self.hub.file(self.id, self.commit, &file.name, partial.have)?;
         let length = header(&response, "content-length").and_then(|text| text.parse::<u64>().ok());
@@ -313,7 +313,7 @@ impl Job<'_> {
             partial.restart().map_err(Stopped::Disk)?;
             if response.status().as_u16() != 200 {
                 return Err(
-                    Trouble::passing(format!("{}: the hub did not go on at the byte asked for", named())).into()
+                    RequestError::passing(format!("{}: the hub did not go on at the byte asked for", named())).into()
                 );
             }
         }
@@ -321,7 +321,7 @@ impl Job<'_> {
         if length.is_some_and(|length| length != missing) {
             let length = length.unwrap_or_default();
             let what = format!("{}: {length} bytes come, and the hub's list says {missing}", named());
-            return Err(Trouble::last(Exit::File, what).into());
+            return Err(RequestError::last(Exit::File, what).into());
         }
         let mut body = response.body_mut().as_reader();
         let mut buffer = vec![0; BUFFER.min(usize::try_from(missing).unwrap_or(BUFFER))];
@@ -329,17 +329,17 @@ impl Job<'_> {
             if halted() {
                 // Kept for the next time.
                 let _ = partial.file.flush();
-                return Err(Stopped::Halted);
+                return Err(Stopped::Cancelled);
             }
             let want = buffer.len().min(usize::try_from(file.size - partial.have).unwrap_or(BUFFER));
             match body.read(&mut buffer[..want]) {
-                Ok(0) => return Err(Trouble::passing(format!("{}: the connection ended early", named())).into()),
+                Ok(0) => return Err(RequestError::passing(format!("{}: the connection ended early", named())).into()),
                 Ok(count) => {
                     partial.push(&buffer[..count]).map_err(Stopped::Disk)?;
                     (self.report)(Event::Got(count as u64));
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Trouble::passing(format!("{}: {error}", named())).into()),
+                Err(error) => return Err(RequestError::passing(format!("{}: {error}", named())).into()),
             }
         }
         Ok(())
@@ -348,14 +348,14 @@ impl Job<'_> {
 
 /// Why a request ended early.
 enum Stopped {
-    Trouble(Trouble),
+    RequestError(RequestError),
     Disk(io::Error),
-    Halted,
+    Cancelled,
 }
 
-impl From<Trouble> for Stopped {
-    fn from(trouble: Trouble) -> Self {
-        Self::Trouble(trouble)
+impl From<RequestError> for Stopped {
+    fn from(trouble: RequestError) -> Self {
+        Self::RequestError(trouble)
     }
 }
 

@@ -20,7 +20,7 @@ fn object(value: Value) -> Map<String, Value> {
 fn resolve(args: &[&str], contract: Value, generation: Value) -> Result<(Settings, Vec<String>), String> {
     let (contract, _) = Contract::parse(object(contract));
     let generation = object(generation);
-    let model = ModelSays {
+    let model = ModelDefaults {
         contract: Some(&contract),
         generation_config: Some(&generation),
         max_depth: 4,
@@ -38,8 +38,8 @@ fn settings(args: &[&str], contract: Value, generation: Value) -> Settings {
     resolve(args, contract, generation).unwrap().0
 }
 
-fn from<T>(value: T, source: Source) -> Sourced<T> {
-    Sourced { value, source }
+fn from<T>(value: T, source: Source) -> Setting<T> {
+    Setting { value, source }
 }
 
 #[test]
@@ -109,10 +109,11 @@ fn raw_or_chat() {
     let error = resolve(&[], json!({"recommended_prompt_mode": 3}), json!({})).unwrap_err();
     assert_eq!(error, "mtplx_runtime.json: recommended_prompt_mode: 3: \"raw\" or \"chat\" was expected");
 
-    let error =
-        |args: &[&str]| Settings::resolve(&typed(args), ModelSays::default(), &mut Vec::new()).unwrap_err().to_string();
+    let error = |args: &[&str]| {
+        Settings::resolve(&typed(args), ModelDefaults::default(), &mut Vec::new()).unwrap_err().to_string()
+    };
     assert_eq!(error(&["--system", "x"]), "--system: this model has no chat template");
-    let bare = Settings::resolve(&typed(&[]), ModelSays::default(), &mut Vec::new()).unwrap();
+    let bare = Settings::resolve(&typed(&[]), ModelDefaults::default(), &mut Vec::new()).unwrap();
     assert_eq!(bare.prompt_mode, from(PromptMode::Raw, Source::Model));
     assert_eq!(bare.mtp_depth_max.value, 0);
 }
@@ -156,8 +157,12 @@ fn drafts_have_the_target_s_filters_unless_the_contract_says_otherwise() {
 #[test]
 fn a_depth_comes_from_flags_then_tuning_then_the_contract() {
     let (contract, _) = Contract::parse(object(json!({"mtp_depth_default": 1, "mtp_depth_max": 3})));
-    let says =
-        |tuned| ModelSays { contract: Some(&contract), max_depth: 8, tuned_depth: tuned, ..ModelSays::default() };
+    let says = |tuned| ModelDefaults {
+        contract: Some(&contract),
+        max_depth: 8,
+        tuned_depth: tuned,
+        ..ModelDefaults::default()
+    };
     let depth = |args: &[&str], tuned| {
         let mut warnings = Vec::new();
         let depth =
@@ -186,7 +191,7 @@ fn a_depth_comes_from_flags_then_tuning_then_the_contract() {
 #[test]
 fn a_seed_fixes_the_depth_without_a_contract_too() {
     for (max, expected) in [(8, 3), (2, 2), (0, 0)] {
-        let says = ModelSays { max_depth: max, ..ModelSays::default() };
+        let says = ModelDefaults { max_depth: max, ..ModelDefaults::default() };
         let all = Settings::resolve(&typed(&["--seed", "1", "--raw"]), says, &mut Vec::new()).unwrap();
         assert_eq!(all.mtp_depth, from(Depth::Fixed(expected), Source::Default));
     }

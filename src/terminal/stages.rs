@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
-use super::Progress;
+use super::progress::Progress;
 use crate::error::stderr;
 
 /// Time between two lines of a part, where standard error is no terminal.

@@ -14,12 +14,10 @@ use crate::failure::{Failure, IoContext as _, Result};
 /// A file of the template: its path below the crate, and its text.
 type File = (&'static str, &'static str);
 
-const SOURCES: [File; 6] = [
+const SOURCES: [File; 4] = [
     ("src/lib.rs", include_str!("../template/architecture/src/lib.rs")),
     ("src/config.rs", include_str!("../template/architecture/src/config.rs")),
-    ("src/trunk.rs", include_str!("../template/architecture/src/trunk.rs")),
-    ("src/weights.rs", include_str!("../template/architecture/src/weights.rs")),
-    ("src/draft_head.rs", include_str!("../template/architecture/src/draft_head.rs")),
+    ("src/plan.rs", include_str!("../template/architecture/src/plan.rs")),
     ("src/tests.rs", include_str!("../template/architecture/src/tests.rs")),
 ];
 const MEMBER: File = ("Cargo.toml", include_str!("../template/architecture/workspace.toml"));

@@ -1,9 +1,8 @@
 //! The forms of one layer, compared with one another: absorbed, expanded, in pieces, beside a history, packed.
 
 use mtplx_runtime::cache::{Cache, LayerCache};
-use mtplx_runtime::mlx::QuantizedWeight;
+use mtplx_runtime::mlx::{Mode, Packing, QuantizedWeight};
 use mtplx_runtime::mlx_rs::{Dtype, random};
-use mtplx_runtime::quant::{Mode, Scheme};
 
 use super::*;
 
@@ -126,11 +125,12 @@ fn rows_beside_a_history_are_rows_in_it() {
 #[test]
 fn packed_matrices_are_those_they_unpack_to() {
     let mut packed = layer(true);
-    let scheme = Scheme::new(Mode::Affine, 8, 32).unwrap();
+    let packing = Packing::new(Mode::Affine, 8, 32);
     let pack = |weight: &Weight| {
         let dense = weight.dense(Dtype::Float32).unwrap();
-        let (packed, scales, biases) = ops::quantize(&dense, scheme.group_size() as i32, scheme.bits() as i32).unwrap();
-        Weight::Quantized(QuantizedWeight { packed, scales, biases: Some(biases), scheme })
+        let (packed, scales, biases) =
+            ops::quantize(&dense, packing.group_size() as i32, packing.bits() as i32).unwrap();
+        Weight::Quantized(QuantizedWeight { packed, scales, biases: Some(biases), packing })
     };
     packed.embed_q = pack(&packed.embed_q);
     packed.unembed_out = pack(&packed.unembed_out);

@@ -3,13 +3,13 @@
 //! The twin is [`GatedDelta::rows_by_operations`], which serves every other device.
 
 use mtplx_runtime::cache::Tape;
-use mtplx_runtime::kernels::{Gate, relative_difference};
+use mtplx_runtime::kernels::{SelfCheck, relative_difference};
 use mtplx_runtime::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use mtplx_runtime::mlx_rs::{Dtype, random};
 
 use super::*;
 
-static GATE: Gate = Gate::new("gated_delta");
+static CHECK: SelfCheck = SelfCheck::new("gated_delta");
 
 const SOURCE: &str = include_str!("kernel.cuh");
 static STEP: CudaKernel = CudaKernel::new("delta_step", SOURCE);
@@ -40,7 +40,7 @@ impl Tape for KernelTape {
             ..Launch::default()
         };
         let [keys, u, sums] = &self.tape;
-        REPLAY.launch(&[&self.joined, &self.before[1], &self.before[0], keys, u, sums], &launch)
+        Ok(REPLAY.launch(&[&self.joined, &self.before[1], &self.before[0], keys, u, sums], &launch)?)
     }
 }
 
@@ -68,7 +68,7 @@ fn serves(shape: &DeltaShape, dtype: Dtype) -> bool {
 
 /// Whether the kernel runs here for such heads.
 pub(super) fn ready(shape: &DeltaShape, dtype: Dtype) -> bool {
-    serves(shape, dtype) && GATE.open(check)
+    serves(shape, dtype) && CHECK.open(check)
 }
 
 /// The gated rows `[n, values]` and the layer's tape; `None` where the operations are to be used.
@@ -107,7 +107,7 @@ fn launch(layer: &GatedDelta, joined: &Array, states: &[Array; 2]) -> Result<(Ar
     let inputs = [joined, conv_state, &layer.conv, &layer.decay, &layer.dt_bias, layer.norm.weight(), state];
     let made = STEP.launch(&inputs, &launch)?;
     let [y, state_out, conv_out, keys, u, sums] =
-        <[Array; 6]>::try_from(made).map_err(|_| "delta_step makes six arrays")?;
+        <[Array; 6]>::try_from(made).map_err(|_| mtplx_runtime::Error::unsupported("delta_step makes six arrays"))?;
     let tape = KernelTape {
         shape: layer.shape,
         rows: n as usize,
@@ -163,7 +163,7 @@ mod tests {
             let (found, allowed) = check().unwrap();
             assert!(found <= allowed, "{found}");
         } else {
-            assert!(!GATE.open(check), "only a CUDA device runs it");
+            assert!(!CHECK.open(check), "only a CUDA device runs it");
         }
     }
 

@@ -100,6 +100,6 @@ fn what_cannot_be_measured_is_said() {
     assert!(matches!(error(&mut model, &none), Some(VerifyError::NoPrompt)));
     let broken_off = verify(&mut model, &options(1, 8), |_| ControlFlow::Break(()));
     assert!(matches!(broken_off, Err(VerifyError::Interrupted)));
-    model.draft_head = None;
+    model.drafter = None;
     assert!(matches!(error(&mut model, &options(1, 8)), Some(VerifyError::NoDraftHead)));
 }

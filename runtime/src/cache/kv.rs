@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use mlx_rs::error::Exception;
 use mlx_rs::{Dtype, ops};
 
 use crate::mlx::{slice_axis, update_axis};
@@ -41,7 +40,7 @@ impl KvCache {
     /// Appends rows `[1, heads, n, width]` as pending and returns views of all rows, the pending ones included.
     pub fn append(&mut self, keys: &Array, values: &Array) -> Result<(Array, Array)> {
         self.write(keys, values)?;
-        self.views(self.len + self.pending)?.ok_or_else(|| "nothing was appended".into())
+        self.views(self.len + self.pending)?.ok_or_else(|| crate::Error::cache("nothing was appended"))
     }
 
     /// Appends rows `[1, heads, n, width]` as pending.
@@ -54,26 +53,26 @@ impl KvCache {
                 Some(old) => Some(grow(old, self.len, end)?),
                 None => Some(empty(new.shape(), new.dtype(), end)?),
             };
-            let buffer = larger.as_ref().or(old).ok_or("no buffer")?;
-            update_axis(buffer, new, ROWS, self.len as i32)
+            let buffer = larger.as_ref().or(old).ok_or_else(|| crate::Error::cache("no buffer"))?;
+            Ok(update_axis(buffer, new, ROWS, self.len as i32)?)
         };
         // What was there stays where either fails.
         let [old_keys, old_values] = self.buffers.as_ref().map_or([None; 2], |(k, v)| [Some(k), Some(v)]);
         let (k, v) = (written(old_keys, keys)?, written(old_values, values)?);
-        self.fill(k, v, rows);
+        self.set_pending(k, v, rows);
         Ok(())
     }
 
     /// Buffers with room for `rows` more, for keys and values of `[heads, width]`: what comes after the committed rows may be
-    /// written over. Back they go through [`KvCache::fill`].
-    pub fn room(&mut self, rows: usize, &[heads, width]: &[i32; 2], dtype: Dtype) -> Result<[Array; 2]> {
+    /// written over. Back they go through [`KvCache::set_pending`].
+    pub fn reserve(&mut self, rows: usize, &[heads, width]: &[i32; 2], dtype: Dtype) -> Result<[Array; 2]> {
         let end = self.end(rows)?;
         let fits = |k: &Array| k.dim(ROWS as i32) as usize >= end;
         let alike = |a: &Array| a.dtype() == dtype && a.dim(1) == heads && a.dim(3) == width;
         if let Some(other) = self.arrays().find(|a| !alike(a)) {
             let (shape, found) = (other.shape(), other.dtype());
             let what = format!("rows of {heads} heads, {width} wide, {dtype:?}, in a cache of {shape:?}, {found:?}");
-            return Err(Exception::custom(what));
+            return Err(crate::Error::cache(what));
         }
         Ok(match &self.buffers {
             Some((k, v)) if fits(k) && Arc::strong_count(&self.holders) == 1 => [k.clone(), v.clone()],
@@ -83,7 +82,7 @@ impl KvCache {
     }
 
     /// Takes buffers whose first rows are the committed ones and whose next `rows` are pending.
-    pub fn fill(&mut self, keys: Array, values: Array, rows: usize) {
+    pub fn set_pending(&mut self, keys: Array, values: Array, rows: usize) {
         self.buffers = Some((keys, values));
         self.holders = Arc::default();
         self.pending = rows;
@@ -92,7 +91,7 @@ impl KvCache {
     /// Rows after `rows` more.
     fn end(&self, rows: usize) -> Result<usize> {
         if self.pending != 0 {
-            return Err(Exception::custom("a layer appended twice before its rows were committed"));
+            return Err(crate::Error::cache("a layer appended twice before its rows were committed"));
         }
         Ok(self.len + rows)
     }
@@ -140,13 +139,13 @@ fn capacity(rows: usize) -> i32 {
 fn empty(shape: &[i32], dtype: Dtype, needed: usize) -> Result<Array> {
     let mut shape = shape.to_vec();
     shape[ROWS] = capacity(needed);
-    ops::zeros_dtype(&shape, dtype)
+    Ok(ops::zeros_dtype(&shape, dtype)?)
 }
 
 /// A larger buffer with the first `len` rows of `old`. Growth is geometric, so a long text is copied a few times only.
 fn grow(old: &Array, len: usize, needed: usize) -> Result<Array> {
     let larger = empty(old.shape(), old.dtype(), needed.max(len + len / 2))?;
-    if len == 0 { Ok(larger) } else { update_axis(&larger, &slice_axis(old, ROWS, 0, len as i32)?, ROWS, 0) }
+    if len == 0 { Ok(larger) } else { Ok(update_axis(&larger, &slice_axis(old, ROWS, 0, len as i32)?, ROWS, 0)?) }
 }
 
 #[cfg(test)]
@@ -170,7 +169,7 @@ mod tests {
         let wide = Array::from_slice(&[0f32; 4], &[1, 1, 2, 2]);
         assert!(cache.write(&rows(7.0), &wide).is_err());
         for (heads, width, dtype) in [(2, 1, Dtype::Float32), (1, 2, Dtype::Float32), (1, 1, Dtype::Bfloat16)] {
-            assert!(cache.room(1, &[heads, width], dtype).is_err(), "{heads} {width} {dtype:?}");
+            assert!(cache.reserve(1, &[heads, width], dtype).is_err(), "{heads} {width} {dtype:?}");
         }
         let (k, v) = cache.committed().unwrap().unwrap();
         assert_eq!((k.as_slice::<f32>(), v.as_slice::<f32>()), (&[1.0, 2.0][..], &[5.0, 6.0][..]));
@@ -180,26 +179,26 @@ mod tests {
     #[test]
     fn room_is_shared_with_no_clone() {
         let mut cache = KvCache::default();
-        let [k, v] = cache.room(2, &[1, 1], Dtype::Float32).unwrap();
+        let [k, v] = cache.reserve(2, &[1, 1], Dtype::Float32).unwrap();
         assert_eq!((k.shape(), v.shape()), (&[1, 1, BLOCK as i32, 1][..], k.shape()));
         cache.write(&rows(1.0), &rows(5.0)).unwrap();
-        assert!(cache.room(1, &[1, 1], Dtype::Float32).is_err(), "rows are pending");
+        assert!(cache.reserve(1, &[1, 1], Dtype::Float32).is_err(), "rows are pending");
         cache.commit(0);
         let own = place(cache.buffers().unwrap().0);
-        assert_eq!(place(&cache.room(1, &[1, 1], Dtype::Float32).unwrap()[0]), own, "sole holder");
+        assert_eq!(place(&cache.reserve(1, &[1, 1], Dtype::Float32).unwrap()[0]), own, "sole holder");
 
         let snapshot = cache.clone();
-        let [k, v] = cache.room(1, &[1, 1], Dtype::Float32).unwrap();
+        let [k, v] = cache.reserve(1, &[1, 1], Dtype::Float32).unwrap();
         assert_ne!(place(&k), own, "a clone holds the buffers");
         assert_eq!((&k.as_slice::<f32>()[..2], &v.as_slice::<f32>()[..2]), (&[1.0, 2.0][..], &[5.0, 6.0][..]));
-        cache.fill(k, v, 1);
+        cache.set_pending(k, v, 1);
         cache.commit(0);
         assert_eq!((cache.len(), snapshot.len()), (3, 2));
         // Each is alone again.
         let (mut snapshot, taken) = (snapshot, place(cache.buffers().unwrap().0));
-        assert_eq!(place(&snapshot.room(1, &[1, 1], Dtype::Float32).unwrap()[0]), own);
-        assert_eq!(place(&cache.room(1, &[1, 1], Dtype::Float32).unwrap()[0]), taken);
-        let [larger, _] = cache.room(BLOCK, &[1, 1], Dtype::Float32).unwrap();
+        assert_eq!(place(&snapshot.reserve(1, &[1, 1], Dtype::Float32).unwrap()[0]), own);
+        assert_eq!(place(&cache.reserve(1, &[1, 1], Dtype::Float32).unwrap()[0]), taken);
+        let [larger, _] = cache.reserve(BLOCK, &[1, 1], Dtype::Float32).unwrap();
         assert_eq!(larger.dim(2), 2 * BLOCK as i32);
     }
 }

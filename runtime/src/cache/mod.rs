@@ -10,8 +10,6 @@ mod recurrent;
 pub use kv::KvCache;
 pub use recurrent::{RecurrentCache, Tape};
 
-use mlx_rs::error::Exception;
-
 use crate::{Array, Result};
 
 /// One layer's state.
@@ -69,7 +67,7 @@ impl Cache {
     /// When rows are pending already: they must be committed first.
     pub fn append(&mut self, rows: usize) -> Result<&mut [LayerCache]> {
         if self.pending != 0 {
-            return Err(Exception::custom(format!("{} rows of the cache were never committed", self.pending)));
+            return Err(crate::Error::cache(format!("{} rows of the cache were never committed", self.pending)));
         }
         self.pending = rows;
         Ok(&mut self.layers)
@@ -81,7 +79,7 @@ impl Cache {
     /// When fewer rows are pending, or MLX fails.
     pub fn commit(&mut self, keep: usize) -> Result<()> {
         if keep > self.pending {
-            return Err(Exception::custom(format!("cannot keep {keep} of {} pending rows", self.pending)));
+            return Err(crate::Error::cache(format!("cannot keep {keep} of {} pending rows", self.pending)));
         }
         // All states before any layer changes: an error leaves the rows pending in every layer.
         let after = |layer: &LayerCache| match layer {
@@ -106,7 +104,7 @@ impl Cache {
     /// While rows are pending: a snapshot is taken between rounds.
     pub fn snapshot(&self) -> Result<Self> {
         if self.pending != 0 {
-            return Err(Exception::custom(format!("a snapshot with {} pending rows", self.pending)));
+            return Err(crate::Error::cache(format!("a snapshot with {} pending rows", self.pending)));
         }
         let layers = self.layers.iter().map(|layer| match layer {
             LayerCache::Kv(kv) => LayerCache::Kv(kv.clone()),
@@ -139,7 +137,7 @@ impl LayerCache {
     pub fn kv(&mut self) -> Result<&mut KvCache> {
         match self {
             Self::Kv(kv) => Ok(kv),
-            Self::Recurrent(_) => Err(Exception::custom("an attention layer was given a recurrent cache")),
+            Self::Recurrent(_) => Err(crate::Error::cache("an attention layer was given a recurrent cache")),
         }
     }
 
@@ -150,7 +148,7 @@ impl LayerCache {
     pub fn recurrent(&mut self) -> Result<&mut RecurrentCache> {
         match self {
             Self::Recurrent(recurrent) => Ok(recurrent),
-            Self::Kv(_) => Err(Exception::custom("a recurrent layer was given a key-value cache")),
+            Self::Kv(_) => Err(crate::Error::cache("a recurrent layer was given a key-value cache")),
         }
     }
 }

@@ -5,8 +5,6 @@
 
 use std::fmt;
 
-use mlx_rs::error::Exception;
-
 use crate::{Array, Result};
 
 /// What a layer notes while it runs over pending rows.
@@ -43,7 +41,7 @@ impl RecurrentCache {
             return Ok(None);
         }
         let tape = self.tape.as_ref();
-        let tape = tape.ok_or_else(|| Exception::custom("a recurrent layer left no tape for its pending rows"))?;
+        let tape = tape.ok_or_else(|| crate::Error::cache("a recurrent layer left no tape for its pending rows"))?;
         tape.states_after(keep).map(Some)
     }
 

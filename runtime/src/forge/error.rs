@@ -3,7 +3,8 @@
 use std::io;
 use std::path::Path;
 
-use crate::artifact::{ArtifactError, Fault, LoadError, io_hint, size_shown};
+use crate::LoadError;
+use crate::artifact::{ArtifactError, Fault, io_hint, size_shown};
 
 /// Why an artifact was not made. Nothing that loads is left behind, whatever it was.
 #[derive(Debug, thiserror::Error)]
@@ -102,20 +103,6 @@ impl ForgeError {
     pub(super) fn io(path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.display().to_string();
         move |error| Self::Io { path: path.into(), error }
-    }
-
-    /// The program's exit code.
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Artifact(error) => error.kind().exit_code(),
-            Self::Fault(fault) => fault.kind.exit_code(),
-            Self::Load(error) => error.kind().map_or(1, |kind| kind.exit_code()),
-            Self::Policy { .. } | Self::Occupied { .. } => 2,
-            Self::Unsupported { .. } | Self::Graft { .. } => 4,
-            Self::Head { .. } => 3,
-            Self::DiskFull { .. } | Self::Io { .. } => 1,
-            Self::Interrupted => 130,
-        }
     }
 
     /// What to do next.

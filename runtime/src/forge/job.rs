@@ -7,24 +7,26 @@ use sha2::{Digest as _, Sha256};
 
 use super::files::{self, Documents, pretty};
 use super::layout::numbers;
-use super::plan::{Output, Plan};
+use super::plan::{Output, PACKED_HINT, Plan};
 use super::read::Reader;
-use super::run::{Control, Outcome, Parts, Produce, run};
+use super::run::{Contents, Outcome, RunControl, run};
+use super::source::{PackedRows, TensorSource};
 use super::synth::Synthetic;
 use super::work::hex;
 use super::{Coding, ForgeError, Part, Policy, affine, graft, tokenizer};
-use crate::architecture::{Detection, Head, MtpArchitecture};
+use crate::architecture::{Detection, HeadStatus, MtpArchitecture};
 use crate::artifact::expected::Comparison;
-use crate::artifact::{ArtifactError, Checkpoint, norm_encoding, refuse_endless, shown};
+use crate::artifact::expected::refuse_endless;
+use crate::artifact::{ArtifactError, Checkpoint, norm_encoding, shown};
 use crate::quant::{HeadQuantization, Quantization};
 
 /// A piece of work: what will be written, from what.
-pub struct Job<'a> {
+pub struct ForgeJob<'a> {
     architecture: &'a dyn MtpArchitecture,
     plan: Plan,
     documents: Documents,
     fingerprint: String,
-    producer: Box<dyn Produce + 'a>,
+    source: Box<dyn TensorSource + 'a>,
 }
 
 /// Most weights of a shape that is filled.
@@ -33,7 +35,7 @@ const MAX_NUMBERS: u128 = 1 << 50;
 /// Most tensors that an error names.
 const NAMED: usize = 40;
 
-impl<'a> Job<'a> {
+impl<'a> ForgeJob<'a> {
     /// Converts a checkpoint; its head is `head`'s where that is given.
     ///
     /// # Errors
@@ -84,8 +86,8 @@ impl<'a> Job<'a> {
         let mut documents = files::copied(checkpoint)?;
         documents.extend(finish(architecture, config, &plan, [Some(checkpoint), Some(of_head)], provenance));
         let fingerprint = fingerprint(&plan, &documents, &[Some(checkpoint), head]);
-        let producer = Box::new(Converter(Reader::new(checkpoint, head)?));
-        Ok(Self { architecture, plan, documents, fingerprint, producer })
+        let numbers = Box::new(Converter(Reader::new(checkpoint, head)?));
+        Ok(Self { architecture, plan, documents, fingerprint, source: numbers })
     }
 
     /// Fills the shape of `config` (a `config.json`; `name` says which) with random weights.
@@ -102,7 +104,7 @@ impl<'a> Job<'a> {
         let text = Value::Object(config.clone()).to_string();
         let imagined = Checkpoint::of_config(name, text.as_bytes())?;
         refuse_endless(&imagined)?;
-        if let Detection::Claimed { head: Head::Absent } = architecture.detect(&imagined) {
+        if let Detection::Claimed { head: HeadStatus::Absent } = architecture.detect(&imagined) {
             let what = format!("{name}: it announces no MTP layers, and an artifact without them drafts nothing");
             return Err(ForgeError::unsupported(
                 what,
@@ -125,7 +127,7 @@ impl<'a> Job<'a> {
         let mut documents = tokenizer::files(vocab);
         documents.extend(finish(architecture, config, &plan, [None; 2], provenance));
         let fingerprint = fingerprint(&plan, &documents, &[]);
-        Ok(Self { architecture, plan, documents, fingerprint, producer: Box::new(Synthetic::new(seed)) })
+        Ok(Self { architecture, plan, documents, fingerprint, source: Box::new(Synthetic::new(seed)) })
     }
 
     /// What will be written.
@@ -137,24 +139,9 @@ impl<'a> Job<'a> {
     ///
     /// # Errors
     /// Too little room, a folder in the way, a disk that fails, a source that went away; or the caller's wish.
-    pub fn run(&self, out: &Path, control: &Control<'_>) -> Result<Outcome, ForgeError> {
-        run(self, out, control)
-    }
-
-    pub(super) fn architecture(&self) -> &dyn MtpArchitecture {
-        self.architecture
-    }
-
-    pub(super) fn documents(&self) -> &[(String, Vec<u8>)] {
-        &self.documents
-    }
-
-    pub(super) fn fingerprint(&self) -> String {
-        self.fingerprint.clone()
-    }
-
-    pub(super) fn producer(&self) -> &dyn Produce {
-        &*self.producer
+    pub fn run(&self, out: &Path, control: &RunControl<'_>) -> Result<Outcome, ForgeError> {
+        let Self { architecture, plan, documents, fingerprint, source } = self;
+        run(&Contents { architecture: *architecture, plan, documents, fingerprint, source: &**source }, out, control)
     }
 }
 
@@ -193,10 +180,6 @@ fn fingerprint(plan: &Plan, documents: &Documents, sources: &[Option<&Checkpoint
     }
     hex(&hash.finalize())
 }
-
-/// What to do about a checkpoint that is packed already.
-pub(super) const PACKED_HINT: &str =
-    "forge from the unquantized checkpoint: what packing lost does not come back; `--policy as-is` keeps it as it is";
 
 /// Refuses a checkpoint whose configuration says that it is packed, other than in block-scaled fp8.
 fn refuse_packed(checkpoint: &Checkpoint, policy: &Policy) -> Result<(), ForgeError> {
@@ -256,12 +239,6 @@ fn refuse_unread(architecture: &dyn MtpArchitecture, checkpoint: &Checkpoint) ->
     ))
 }
 
-/// Whether a checkpoint states block-scaled fp8.
-pub(super) fn is_fp8(checkpoint: &Checkpoint) -> Result<bool, ForgeError> {
-    let Some(stated) = checkpoint.config().section("quantization_config")? else { return Ok(false) };
-    Ok(stated.string_opt("quant_method")? == Some("fp8"))
-}
-
 /// The head is there as a whole.
 fn check_head(
     architecture: &dyn MtpArchitecture,
@@ -305,8 +282,8 @@ fn some(names: &[String]) -> String {
 /// Stored tensors, converted.
 struct Converter<'a>(Reader<'a>);
 
-impl Produce for Converter<'_> {
-    fn rows(&self, output: &Output, rows: std::ops::Range<usize>, parts: &mut Parts) -> Result<(), ForgeError> {
+impl TensorSource for Converter<'_> {
+    fn rows(&self, output: &Output, rows: std::ops::Range<usize>, parts: &mut PackedRows) -> Result<(), ForgeError> {
         if let Coding::Kept(_, dtype) = output.coding {
             return self.0.kept(output, dtype, rows, parts);
         }
@@ -320,7 +297,7 @@ impl Produce for Converter<'_> {
             Coding::Kept(..) => {} // above
             Coding::Dense(dtype) => values.iter().for_each(|&value| affine::push(&mut parts.weight, value, dtype)),
             Coding::Packed(scheme, dtype) => {
-                let Parts { weight, scales, biases } = parts;
+                let PackedRows { weight, scales, biases } = parts;
                 affine::quantize_rows(&values, scheme, dtype, weight, scales, biases);
             }
         }

@@ -310,6 +310,16 @@ impl Plan {
     }
 }
 
+/// What to do about a checkpoint that is packed already.
+pub(super) const PACKED_HINT: &str =
+    "forge from the unquantized checkpoint: what packing lost does not come back; `--policy as-is` keeps it as it is";
+
+/// Whether a checkpoint states block-scaled fp8.
+fn is_fp8(checkpoint: &Checkpoint) -> Result<bool, ForgeError> {
+    let Some(stated) = checkpoint.config().section("quantization_config")? else { return Ok(false) };
+    Ok(stated.string_opt("quant_method")? == Some("fp8"))
+}
+
 /// The draft head's file.
 pub(super) const HEAD_FILE: &str = "mtp.safetensors";
 
@@ -350,7 +360,7 @@ fn stated_in(checkpoint: &Checkpoint, policy: &Policy) -> Result<Option<Quantiza
         return Ok(None);
     }
     // Block-scaled fp8 is not packed in this sense: such tensors are unscaled.
-    let fp8 = super::job::is_fp8(checkpoint)?;
+    let fp8 = is_fp8(checkpoint)?;
     Ok(Some(if fp8 { Quantization::default() } else { Quantization::from_config(checkpoint.config())? }))
 }
 
@@ -382,7 +392,7 @@ fn kept(
         let (known, dtype) = *found.get_or_insert((scheme, one(scales.dtype, biases)));
         if known != scheme {
             let what = format!("{}: {}: packed as {known} and as {scheme}", checkpoint.label(), rule.module());
-            return Err(ForgeError::unsupported(what, super::job::PACKED_HINT));
+            return Err(ForgeError::unsupported(what, PACKED_HINT));
         }
         found = Some((scheme, one(dtype, one(scales.dtype, biases))));
         let stored = ["weight", "scales", "biases"].map(|part| format!("{module}.{part}"));
@@ -400,10 +410,7 @@ pub(super) fn scale_name(weight: &str) -> String {
 fn source_type(checkpoint: &Checkpoint, name: &str, dtype: Dtype) -> Result<Dtype, ForgeError> {
     let module = name.strip_suffix(".weight").unwrap_or(name);
     if dtype == Dtype::U32 || checkpoint.tensor(&format!("{module}.scales")).is_some() {
-        return Err(ForgeError::unsupported(
-            format!("{}: {name}: packed already", checkpoint.label()),
-            super::job::PACKED_HINT,
-        ));
+        return Err(ForgeError::unsupported(format!("{}: {name}: packed already", checkpoint.label()), PACKED_HINT));
     }
     match dtype {
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(dtype),

@@ -13,18 +13,18 @@ use safetensors::Dtype;
 
 use super::affine::push;
 use super::plan::scale_name;
-use super::run::Parts;
+use super::source::PackedRows;
 use super::{ForgeError, Output, Part, Source};
 use crate::artifact::{Checkpoint, TensorInfo, to_f32};
 use crate::quant::e4m3;
 
 /// Reads from trunk and head, which may be two checkpoints.
 pub(super) struct Reader<'a> {
-    trunk: Opened<'a>,
-    head: Option<Opened<'a>>,
+    trunk: SourceCheckpoint<'a>,
+    head: Option<SourceCheckpoint<'a>>,
 }
 
-struct Opened<'a> {
+struct SourceCheckpoint<'a> {
     checkpoint: &'a Checkpoint,
     files: BTreeMap<Arc<str>, Option<File>>,
     /// Rows and columns that share a scale in block-scaled fp8.
@@ -35,10 +35,10 @@ struct Opened<'a> {
 impl<'a> Reader<'a> {
     /// `head`: where the draft head is read from, if not from `trunk`.
     pub(super) fn new(trunk: &'a Checkpoint, head: Option<&'a Checkpoint>) -> Result<Self, ForgeError> {
-        Ok(Self { trunk: Opened::new(trunk)?, head: head.map(Opened::new).transpose()? })
+        Ok(Self { trunk: SourceCheckpoint::new(trunk)?, head: head.map(SourceCheckpoint::new).transpose()? })
     }
 
-    fn of(&self, part: Part) -> &Opened<'a> {
+    fn of(&self, part: Part) -> &SourceCheckpoint<'a> {
         match &self.head {
             Some(head) if part == Part::Head => head,
             _ => &self.trunk,
@@ -66,7 +66,7 @@ impl<'a> Reader<'a> {
         output: &Output,
         dtype: Dtype,
         rows: Range<usize>,
-        parts: &mut Parts,
+        parts: &mut PackedRows,
     ) -> Result<(), ForgeError> {
         let opened = self.of(output.rule.part);
         let tensors = output.tensors();
@@ -135,7 +135,7 @@ fn runs(output: &Output, rows: Range<usize>) -> Option<Vec<(&str, Range<usize>)>
     }
 }
 
-impl<'a> Opened<'a> {
+impl<'a> SourceCheckpoint<'a> {
     fn new(checkpoint: &'a Checkpoint) -> Result<Self, ForgeError> {
         let mut files = BTreeMap::new();
         for (name, _) in checkpoint.files() {

@@ -12,12 +12,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::thread;
 
 use super::ForgeError;
-use super::job::Job;
 use super::layout;
-use super::plan::Output;
-use super::work::{Work, free_space, parent};
-use crate::architecture::{Detection, Head, MtpArchitecture};
-use crate::artifact::{Checkpoint, compare};
+use super::plan::{Output, Plan};
+use super::source::{PackedRows, TensorSource};
+use super::work::{WorkDir, free_space, parent};
+use crate::architecture::{Detection, HeadStatus, MtpArchitecture};
+use crate::artifact::Checkpoint;
+use crate::compatibility::compare;
 
 /// Numbers in a piece, at least a row: 8 MB in f32.
 const PIECE: usize = 1 << 21;
@@ -25,7 +26,7 @@ const PIECE: usize = 1 << 21;
 const MAX_THREADS: usize = 8;
 
 /// What the caller decides and is told.
-pub struct Control<'a> {
+pub struct RunControl<'a> {
     /// Stops the work at the next piece once it is true.
     pub cancel: &'a AtomicBool,
     /// Told how many bytes of how many are written.
@@ -34,7 +35,7 @@ pub struct Control<'a> {
     pub free_space: &'a dyn Fn(&Path) -> io::Result<u64>,
 }
 
-impl<'a> Control<'a> {
+impl<'a> RunControl<'a> {
     /// With the disk's own word on its free space.
     pub fn new(cancel: &'a AtomicBool, progress: &'a (dyn Fn(u64, u64) + Sync)) -> Self {
         Self { cancel, progress, free_space: &free_space }
@@ -52,24 +53,21 @@ pub struct Outcome {
     pub files: usize,
 }
 
-/// Bytes of some rows: a dense tensor's, or a packed module's three.
-#[derive(Default)]
-pub(super) struct Parts {
-    pub weight: Vec<u8>,
-    pub scales: Vec<u8>,
-    pub biases: Vec<u8>,
-}
-
-/// What an artifact's numbers come from.
-pub(super) trait Produce: Sync {
-    /// Fills in rows of an output.
-    fn rows(&self, output: &Output, rows: Range<usize>, parts: &mut Parts) -> Result<(), ForgeError>;
+/// What is to be written, from what.
+pub(super) struct Contents<'a> {
+    pub architecture: &'a dyn MtpArchitecture,
+    pub plan: &'a Plan,
+    /// Small files, by name.
+    pub documents: &'a [(String, Vec<u8>)],
+    /// The hash that makes two runs the same work.
+    pub fingerprint: &'a str,
+    pub source: &'a dyn TensorSource,
 }
 
 /// Makes the artifact, or goes on where an interrupted run stopped.
-pub(super) fn run(job: &Job<'_>, out: &Path, control: &Control<'_>) -> Result<Outcome, ForgeError> {
-    let mut work = Work::open(out, job.fingerprint())?;
-    match fill(job, &mut work, out, control) {
+pub(super) fn run(contents: &Contents<'_>, out: &Path, control: &RunControl<'_>) -> Result<Outcome, ForgeError> {
+    let mut work = WorkDir::open(out, contents.fingerprint.to_owned())?;
+    match fill(contents, &mut work, out, control) {
         Ok(outcome) => work.publish().map(|()| outcome),
         Err(error) => {
             work.abandon();
@@ -79,8 +77,13 @@ pub(super) fn run(job: &Job<'_>, out: &Path, control: &Control<'_>) -> Result<Ou
 }
 
 /// Fills the work folder with everything that the artifact consists of.
-fn fill(job: &Job<'_>, work: &mut Work, out: &Path, control: &Control<'_>) -> Result<Outcome, ForgeError> {
-    let plan = job.plan();
+fn fill(
+    contents: &Contents<'_>,
+    work: &mut WorkDir,
+    out: &Path,
+    control: &RunControl<'_>,
+) -> Result<Outcome, ForgeError> {
+    let plan = contents.plan;
     let total = plan.bytes();
     let done: Vec<bool> = plan.files.iter().map(|file| work.is_done(&file.name, file.size)).collect();
     let sizes = plan.files.iter().zip(&done);
@@ -98,21 +101,21 @@ fn fill(job: &Job<'_>, work: &mut Work, out: &Path, control: &Control<'_>) -> Re
             let so_far = written.fetch_add(bytes, Ordering::Relaxed) + bytes;
             (control.progress)(so_far.min(total), total);
         };
-        let file_written = write_file(job, file, &path, control, wrote).and_then(|()| work.finish(&file.name));
+        let file_written = write_file(contents, file, &path, control, wrote).and_then(|()| work.finish(&file.name));
         // Half a file is of no use to anyone, and may be what fills the disk.
         file_written.inspect_err(|_| drop(work.discard(&file.name)))?;
     }
-    for (name, bytes) in job.documents() {
+    for (name, bytes) in contents.documents {
         work.write(name, bytes)?;
     }
-    check(job.architecture(), &work.path(""))?;
+    check(contents.architecture, &work.path(""))?;
     Ok(Outcome { bytes: total, resumed, files: plan.files.len() })
 }
 
 /// What is kept free beside the artifact: its small files, and some air.
 const MARGIN: u64 = 64 << 20;
 
-fn room(needed: u64, out: &Path, control: &Control<'_>) -> Result<(), ForgeError> {
+fn room(needed: u64, out: &Path, control: &RunControl<'_>) -> Result<(), ForgeError> {
     let dir = parent(out);
     let free = (control.free_space)(&dir).map_err(ForgeError::io(&dir))?;
     let needed = needed + MARGIN;
@@ -126,7 +129,7 @@ fn room(needed: u64, out: &Path, control: &Control<'_>) -> Result<(), ForgeError
 fn check(architecture: &dyn MtpArchitecture, dir: &Path) -> Result<(), ForgeError> {
     let checkpoint = Checkpoint::open(dir)?;
     let found = match architecture.detect(&checkpoint) {
-        Detection::Claimed { head: Head::Complete } => match compare(&checkpoint, architecture).faults.first() {
+        Detection::Claimed { head: HeadStatus::Complete } => match compare(&checkpoint, architecture).faults.first() {
             None => return Ok(()),
             Some(fault) => fault.what.clone(),
         },
@@ -139,7 +142,7 @@ fn check(architecture: &dyn MtpArchitecture, dir: &Path) -> Result<(), ForgeErro
 }
 
 /// Where an output of a file goes: each of its tensors' place and bytes a row.
-struct Place<'a> {
+struct OutputRange<'a> {
     output: &'a Output,
     tensors: Vec<(u64, u64)>,
     rows_a_piece: usize,
@@ -147,17 +150,17 @@ struct Place<'a> {
 
 /// Writes one file's header and data, and waits for the disk.
 fn write_file(
-    job: &Job<'_>,
+    contents: &Contents<'_>,
     file: &layout::File,
     path: &Path,
-    control: &Control<'_>,
+    control: &RunControl<'_>,
     wrote: impl Fn(u64) + Sync,
 ) -> Result<(), ForgeError> {
     let io = |error| ForgeError::io(path)(error);
     let handle = File::create(path).map_err(io)?;
     handle.set_len(file.size).and_then(|()| handle.write_all_at(&file.header, 0)).map_err(io)?;
-    let places = places(job, file);
-    let pieces: Vec<(&Place<'_>, Range<usize>)> = places
+    let places = places(contents, file);
+    let pieces: Vec<(&OutputRange<'_>, Range<usize>)> = places
         .iter()
         .flat_map(|place| {
             let rows = place.output.rows();
@@ -167,9 +170,9 @@ fn write_file(
         .collect();
 
     let (next, fault) = (AtomicUsize::new(0), Mutex::new(None));
-    let one = |parts: &mut Parts, (place, rows): &(&Place<'_>, Range<usize>)| -> Result<(), ForgeError> {
+    let one = |parts: &mut PackedRows, (place, rows): &(&OutputRange<'_>, Range<usize>)| -> Result<(), ForgeError> {
         [&mut parts.weight, &mut parts.scales, &mut parts.biases].into_iter().for_each(Vec::clear);
-        job.producer().rows(place.output, rows.clone(), parts)?;
+        contents.source.rows(place.output, rows.clone(), parts)?;
         for (bytes, (at, row)) in [&parts.weight, &parts.scales, &parts.biases].into_iter().zip(&place.tensors) {
             handle.write_all_at(bytes, at + rows.start as u64 * row).map_err(io)?;
             wrote(bytes.len() as u64);
@@ -180,7 +183,7 @@ fn write_file(
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let mut parts = Parts::default();
+                let mut parts = PackedRows::default();
                 while let Some(piece) = pieces.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let stop = control.cancel.load(Ordering::Relaxed);
                     let result = if stop { Err(ForgeError::Interrupted) } else { one(&mut parts, piece) };
@@ -201,7 +204,7 @@ fn write_file(
 }
 
 /// The outputs of a file, with their places.
-fn places<'a>(job: &'a Job<'_>, file: &layout::File) -> Vec<Place<'a>> {
+fn places<'a>(contents: &Contents<'a>, file: &layout::File) -> Vec<OutputRange<'a>> {
     let offsets: std::collections::HashMap<&str, u64> =
         file.tensors.iter().map(|(tensor, at)| (tensor.name.as_str(), *at)).collect();
     let place = |output: &'a Output| {
@@ -209,7 +212,7 @@ fn places<'a>(job: &'a Job<'_>, file: &layout::File) -> Vec<Place<'a>> {
         let tensors = output.tensors();
         let found = tensors.iter().map(|tensor| Some((*offsets.get(tensor.name.as_str())?, tensor.bytes() / rows)));
         let rows_a_piece = (PIECE / output.width().max(1)).max(1);
-        Some(Place { output, tensors: found.collect::<Option<_>>()?, rows_a_piece })
+        Some(OutputRange { output, tensors: found.collect::<Option<_>>()?, rows_a_piece })
     };
-    job.plan().outputs.iter().filter_map(place).collect()
+    contents.plan.outputs.iter().filter_map(place).collect()
 }

@@ -7,7 +7,7 @@ use safetensors::Dtype;
 
 use super::affine::push;
 use super::plan::{Coding, Output};
-use super::run::{Parts, Produce};
+use super::source::{PackedRows, TensorSource};
 use super::{ForgeError, Rule};
 
 /// Random numbers for a plan; the same seed gives the same bytes, whoever draws them in whatever order.
@@ -62,8 +62,8 @@ impl Synthetic {
     }
 }
 
-impl Produce for Synthetic {
-    fn rows(&self, output: &Output, rows: Range<usize>, parts: &mut Parts) -> Result<(), ForgeError> {
+impl TensorSource for Synthetic {
+    fn rows(&self, output: &Output, rows: Range<usize>, parts: &mut PackedRows) -> Result<(), ForgeError> {
         let mut rng = Rng::new(self.seed, &output.rule.output, rows.start);
         let fill = Fill::of(&output.rule);
         let count = rows.len() * output.width();

@@ -35,7 +35,7 @@ struct Journal {
 }
 
 /// A work folder, locked.
-pub(super) struct Work {
+pub(super) struct WorkDir {
     out: PathBuf,
     dir: PathBuf,
     journal: Journal,
@@ -44,7 +44,7 @@ pub(super) struct Work {
     _lock: File,
 }
 
-impl Work {
+impl WorkDir {
     /// Opens the work folder of `out`, or makes it. What another plan left there is thrown away.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ mod tests;
 use serde::Serialize;
 
 pub use self::groups::{Group, Stored};
-use crate::architecture::{CacheSize, Facts, Tier};
+use crate::architecture::{CacheSize, CheckpointFacts, Tier};
 use crate::artifact::{Checkpoint, HeadSource, NormEncoding, NormRule};
 use crate::quant::HeadQuantization;
 use crate::registry::Registry;
@@ -130,7 +130,7 @@ pub fn inspect(checkpoint: &Checkpoint, registry: &Registry) -> Inspection {
     let claim = registry.resolve(checkpoint).ok();
     // What cannot be told is left out here; the verdict says what is wrong.
     let facts = claim.as_ref().and_then(|claim| claim.architecture.facts(checkpoint).ok()).unwrap_or_default();
-    let Facts { cache, norms } = facts;
+    let CheckpointFacts { cache, norms } = facts;
     let groups = groups::of(checkpoint);
     let files: Vec<WeightFile> =
         checkpoint.files().map(|(name, bytes)| WeightFile { name: name.to_owned(), bytes: bytes as u64 }).collect();

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use mlx_rs::fast::{self, ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::{Dtype, ops, random};
 
-use super::{Gate, MAX_ROWS, relative_difference};
+use super::{MAX_ROWS, SelfCheck, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use crate::mlx::{DeviceInfo, slice_axis};
 use crate::{Array, Result};
@@ -21,7 +21,7 @@ const TILE: i32 = 16;
 /// Blocks that fill a device: one for each of an H100's 132 multiprocessors.
 const BLOCKS: i32 = 132;
 
-static GATE: Gate = Gate::new("attention");
+static CHECK: SelfCheck = SelfCheck::new("attention");
 
 const SOURCE: &str = include_str!("attention.cuh");
 static PREPARE: CudaKernel = CudaKernel::new("prepare", SOURCE);
@@ -74,7 +74,7 @@ impl Layer<'_> {
             && matches!(self.width, 64 | 128 | 256)
             && (2..=self.width).contains(&dims)
             && dims % 2 == 0
-            && GATE.open(check)
+            && CHECK.open(check)
     }
 
     fn constants(&self) -> [(&'static str, Constant); 2] {
@@ -117,7 +117,7 @@ impl Layer<'_> {
             Some([k, v]) => PREPARE.launch(&[joined, q_norm, k_norm, k, v], &Launch { in_place: &[3, 4], ..launch })?,
             None => PREPARE.launch(&[joined, q_norm, k_norm], &launch)?,
         };
-        let [k, v, q] = <[Array; 3]>::try_from(made).map_err(|_| "three kinds of heads")?;
+        let [k, v, q] = <[Array; 3]>::try_from(made).map_err(|_| crate::Error::unsupported("three kinds of heads"))?;
         Ok(Prepared { q, k, v })
     }
 
@@ -131,7 +131,11 @@ impl Layer<'_> {
         let n = q.dim(2);
         // Where one pair of buffers is empty, the other stands in for it.
         let (past_rows, own_rows) = (history.past.map_or(0, |past| past.2), history.own.map_or(0, |own| own.0.dim(2)));
-        let past = history.past.map(|(k, v, _)| (k, v)).or(history.own).ok_or("attention over no rows")?;
+        let past = history
+            .past
+            .map(|(k, v, _)| (k, v))
+            .or(history.own)
+            .ok_or_else(|| crate::Error::unsupported("attention over no rows"))?;
         let own = history.own.unwrap_or(past);
         let group_rows = heads / kv_heads * n;
         let row_blocks = (group_rows + ROWS - 1) / ROWS;
@@ -234,14 +238,14 @@ impl Layer<'_> {
         let [keys, values] = [queries, queries + kv_heads * width];
         let part = |start: i32, stop: i32, heads: i32| -> Result<Array> {
             let part = slice_axis(joined, 1, start, stop)?.reshape(&[1, n, heads, -1])?;
-            slice_axis(&part, 3, 0, width)?.swap_axes(1, 2)
+            Ok(slice_axis(&part, 3, 0, width)?.swap_axes(1, 2)?)
         };
         let rotated = |x: Array, norm: usize| -> Result<Array> {
             let x = match norms {
                 Some((weights, eps)) => fast::rms_norm(&x, Some(weights[norm]), eps)?.as_dtype(joined.dtype())?,
                 None => x,
             };
-            fast::rope(&x, dims, false, theta, 1.0, position, None)
+            Ok(fast::rope(&x, dims, false, theta, 1.0, position, None)?)
         };
         Ok(Prepared {
             q: rotated(part(0, keys, heads)?, 0)?,
@@ -262,7 +266,7 @@ impl Layer<'_> {
         }
         let both = slice_axis(joined, 1, 0, 2 * heads * width)?.reshape(&[n, heads, 2 * width])?;
         let gates = slice_axis(&both, 2, width, 2 * width)?.reshape(&[n, heads * width])?;
-        attended.multiply(ops::sigmoid(gates)?)
+        Ok(attended.multiply(ops::sigmoid(gates)?)?)
     }
 }
 

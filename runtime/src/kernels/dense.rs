@@ -4,7 +4,7 @@
 
 use mlx_rs::{Dtype, random};
 
-use super::{Gate, MAX_ROWS, relative_difference};
+use super::{MAX_ROWS, SelfCheck, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use crate::{Array, Result};
 
@@ -15,7 +15,7 @@ const WARPS: i32 = 8;
 /// Steps of 32 that a warp has under way.
 const AHEAD: i32 = 4;
 
-static GATE: Gate = Gate::new("dense");
+static CHECK: SelfCheck = SelfCheck::new("dense");
 
 static KERNEL: CudaKernel = CudaKernel::new("dense", include_str!("dense.cuh"));
 
@@ -27,7 +27,7 @@ fn serves(x: &Array, w: &Array) -> bool {
 
 /// `x w^T` `[m, out]`, or `None` where MLX's own product is to be used.
 pub fn product(x: &Array, w: &Array) -> Option<Result<Array>> {
-    (serves(x, w) && GATE.open(check)).then(|| launch(x, w))
+    (serves(x, w) && CHECK.open(check)).then(|| launch(x, w))
 }
 
 fn launch(x: &Array, w: &Array) -> Result<Array> {
@@ -72,7 +72,7 @@ mod tests {
         for m in [1, 2, 4, 8, 9, 16] {
             for (n, k) in [(1, 8), (40, 328), (64, 2560), (2560, 5120), (100, 1000)] {
                 if cuda_default() {
-                    assert!(GATE.open(check), "left out");
+                    assert!(CHECK.open(check), "left out");
                     let found = difference([m, n, k]).unwrap();
                     assert!(found <= 0.02, "{m} x {n} x {k}: {found}");
                 } else {

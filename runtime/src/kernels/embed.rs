@@ -5,54 +5,54 @@
 use mlx_rs::ops::indexing::TryIndexOp;
 use mlx_rs::{Dtype, random};
 
-use super::{Gate, relative_difference};
+use super::tiles::{self, PackedTiles};
+use super::{SelfCheck, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
-use crate::mlx::{QuantizedWeight, dequantize};
-use crate::quant::{Mode, Scheme, Tiled, tiled};
+use crate::mlx::{Mode, Packing, QuantizedWeight, dequantize};
 use crate::{Array, Result};
 
 /// Threads of a token.
 const THREADS: i32 = 256;
 
-static GATE: Gate = Gate::new("embed");
+static CHECK: SelfCheck = SelfCheck::new("embed");
 
 static KERNEL: CudaKernel = CudaKernel::new("embed", include_str!("embed.cuh"));
 
 /// Rows `tokens` `[n]` int32 of `table` `[vocab, width]` in `dtype`, or `None` where MLX's operations are to be used.
 pub fn embed(tokens: &Array, table: &QuantizedWeight, dtype: Dtype) -> Option<Result<Array>> {
-    let (bits, floats) = (table.scheme.bits(), [Dtype::Bfloat16, Dtype::Float16, Dtype::Float32]);
-    let fits = table.scheme.mode() == Mode::Affine
+    let (bits, floats) = (table.packing.bits(), [Dtype::Bfloat16, Dtype::Float16, Dtype::Float32]);
+    let fits = table.packing.mode() == Mode::Affine
         && matches!(bits, 4 | 8)
         && tokens.dtype() == Dtype::Int32
         && tokens.ndim() == 1
         && table.packed.ndim() == 2
         && floats.contains(&dtype)
         && floats.contains(&table.scales.dtype());
-    (fits && GATE.open(check)).then(|| launch(tokens, table, dtype))
+    (fits && CHECK.open(check)).then(|| launch(tokens, table, dtype))
 }
 
 /// The same of a table in records.
-pub fn embed_tiled(tokens: &Array, table: &Tiled, dtype: Dtype) -> Option<Result<Array>> {
+pub fn embed_tiled(tokens: &Array, table: &PackedTiles, dtype: Dtype) -> Option<Result<Array>> {
     let floats = matches!(dtype, Dtype::Bfloat16 | Dtype::Float16 | Dtype::Float32);
     let fits = floats && tokens.dtype() == Dtype::Int32 && tokens.ndim() == 1;
-    (fits && GATE.open(check)).then(|| launch_tiled(tokens, table, dtype))
+    (fits && CHECK.open(check)).then(|| launch_tiled(tokens, table, dtype))
 }
 
-fn launch_tiled(tokens: &Array, table: &Tiled, dtype: Dtype) -> Result<Array> {
-    let table_of = Table { scheme: table.scheme, scales: table.dtype, width: table.shape[1], record: table.record() };
-    table_of.launch(tokens, &[&table.records], dtype)
+fn launch_tiled(tokens: &Array, table: &PackedTiles, dtype: Dtype) -> Result<Array> {
+    let table_of = Table { packing: table.packing, scales: table.dtype, width: table.shape[1], record: table.record() };
+    table_of.launch(tokens, &[&table.tiles], dtype)
 }
 
 fn launch(tokens: &Array, table: &QuantizedWeight, dtype: Dtype) -> Result<Array> {
-    let Some(biases) = &table.biases else { return Err("an affine weight without biases".into()) };
-    let width = table.packed.dim(1) * 32 / table.scheme.bits() as i32;
-    let table_of = Table { scheme: table.scheme, scales: table.scales.dtype(), width, record: 0 };
+    let Some(biases) = &table.biases else { return Err(crate::Error::unsupported("an affine weight without biases")) };
+    let width = table.packed.dim(1) * 32 / table.packing.bits() as i32;
+    let table_of = Table { packing: table.packing, scales: table.scales.dtype(), width, record: 0 };
     table_of.launch(tokens, &[&table.packed, &table.scales, biases], dtype)
 }
 
 /// What the kernel is told of a table.
 struct Table {
-    scheme: Scheme,
+    packing: Packing,
     /// The type of scales and biases.
     scales: Dtype,
     width: i32,
@@ -68,8 +68,8 @@ impl Table {
             blocks: [n, 1, 1],
             threads: THREADS,
             constants: &[
-                ("BITS", Constant::Int(self.scheme.bits() as i32)),
-                ("GROUP", Constant::Int(self.scheme.group_size() as i32)),
+                ("BITS", Constant::Int(self.packing.bits() as i32)),
+                ("GROUP", Constant::Int(self.packing.group_size() as i32)),
                 ("RECORD", Constant::Int(self.record)),
                 ("S", Constant::Type(self.scales)),
                 ("T", Constant::Type(dtype)),
@@ -87,9 +87,9 @@ pub fn by_operations(tokens: &Array, table: &QuantizedWeight, dtype: Dtype) -> R
         packed: table.packed.try_index(tokens)?,
         scales: table.scales.try_index(tokens)?,
         biases: table.biases.as_ref().map(|biases| biases.try_index(tokens)).transpose()?,
-        scheme: table.scheme,
+        packing: table.packing,
     };
-    dequantize(&rows, dtype)
+    Ok(dequantize(&rows, dtype)?)
 }
 
 /// Kernel against twin.
@@ -99,8 +99,8 @@ fn check() -> Result<(f32, f32)> {
     for (bits, group) in [(4, 64), (8, 32)] {
         let w =
             random::normal::<f32>(&[40, 2304], None, None, &random::key(bits as u64)?)?.as_dtype(Dtype::Bfloat16)?;
-        let table = tiled::pack(&w, bits, group)?;
-        let in_records = Tiled::new(&table)?;
+        let table = tiles::pack(&w, bits, group)?;
+        let in_records = PackedTiles::new(&table)?;
         for dtype in [Dtype::Bfloat16, Dtype::Float32] {
             let twin = by_operations(&tokens, &table, dtype)?;
             worst = worst.max(relative_difference(&launch(&tokens, &table, dtype)?, &twin)?);
@@ -121,10 +121,10 @@ mod tests {
     #[test]
     fn rows_of_a_table_are_their_twins() {
         let zeros = |dtype| ops::zeros_dtype(&[4, 8], dtype).unwrap();
-        let scheme = Scheme::new(Mode::Affine, 4, 32).unwrap();
+        let packing = Packing::new(Mode::Affine, 4, 32);
         let [packed, scales] = [zeros(Dtype::Uint32), zeros(Dtype::Float32)];
         let scales = crate::mlx::slice_axis(&scales, 1, 0, 2).unwrap();
-        let table = QuantizedWeight { packed, biases: Some(scales.clone()), scales, scheme };
+        let table = QuantizedWeight { packed, biases: Some(scales.clone()), scales, packing };
         let tokens = Array::from_slice(&[1i32], &[1]);
         assert_eq!(embed(&tokens, &table, Dtype::Float32).is_some(), cuda_default());
         assert!(embed(&tokens, &table, Dtype::Int32).is_none(), "no floats");

@@ -4,16 +4,13 @@
 //! MLX takes some twenty-five launches, most of which take longer to send than to run. The twin is what
 //! [`SparseMoe`](crate::nn::SparseMoe) does with MLX's operations, with the chosen experts unpacked.
 
-use mlx_rs::error::Exception;
 use mlx_rs::{Dtype, ops, random};
 
-use super::qmm::Added;
-use super::{Gate, MAX_ROWS, relative_difference};
+use super::normed::{NormedRows, StreamSum};
+use super::routing::{Groups, RouterParams, Scoring};
+use super::{MAX_ROWS, SelfCheck, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
-use crate::mlx::{QuantizedWeight, dequantize, slice_axis};
-use crate::nn::mlp::silu;
-use crate::nn::{Groups, Router, Scoring};
-use crate::quant::{Linear, Mode, Normed, Scheme, Weight};
+use crate::mlx::{Mode, Packing, QuantizedWeight, dequantize, silu, slice_axis};
 use crate::{Array, Result};
 
 /// The most experts, which a warp holds in registers.
@@ -29,7 +26,7 @@ const WARPS: i32 = 4;
 /// Lanes that share a weight row, sixteen bytes each, as the source has it.
 const LANES: i32 = 16;
 
-static GATE: Gate = Gate::new("experts");
+static CHECK: SelfCheck = SelfCheck::new("experts");
 
 const SOURCE: &str = include_str!("experts.cuh");
 static SWIGLU: CudaKernel = CudaKernel::new("experts_swiglu", SOURCE);
@@ -39,7 +36,7 @@ static DOWN: CudaKernel = CudaKernel::new("experts_down", SOURCE);
 #[derive(Debug, Clone, Copy)]
 pub struct Mixture<'a> {
     /// Makes choices and weights of logits.
-    pub router: &'a Router,
+    pub router: &'a RouterParams,
     /// Gate, up `[experts, width, hidden]` and down `[experts, hidden, width]`.
     pub experts: [&'a QuantizedWeight; 3],
     /// The gate above the up projection `[2 * width, hidden]` and the down projection `[hidden, width]` of an expert for every
@@ -50,12 +47,12 @@ pub struct Mixture<'a> {
 impl Mixture<'_> {
     /// Whether the kernels serve rows `x` `[n, hidden]`.
     pub fn served(&self, x: &Array) -> bool {
-        self.fits(x) && GATE.open(check)
+        self.fits(x) && CHECK.open(check)
     }
 
     fn fits(&self, x: &Array) -> bool {
         let Self { router, experts: [gate, up, down], shared } = self;
-        let alike = gate.scheme == up.scheme && gate.scales.dtype() == up.scales.dtype();
+        let alike = gate.packing == up.packing && gate.scales.dtype() == up.scales.dtype();
         let stacked = [gate, up, down].iter().all(|w| readable(w) && w.packed.ndim() == 3);
         let (experts, hidden) = (gate.packed.dim(0), x.dim(-1));
         let shape = |w: &QuantizedWeight| [w.packed.dim(0), w.packed.dim(-2), unpacked_width(w)];
@@ -83,7 +80,7 @@ impl Mixture<'_> {
     ///
     /// # Errors
     /// When MLX fails.
-    pub fn forward(&self, x: &Normed, logits: &Array, shared_gate: Option<&Array>) -> Result<Down> {
+    pub fn forward(&self, x: &NormedRows, logits: &Array, shared_gate: Option<&Array>) -> Result<Down> {
         let Self { router, experts: [gate, up, down], shared } = self;
         let (x, divisor) = x.parts();
         let (squares_parts, eps) = divisor.map_or((0, 0.0), |divisor| (divisor.squares.dim(1), divisor.eps));
@@ -183,13 +180,14 @@ impl Down {
     ///
     /// # Errors
     /// When MLX fails.
-    pub fn add(&self, stream: &Array, gain: &Array) -> Result<Added> {
+    pub fn add(&self, stream: &Array, gain: &Array) -> Result<StreamSum> {
         let [n, tiles, _] = self.blocks;
         let outputs: [(&[i32], Dtype); 3] =
             [(stream.shape(), Dtype::Float32), (stream.shape(), Dtype::Bfloat16), (&[n, tiles], Dtype::Float32)];
         let made = self.launch(&outputs, Some([stream, gain]))?;
-        let [sum, rows, squares] = <[Array; 3]>::try_from(made).map_err(|_| "a sum, its rows and their squares")?;
-        Ok(Added { sum, rows, squares })
+        let [sum, rows, squares] =
+            <[Array; 3]>::try_from(made).map_err(|_| crate::Error::unsupported("a sum, its rows and their squares"))?;
+        Ok(StreamSum { sum, rows, squares })
     }
 
     fn launch(&self, outputs: &[(&[i32], Dtype)], added: Option<[&Array; 2]>) -> Result<Vec<Array>> {
@@ -203,22 +201,22 @@ impl Down {
             scalars: &self.scalars,
             ..Launch::default()
         };
-        DOWN.launch(&inputs, &launch)
+        Ok(DOWN.launch(&inputs, &launch)?)
     }
 }
 
 /// Whether the kernels read a weight packed like this one.
 fn readable(w: &QuantizedWeight) -> bool {
     let float = matches!(w.scales.dtype(), Dtype::Bfloat16 | Dtype::Float16 | Dtype::Float32);
-    w.scheme.mode() == Mode::Affine
-        && matches!(w.scheme.bits(), 4 | 8)
-        && matches!(w.scheme.group_size(), 32 | 64 | 128)
+    w.packing.mode() == Mode::Affine
+        && matches!(w.packing.bits(), 4 | 8)
+        && matches!(w.packing.group_size(), 32 | 64 | 128)
         && float
 }
 
 /// The width of a packed weight's rows.
 fn unpacked_width(w: &QuantizedWeight) -> i32 {
-    w.packed.dim(-1) * 32 / w.scheme.bits() as i32
+    w.packed.dim(-1) * 32 / w.packing.bits() as i32
 }
 
 /// The groups that choices are limited to.
@@ -232,7 +230,7 @@ fn limit(scoring: &Scoring) -> Option<Groups> {
 /// How a stack and the shared expert's part are read, of rows of `width` in the stack.
 fn packing(w: &QuantizedWeight, shared: &QuantizedWeight, width: i32) -> [(&'static str, Constant); 7] {
     let (bits, group) =
-        (|w: &QuantizedWeight| w.scheme.bits() as i32, |w: &QuantizedWeight| w.scheme.group_size() as i32);
+        (|w: &QuantizedWeight| w.packing.bits() as i32, |w: &QuantizedWeight| w.packing.group_size() as i32);
     let chunks = width * bits(w) / 128;
     [
         ("BITS", Constant::Int(bits(w))),
@@ -248,7 +246,7 @@ fn packing(w: &QuantizedWeight, shared: &QuantizedWeight, width: i32) -> [(&'sta
 
 /// Packed numbers, scales and biases.
 fn parts(w: &QuantizedWeight) -> Result<[&Array; 3]> {
-    let biases = w.biases.as_ref().ok_or("an affine weight without biases")?;
+    let biases = w.biases.as_ref().ok_or_else(|| crate::Error::unsupported("an affine weight without biases"))?;
     Ok([&w.packed, &w.scales, biases])
 }
 
@@ -267,10 +265,10 @@ fn twin(mixture: &Mixture<'_>, x: &Array, logits: &Array, shared_gate: Option<&A
     let width = both.dim(1) / 2;
     let act = silu(&slice_axis(&both, 1, 0, width)?)?.multiply(slice_axis(&both, 1, width, 2 * width)?)?;
     let shared = act.matmul(dequantize(down, x.dtype())?.t())?;
-    routed.add(match shared_gate {
+    Ok(routed.add(match shared_gate {
         Some(gate) => ops::sigmoid(gate)?.multiply(shared)?,
         None => shared,
-    })
+    })?)
 }
 
 /// Shapes of a random mixture.
@@ -332,9 +330,8 @@ impl Sample {
             let scale = Array::from_f32((shape[shape.len() - 1] as f32).powf(-0.5));
             let dense = normal(shape, part)?.multiply(scale)?.as_dtype(Dtype::Bfloat16)?;
             let (packed, scales, biases) = ops::quantize(&dense, group as i32, bits as i32)?;
-            let scheme =
-                Scheme::new(Mode::Affine, bits, group).map_err(|error| Exception::custom(error.to_string()))?;
-            Ok::<_, Exception>(QuantizedWeight { packed, scales, biases: Some(biases), scheme })
+            let packing = Packing::new(Mode::Affine, bits, group);
+            Ok::<_, crate::Error>(QuantizedWeight { packed, scales, biases: Some(biases), packing })
         };
         let [up_shape, down_shape] = [[experts, width, hidden], [experts, hidden, width]];
         let [of_experts, of_shared] = packing;
@@ -353,9 +350,7 @@ impl Sample {
                 scale: 2.5,
             },
         };
-        // Routing starts from logits, so any gate will do.
-        let unused = Linear::new(Weight::Dense(ops::zeros::<f32>(&[experts, hidden])?), None)?;
-        let router = Router { gate: unused, scoring, top_k, normalize };
+        let router = RouterParams { scoring, top_k, normalize };
         let shared = shared_weights.as_ref().map(|[gate_up, down]| [gate_up, down]);
         let mixture = Mixture { router: &router, experts: [&gate, &up, &down], shared };
         let x = normal(&[rows, hidden], 6)?.as_dtype(Dtype::Bfloat16)?;
@@ -390,7 +385,7 @@ fn check() -> Result<(f32, f32)> {
             after = after.max(relative_difference(&added.rows, &added.sum.multiply(&gain)?)?);
             let squares = added.sum.square()?.sum_axis(1, false)?;
             after = after.max(relative_difference(&added.squares.sum_axis(1, false)?, &squares)?);
-            added.sum.subtract(stream)
+            Ok(added.sum.subtract(stream)?)
         })?;
         worst = worst.max(between).max(after);
         if sample.sigmoid.is_none() {
@@ -405,18 +400,19 @@ fn check() -> Result<(f32, f32)> {
 }
 
 /// `x` times two, yet to be divided by two.
-fn doubled(x: &Array) -> Result<Normed> {
+fn doubled(x: &Array) -> Result<NormedRows> {
     let rows = x.add(x)?;
     let squares = ops::full::<f32>(&[x.dim(0), 4], Array::from_f32(x.dim(1) as f32))?;
-    Ok(Normed::undivided(Added { sum: x.clone(), rows, squares }, 0.0).1)
+    Ok(NormedRows::undivided(StreamSum { sum: x.clone(), rows, squares }, 0.0).1)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::mlx::cuda_default;
+    use crate::nn::Router;
     use crate::nn::{SparseMoe, SwiGlu, SwitchGlu};
-    use crate::quant::Experts;
+    use crate::quant::{Experts, Linear, Weight};
 
     /// On CUDA, the shapes that models have against the twin; elsewhere nothing is taken over.
     #[test]
@@ -473,7 +469,10 @@ mod tests {
                     SwiGlu::new(part(0), part(half), linear(dequantize(down, Dtype::Bfloat16).unwrap())).unwrap()
                 });
                 let gate = sample.sigmoid.is_none().then_some(gate);
-                SparseMoe::new(mixture.router.clone(), experts, shared, None)?.by_operations(x, logits, gate)
+                let unused = linear(ops::zeros::<f32>(&[1, x.dim(1)])?);
+                // Routing starts from logits, so any gate will do.
+                let router = Router { gate: unused, params: mixture.router.clone() };
+                SparseMoe::new(router, experts, shared, None)?.by_operations(x, logits, gate)
             });
             assert!(found.unwrap() <= 0.02);
         }

@@ -8,96 +8,17 @@ pub mod dense;
 pub mod embed;
 pub mod experts;
 pub mod norm;
+mod normed;
 pub mod qmm;
 pub mod ranking;
+pub mod routing;
+mod self_check;
+pub mod tiles;
 pub mod unpack;
 
-use std::sync::OnceLock;
-
-use mlx_rs::Dtype;
-use mlx_rs::error::Exception;
-
-use crate::mlx::cuda_default;
-use crate::{Array, Result};
+pub use normed::{NormedRows, RmsDivisor, StreamSum};
+pub use self_check::{SelfCheck, relative_difference};
+pub use tiles::PackedTiles;
 
 /// The most rows of a launch that serves a decoding step or a verification.
 pub(crate) const MAX_ROWS: i32 = 16;
-
-/// Whether a kernel may run: a CUDA device, and a self-check that passed.
-pub struct Gate {
-    name: &'static str,
-    passed: OnceLock<bool>,
-}
-
-impl Gate {
-    /// Closed until its kernel is first asked for.
-    pub const fn new(name: &'static str) -> Self {
-        Self { name, passed: OnceLock::new() }
-    }
-
-    /// Runs `check` at the first call: the largest relative difference between kernel and twin, and what it may be.
-    pub fn open(&self, check: impl FnOnce() -> Result<(f32, f32)>) -> bool {
-        *self.passed.get_or_init(|| cuda_default() && self.passes(check()))
-    }
-
-    fn passes(&self, checked: Result<(f32, f32)>) -> bool {
-        let fault = match checked {
-            Ok((found, allowed)) if found <= allowed => return true,
-            Ok((found, allowed)) => format!("differs by {found:e} from MLX's own operations, {allowed:e} allowed"),
-            Err(error) => error.what().to_owned(),
-        };
-        tracing::warn!("the CUDA kernel {} is left out: {fault}", self.name);
-        false
-    }
-}
-
-/// The largest absolute difference over the largest absolute value of `twin`; infinite where either side is not finite, so that
-/// no maximum swallows it.
-///
-/// # Errors
-/// When MLX fails.
-pub fn relative_difference(ours: &Array, twin: &Array) -> Result<f32> {
-    let (ours, twin) = (ours.as_dtype(Dtype::Float32)?, twin.as_dtype(Dtype::Float32)?);
-    let differences = ours.subtract(&twin)?.abs()?;
-    let number = |a: Array| a.try_item_exact::<f32>().map_err(|error| Exception::custom(error.to_string()));
-    // A sum keeps what is not finite, whatever a backend's maximum does with it.
-    if !number(differences.sum(None)?)?.is_finite() {
-        return Ok(f32::INFINITY);
-    }
-    Ok(number(differences.max(None)?)? / number(twin.abs()?.max(None)?)?.max(f32::MIN_POSITIVE))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn differences_are_relative_and_never_swallow_a_nan() {
-        let array = |values: [f32; 3]| Array::from_slice(&values, &[3]);
-        let found = |ours, twin| relative_difference(&array(ours), &array(twin)).unwrap();
-        assert_eq!(found([1.0, 2.0, -4.0], [1.0, 2.5, -4.0]), 0.125);
-        assert_eq!(found([0.0; 3], [0.0; 3]), 0.0);
-        for broken in [f32::NAN, f32::INFINITY] {
-            assert_eq!(0f32.max(found([1.0, broken, 2.0], [1.0, 2.0, 2.0])), f32::INFINITY);
-            assert_eq!(0f32.max(found([1.0, 2.0, 2.0], [1.0, broken, 2.0])), f32::INFINITY);
-        }
-    }
-
-    #[test]
-    fn a_gate_opens_for_what_was_checked_alone() {
-        let gate = Gate::new("test");
-        assert!(gate.passes(Ok((0.01, 0.01))));
-        assert!(!gate.passes(Ok((0.02, 0.01))));
-        assert!(!gate.passes(Ok((f32::NAN, 0.01))));
-        assert!(!gate.passes(Err("no compiler".into())));
-        let mut asked = 0;
-        for _ in 0..2 {
-            gate.open(|| {
-                asked += 1;
-                Ok((1.0, 0.0))
-            });
-        }
-        assert_eq!(asked, i32::from(cuda_default()), "checked once, and on CUDA only");
-        assert!(!gate.open(|| Ok((0.0, 0.0))), "closed for good");
-    }
-}

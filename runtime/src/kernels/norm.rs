@@ -4,7 +4,7 @@
 
 use mlx_rs::{Dtype, fast, ops, random};
 
-use super::{Gate, relative_difference};
+use super::{SelfCheck, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
 use crate::{Array, Result};
 
@@ -16,7 +16,7 @@ const WIDEST: i32 = THREADS * QUAD * 8;
 /// The most rows.
 const ROWS: i32 = 64;
 
-static GATE: Gate = Gate::new("norms");
+static CHECK: SelfCheck = SelfCheck::new("norms");
 
 const SOURCE: &str = include_str!("norm.cuh");
 static ADD: CudaKernel = CudaKernel::new("add_norm", SOURCE);
@@ -43,7 +43,7 @@ pub fn add_norm(
     dtype: Dtype,
 ) -> Option<Result<(Array, Array)>> {
     let alike = x.is_none_or(|x| x.dtype() == Dtype::Float32 && x.shape() == y.shape());
-    (alike && fits(y, weight, dtype) && GATE.open(check)).then(|| launch(x, y, weight, eps, dtype))
+    (alike && fits(y, weight, dtype) && CHECK.open(check)).then(|| launch(x, y, weight, eps, dtype))
 }
 
 fn launch(x: Option<&Array>, y: &Array, weight: &Array, eps: f32, dtype: Dtype) -> Result<(Array, Array)> {
@@ -58,7 +58,8 @@ fn launch(x: Option<&Array>, y: &Array, weight: &Array, eps: f32, dtype: Dtype) 
     };
     let inputs: Vec<&Array> = x.into_iter().chain([y, weight]).collect();
     let made = ADD.launch(&inputs, &launch)?;
-    let [sum, out] = <[Array; 2]>::try_from(made).map_err(|_| "add_norm makes two arrays")?;
+    let [sum, out] =
+        <[Array; 2]>::try_from(made).map_err(|_| crate::Error::unsupported("add_norm makes two arrays"))?;
     Ok((sum, out))
 }
 
@@ -78,7 +79,7 @@ pub type Rows<'a> = (&'a Array, &'a Array, f32);
 /// The norms of two arrays `[m, width]`, side by side `[m, 2 * width]` in `dtype`; `None` where MLX's operations are to be used.
 pub fn join_norms([a, b]: [Rows<'_>; 2], dtype: Dtype) -> Option<Result<Array>> {
     let alike = a.0.shape() == b.0.shape() && a.0.dtype() == b.0.dtype();
-    (alike && fits(a.0, a.1, dtype) && fits(b.0, b.1, dtype) && GATE.open(check)).then(|| launch_join([a, b], dtype))
+    (alike && fits(a.0, a.1, dtype) && fits(b.0, b.1, dtype) && CHECK.open(check)).then(|| launch_join([a, b], dtype))
 }
 
 fn launch_join([a, b]: [Rows<'_>; 2], dtype: Dtype) -> Result<Array> {

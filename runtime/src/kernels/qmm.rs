@@ -7,11 +7,11 @@
 
 use mlx_rs::{Dtype, random};
 
-use super::{Gate, MAX_ROWS, relative_difference};
+use super::normed::{RmsDivisor, StreamSum};
+use super::tiles::{self, PackedTiles};
+use super::{MAX_ROWS, SelfCheck, relative_difference};
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
-use crate::mlx::{QuantizedWeight, dequantize, slice_axis};
-use crate::nn::mlp::silu;
-use crate::quant::{Tiled, tiled};
+use crate::mlx::{QuantizedWeight, dequantize, silu, slice_axis};
 use crate::{Array, Result};
 
 /// Weight rows of a block.
@@ -21,7 +21,7 @@ const CHUNK: i32 = 128;
 /// Multiprocessors of the card that launches are laid out for: an H100's. Others run them as well.
 const PROCESSORS: i32 = 132;
 
-static GATE: Gate = Gate::new("qmm");
+static CHECK: SelfCheck = SelfCheck::new("qmm");
 
 static KERNEL: CudaKernel = CudaKernel::new("qmm", include_str!("qmm.cuh"));
 
@@ -29,55 +29,24 @@ static KERNEL: CudaKernel = CudaKernel::new("qmm", include_str!("qmm.cuh"));
 ///
 /// # Errors
 /// When MLX fails.
-pub fn lay_out(w: &QuantizedWeight) -> Result<Option<Tiled>> {
-    let wanted = Tiled::can(w) && w.scales.dtype() == Dtype::Bfloat16 && GATE.open(check);
-    wanted.then(|| Tiled::new(w)).transpose()
+pub fn repack(w: &QuantizedWeight) -> Result<Option<PackedTiles>> {
+    let wanted = PackedTiles::can(w) && w.scales.dtype() == Dtype::Bfloat16 && CHECK.open(check);
+    wanted.then(|| PackedTiles::new(w)).transpose()
 }
 
 /// Whether the kernel serves `x` `[m, in]` and `w` `[out, in]`.
-fn serves(x: &Array, w: &Tiled) -> bool {
+fn serves(x: &Array, w: &PackedTiles) -> bool {
     x.dtype() == Dtype::Bfloat16 && x.ndim() == 2 && (1..=MAX_ROWS).contains(&x.dim(0)) && x.dim(1) == w.shape[1]
 }
 
-/// What rows are still to be divided by: the root of their mean square and an epsilon.
-#[derive(Debug, Clone)]
-pub struct Divisor {
-    /// `[m, parts]` f32, which add up to the sum of squares over `[m, in]`.
-    pub squares: Array,
-    /// Added to the mean square.
-    pub eps: f32,
-}
-
-impl Divisor {
-    /// Divides rows `[m, features]`, or a product of such rows with `width` features; f32.
-    ///
-    /// # Errors
-    /// When MLX fails.
-    pub fn divide(&self, rows: &Array, width: i32) -> Result<Array> {
-        let mean = self.squares.sum_axis(1, true)?.divide(Array::from_f32(width as f32))?;
-        rows.multiply(mean.add(Array::from_f32(self.eps))?.rsqrt()?)
-    }
-}
-
-/// A residual stream after an addition, on its way through a norm.
-#[derive(Debug)]
-pub struct Added {
-    /// The stream `[m, width]` f32.
-    pub sum: Array,
-    /// The stream times the norm's weight `[m, width]` bf16, not divided yet.
-    pub rows: Array,
-    /// Of the stream, `[m, parts]` f32: see [`Divisor`].
-    pub squares: Array,
-}
-
 /// `x w^T` `[m, out]` in `dtype`, bf16 or f32, divided where a divisor is given; or `None` where MLX's own product is to be used.
-pub fn product(x: &Array, divisor: Option<&Divisor>, w: &Tiled, dtype: Dtype) -> Option<Result<Array>> {
+pub fn product(x: &Array, divisor: Option<&RmsDivisor>, w: &PackedTiles, dtype: Dtype) -> Option<Result<Array>> {
     let fits = matches!(dtype, Dtype::Bfloat16 | Dtype::Float32) && holds(divisor, x.dim(0)) && ready(x, w);
     fits.then(|| Ok(launch(x, w, &Form { divisor, dtype, end: End::Plain }, None)?.remove(0)))
 }
 
 /// `silu(gate) * up` `[m, out / 2]` of `x w^T` = `[gate | up]`, or `None` as for [`product`].
-pub fn swiglu(x: &Array, divisor: Option<&Divisor>, w: &Tiled) -> Option<Result<Array>> {
+pub fn swiglu(x: &Array, divisor: Option<&RmsDivisor>, w: &PackedTiles) -> Option<Result<Array>> {
     let fits = w.shape[0] % (2 * TILE) == 0 && holds(divisor, x.dim(0)) && ready(x, w);
     fits.then(|| Ok(launch(x, w, &Form { divisor, dtype: x.dtype(), end: End::SwiGlu }, None)?.remove(0)))
 }
@@ -86,30 +55,31 @@ pub fn swiglu(x: &Array, divisor: Option<&Divisor>, w: &Tiled) -> Option<Result<
 ///
 /// # Errors
 /// When MLX fails.
-pub fn add_product(x: &Array, w: &Tiled, stream: &Array, gain: &Array) -> Result<Added> {
+pub fn add_product(x: &Array, w: &PackedTiles, stream: &Array, gain: &Array) -> Result<StreamSum> {
     add(x, w, stream, gain, None)
 }
 
-fn add(x: &Array, w: &Tiled, stream: &Array, gain: &Array, plan: Option<Plan>) -> Result<Added> {
+fn add(x: &Array, w: &PackedTiles, stream: &Array, gain: &Array, plan: Option<Plan>) -> Result<StreamSum> {
     let form = Form { divisor: None, dtype: Dtype::Bfloat16, end: End::Add { stream, gain } };
     let made = launch(x, w, &form, plan)?;
-    let [sum, rows, squares] = <[Array; 3]>::try_from(made).map_err(|_| "a sum, its rows and their squares")?;
-    Ok(Added { sum, rows, squares })
+    let [sum, rows, squares] =
+        <[Array; 3]>::try_from(made).map_err(|_| crate::Error::unsupported("a sum, its rows and their squares"))?;
+    Ok(StreamSum { sum, rows, squares })
 }
 
 /// Whether a block has room for what `m` rows are divided by: static shared memory ends at 48 KB.
-fn holds(divisor: Option<&Divisor>, m: i32) -> bool {
+fn holds(divisor: Option<&RmsDivisor>, m: i32) -> bool {
     divisor.is_none_or(|divisor| (m + 7) / 8 * 8 * (divisor.squares.dim(1) + 1) * 4 <= 48 << 10)
 }
 
 /// Whether the kernel runs here and serves `x` `[m, in]` and `w` `[out, in]`.
-pub fn ready(x: &Array, w: &Tiled) -> bool {
-    serves(x, w) && GATE.open(check)
+pub fn ready(x: &Array, w: &PackedTiles) -> bool {
+    serves(x, w) && CHECK.open(check)
 }
 
 /// What a launch does besides multiplying.
 struct Form<'a> {
-    divisor: Option<&'a Divisor>,
+    divisor: Option<&'a RmsDivisor>,
     /// Of what is written.
     dtype: Dtype,
     end: End<'a>,
@@ -122,14 +92,14 @@ enum End<'a> {
     Add { stream: &'a Array, gain: &'a Array },
 }
 
-fn launch(x: &Array, w: &Tiled, form: &Form<'_>, plan: Option<Plan>) -> Result<Vec<Array>> {
+fn launch(x: &Array, w: &PackedTiles, form: &Form<'_>, plan: Option<Plan>) -> Result<Vec<Array>> {
     let paired = matches!(form.end, End::SwiGlu);
     let (m, k, n) = (x.dim(0), x.dim(1), w.shape[0] / if paired { 2 } else { 1 });
-    let bits = w.scheme.bits() as i32;
+    let bits = w.packing.bits() as i32;
     let blocks = (n + TILE - 1) / TILE;
-    let chunks = w.records.dim(1);
+    let chunks = w.tiles.dim(1);
     let plan = plan.unwrap_or_else(|| Plan::new(blocks, chunks, m, paired));
-    let mut inputs = vec![x, &w.records];
+    let mut inputs = vec![x, &w.tiles];
     let (parts, eps) = form.divisor.map_or((0, 0.0), |divisor| (divisor.squares.dim(1), divisor.eps));
     inputs.extend(form.divisor.map(|divisor| &divisor.squares));
     let (sum, rows, squares) = ([m, n], [m, n], [m, blocks]);
@@ -147,7 +117,7 @@ fn launch(x: &Array, w: &Tiled, form: &Form<'_>, plan: Option<Plan>) -> Result<V
         shared: plan.shared(w.record(), m, paired),
         constants: &[
             ("BITS", Constant::Int(bits)),
-            ("GROUP", Constant::Int(w.scheme.group_size() as i32)),
+            ("GROUP", Constant::Int(w.packing.group_size() as i32)),
             ("NB", Constant::Int((m + 7) / 8)),
             ("PAIRED", Constant::Int(paired.into())),
             ("ADDS", Constant::Int(adds.into())),
@@ -165,7 +135,7 @@ fn launch(x: &Array, w: &Tiled, form: &Form<'_>, plan: Option<Plan>) -> Result<V
         scalars: &[Scalar::Int(m), Scalar::Int(n), Scalar::Int(k), Scalar::Float(eps)],
         ..Launch::default()
     };
-    KERNEL.launch(&inputs, &launch)
+    Ok(KERNEL.launch(&inputs, &launch)?)
 }
 
 /// How a product is spread over the card.
@@ -237,11 +207,11 @@ fn check() -> Result<(f32, f32)> {
 fn difference(seed: u64, bits: usize, group: usize, shape: [i32; 3], in_turns: bool) -> Result<f32> {
     let [m, n, k] = shape;
     let (x, packed) = sample(seed, bits, group, shape)?;
-    let w = Tiled::new(&packed)?;
-    let plan = in_turns.then(|| Plan::in_turns(w.records.dim(1)));
+    let w = PackedTiles::new(&packed)?;
+    let plan = in_turns.then(|| Plan::in_turns(w.tiles.dim(1)));
     let normal = |shape: &[i32], seed: u64| random::normal::<f32>(shape, None, None, &random::key(seed)?);
     let squares = normal(&[m, 37], seed + 100)?.square()?.multiply(Array::from_f32(k as f32))?;
-    let divisor = Divisor { squares, eps: 1e-6 };
+    let divisor = RmsDivisor { squares, eps: 1e-6 };
     let mut worst = 0f32;
     for divisor in [None, Some(&divisor)] {
         let twin = twin(&x, divisor, &packed)?;
@@ -262,21 +232,21 @@ fn difference(seed: u64, bits: usize, group: usize, shape: [i32; 3], in_turns: b
 }
 
 /// The product with the weight unpacked, f32. MLX's own packed product would do, but takes it minutes to compile for every shape.
-fn twin(x: &Array, divisor: Option<&Divisor>, w: &QuantizedWeight) -> Result<Array> {
+fn twin(x: &Array, divisor: Option<&RmsDivisor>, w: &QuantizedWeight) -> Result<Array> {
     let product = x.matmul(dequantize(w, x.dtype())?.t())?.as_dtype(Dtype::Float32)?;
     divisor.map_or(Ok(product.clone()), |divisor| divisor.divide(&product, x.dim(1)))
 }
 
 fn swiglu_twin(both: &Array) -> Result<Array> {
     let half = both.dim(1) / 2;
-    silu(&slice_axis(both, 1, 0, half)?)?.multiply(slice_axis(both, 1, half, 2 * half)?)
+    Ok(silu(&slice_axis(both, 1, 0, half)?)?.multiply(slice_axis(both, 1, half, 2 * half)?)?)
 }
 
 /// Random rows `[m, k]` and a random packed weight `[n, k]`.
 fn sample(seed: u64, bits: usize, group: usize, [m, n, k]: [i32; 3]) -> Result<(Array, QuantizedWeight)> {
     let x = random::normal::<f32>(&[m, k], None, None, &random::key(2 * seed)?)?.as_dtype(Dtype::Bfloat16)?;
     let w = random::normal::<f32>(&[n, k], None, None, &random::key(2 * seed + 1)?)?.as_dtype(Dtype::Bfloat16)?;
-    Ok((x, tiled::pack(&w, bits, group)?))
+    Ok((x, tiles::pack(&w, bits, group)?))
 }
 
 #[cfg(test)]
@@ -290,10 +260,10 @@ mod tests {
         for (bits, group) in [(4, 32), (4, 64), (4, 128), (8, 32), (8, 64), (8, 128)] {
             for (m, n, k) in [(1, 40, 128), (2, 96, 1280), (4, 64, 9216), (8, 100, 640), (9, 64, 2560), (16, 96, 512)] {
                 if !cuda_default() {
-                    assert!(lay_out(&sample(0, bits, group, [m, n, k]).unwrap().1).unwrap().is_none());
+                    assert!(repack(&sample(0, bits, group, [m, n, k]).unwrap().1).unwrap().is_none());
                     continue;
                 }
-                assert!(GATE.open(check), "left out");
+                assert!(CHECK.open(check), "left out");
                 for in_turns in [false, true] {
                     let found = difference(m as u64, bits, group, [m, n, k], in_turns).unwrap();
                     assert!(found <= 0.02, "{bits} bits, groups of {group}, {m} x {n} x {k}, {in_turns}: {found}");
@@ -324,13 +294,13 @@ mod tests {
     fn what_it_was_not_written_for_is_left_to_mlx() {
         let sample = |bits, rows| sample(0, bits, 64, [rows, 32, 128]).unwrap();
         let (x, w) = sample(4, 16);
-        let w = Tiled::new(&w).unwrap();
+        let w = PackedTiles::new(&w).unwrap();
         assert!(serves(&x, &w));
         assert!(!serves(&slice_axis(&x, 1, 0, 64).unwrap(), &w), "rows of another width");
         assert!(!serves(&x.as_dtype(Dtype::Float32).unwrap(), &w), "f32 rows");
         assert!(!serves(&sample(4, 17).0, &w), "seventeen rows");
-        assert!(!Tiled::can(&sample(6, 1).1), "six bits");
-        let divisor = |parts| Divisor { squares: Array::zeros::<f32>(&[1, parts]).unwrap(), eps: 1e-6 };
+        assert!(!PackedTiles::can(&sample(6, 1).1), "six bits");
+        let divisor = |parts| RmsDivisor { squares: Array::zeros::<f32>(&[1, parts]).unwrap(), eps: 1e-6 };
         assert!(holds(Some(&divisor(1535)), 8) && holds(Some(&divisor(767)), 9) && holds(None, 16));
         assert!(!holds(Some(&divisor(1536)), 8) && !holds(Some(&divisor(768)), 9), "wider than any model so far");
     }

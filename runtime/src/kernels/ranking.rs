@@ -5,9 +5,9 @@
 
 use mlx_rs::{Dtype, ops};
 
-use super::Gate;
+use super::SelfCheck;
 use crate::mlx::kernel::{CudaKernel, Launch, Scalar};
-use crate::sampling::{SamplingParams, device};
+use crate::speculation::SamplingParams;
 use crate::{Array, Result};
 
 /// The most tokens that a filter may keep.
@@ -22,7 +22,7 @@ const PARTS: i32 = 4 * JOINING;
 /// Tokens of a block at least.
 const STRETCH: i32 = 512;
 
-static GATE: Gate = Gate::new("ranking");
+static CHECK: SelfCheck = SelfCheck::new("ranking");
 
 const SOURCE: &str = include_str!("ranking.cuh");
 static CANDIDATES: CudaKernel = CudaKernel::new("candidates", SOURCE);
@@ -39,10 +39,10 @@ pub struct Ranked {
     pub p: Array,
 }
 
-/// Whether the kernels serve these parameters.
-pub fn serves(params: &SamplingParams) -> bool {
+/// Whether the kernels serve these parameters. `check` compares them with their twins: the largest relative difference, and the one allowed.
+pub fn serves(params: &SamplingParams, check: fn() -> Result<(f32, f32)>) -> bool {
     let few = (1..=KEEP as u32).contains(&params.top_k) && params.temperature.recip().is_finite();
-    (params.is_greedy() || few) && GATE.open(device::check_ranking)
+    (params.is_greedy() || few) && CHECK.open(check)
 }
 
 /// Logits `[rows, vocab]` f32, penalized already -> the filtered distribution of each row, and a token drawn from the last, `[1]`
@@ -78,7 +78,8 @@ pub fn rank(logits: &Array, params: &SamplingParams, uniforms: &Array) -> Result
         ..Launch::default()
     };
     let made = RANKED.launch(&[&found[0], &found[1], uniforms], &ranked)?;
-    let [ids, p, token] = <[Array; 3]>::try_from(made).map_err(|_| "three arrays of a ranking")?;
+    let [ids, p, token] =
+        <[Array; 3]>::try_from(made).map_err(|_| crate::Error::unsupported("three arrays of a ranking"))?;
     Ok((Ranked { ids, p }, token))
 }
 
@@ -141,6 +142,6 @@ impl Ranked {
         let ids = ops::select(self.ids.lt(Array::from_int(0))?, Array::from_int(vocab), &self.ids)?;
         let zeros = ops::zeros::<f32>(&[rows, vocab + 1])?;
         let dense = zeros.put_along_axis(ids, &self.p, -1)?;
-        crate::mlx::slice_axis(&dense, 1, 0, vocab)
+        Ok(crate::mlx::slice_axis(&dense, 1, 0, vocab)?)
     }
 }

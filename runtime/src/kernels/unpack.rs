@@ -4,13 +4,13 @@
 
 use mlx_rs::{Dtype, random};
 
-use super::{Gate, relative_difference};
+use super::tiles::{self, PackedTiles};
+use super::{SelfCheck, relative_difference};
 use crate::mlx::dequantize;
 use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
-use crate::quant::{Tiled, tiled};
 use crate::{Array, Result};
 
-static GATE: Gate = Gate::new("unpack");
+static CHECK: SelfCheck = SelfCheck::new("unpack");
 
 static KERNEL: CudaKernel = CudaKernel::new("unpack", include_str!("unpack.cuh"));
 
@@ -18,21 +18,21 @@ static KERNEL: CudaKernel = CudaKernel::new("unpack", include_str!("unpack.cuh")
 ///
 /// # Errors
 /// When MLX fails.
-pub fn unpack(w: &Tiled, dtype: Dtype) -> Result<Array> {
+pub fn unpack(w: &PackedTiles, dtype: Dtype) -> Result<Array> {
     let floats = matches!(dtype, Dtype::Bfloat16 | Dtype::Float16 | Dtype::Float32);
-    if floats && GATE.open(check) { launch(w, dtype) } else { twin(w, dtype) }
+    if floats && CHECK.open(check) { launch(w, dtype) } else { twin(w, dtype) }
 }
 
-fn launch(w: &Tiled, dtype: Dtype) -> Result<Array> {
+fn launch(w: &PackedTiles, dtype: Dtype) -> Result<Array> {
     let [out, input] = w.shape;
-    let (tiles, chunks) = (w.records.dim(0), w.records.dim(1));
+    let (tiles, chunks) = (w.tiles.dim(0), w.tiles.dim(1));
     let launch = Launch {
         outputs: &[(&[out, input], dtype)],
         blocks: [tiles * chunks, 1, 1],
         threads: 128,
         constants: &[
-            ("BITS", Constant::Int(w.scheme.bits() as i32)),
-            ("GROUP", Constant::Int(w.scheme.group_size() as i32)),
+            ("BITS", Constant::Int(w.packing.bits() as i32)),
+            ("GROUP", Constant::Int(w.packing.group_size() as i32)),
             ("RECORD", Constant::Int(w.record())),
             ("S", Constant::Type(w.dtype)),
             ("T", Constant::Type(dtype)),
@@ -41,11 +41,11 @@ fn launch(w: &Tiled, dtype: Dtype) -> Result<Array> {
         deferred: true,
         ..Launch::default()
     };
-    Ok(KERNEL.launch(&[&w.records], &launch)?.remove(0))
+    Ok(KERNEL.launch(&[&w.tiles], &launch)?.remove(0))
 }
 
-fn twin(w: &Tiled, dtype: Dtype) -> Result<Array> {
-    dequantize(&w.plain()?, dtype)
+fn twin(w: &PackedTiles, dtype: Dtype) -> Result<Array> {
+    Ok(dequantize(&w.unpack()?, dtype)?)
 }
 
 /// Kernel against twin.
@@ -53,7 +53,7 @@ fn check() -> Result<(f32, f32)> {
     let mut worst = 0f32;
     for (bits, group) in [(4, 32), (4, 64), (8, 128)] {
         let w = random::normal::<f32>(&[40, 640], None, None, &random::key(bits as u64)?)?;
-        let w = Tiled::new(&tiled::pack(&w.as_dtype(Dtype::Bfloat16)?, bits, group)?)?;
+        let w = PackedTiles::new(&tiles::pack(&w.as_dtype(Dtype::Bfloat16)?, bits, group)?)?;
         for dtype in [Dtype::Bfloat16, Dtype::Float32] {
             worst = worst.max(relative_difference(&launch(&w, dtype)?, &twin(&w, dtype)?)?);
         }
@@ -70,8 +70,8 @@ mod tests {
     #[test]
     fn unpacked_records_are_their_twin() {
         let w = random::normal::<f32>(&[40, 640], None, None, &random::key(1).unwrap()).unwrap();
-        let packed = tiled::pack(&w, 4, 64).unwrap();
-        let w = Tiled::new(&packed).unwrap();
+        let packed = tiles::pack(&w, 4, 64).unwrap();
+        let w = PackedTiles::new(&packed).unwrap();
         let unpacked = unpack(&w, Dtype::Float32).unwrap();
         let expected = dequantize(&packed, Dtype::Float32).unwrap();
         assert!(relative_difference(&unpacked, &expected).unwrap() <= 1e-6);

@@ -4,10 +4,10 @@
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops;
 
-use super::{Addend, Input, Mixer, RmsNorm, Rope, Rows};
+use super::{BlockInput, BlockOutput, Mixer, RmsNorm, Rope, Rows};
 use crate::cache::KvCache;
 use crate::kernels::attention::{History, Layer};
-use crate::mlx::{begin, cuda_default, finite_rows, slice_axis};
+use crate::mlx::{async_eval, cuda_default, finite_rows, slice_axis};
 use crate::quant::{Fused, Linear};
 use crate::{Array, Result};
 
@@ -85,9 +85,9 @@ impl Attention {
         let position = rows.position();
         match rows {
             Rows::Kept(cache) => {
-                let [k, v] = cache.room(joined.dim(0) as usize, &[layer.kv_heads, layer.width], joined.dtype())?;
+                let [k, v] = cache.reserve(joined.dim(0) as usize, &[layer.kv_heads, layer.width], joined.dtype())?;
                 let p = layer.prepare(joined, position, Some([&k, &v]))?;
-                cache.fill(p.k, p.v, joined.dim(0) as usize);
+                cache.set_pending(p.k, p.v, joined.dim(0) as usize);
                 layer.attend(&p.q, joined, &History { past: cache.buffers(), own: None })
             }
             Rows::Beside { history, side } => {
@@ -95,11 +95,11 @@ impl Attention {
                 side.push((p.k, p.v));
                 let joined_rows = |part: fn(&(Array, Array)) -> &Array| -> Result<Array> {
                     let parts: Vec<&Array> = side.iter().map(part).collect();
-                    if let [only] = parts[..] { Ok(only.clone()) } else { ops::concatenate(&parts, 2) }
+                    if let [only] = parts[..] { Ok(only.clone()) } else { Ok(ops::concatenate(&parts, 2)?) }
                 };
                 let (k, v) = (joined_rows(|row| &row.0)?, joined_rows(|row| &row.1)?);
                 // What follows is sent as it is made, once these are.
-                begin([&k, &v])?;
+                async_eval([&k, &v])?;
                 layer.attend(&p.q, joined, &History { past: history.buffers(), own: Some((&k, &v)) })
             }
         }
@@ -142,7 +142,7 @@ impl Attention {
             return self.attend(&p.q, &[(k, v)]);
         }
         let mask = (n > 1).then_some(ScaledDotProductAttentionMask::Causal);
-        scaled_dot_product_attention(&p.q, &k, &v, self.scale(), mask, None)
+        Ok(scaled_dot_product_attention(&p.q, &k, &v, self.scale(), mask, None)?)
     }
 
     /// Attention over the history, which is only read, and the drafts' own rows beside it.
@@ -161,26 +161,27 @@ impl Attention {
         // Query heads of one key head are rows of one product: [1, kv_heads, group * n, head_dim].
         let scaled = q.multiply(Array::from_f32(self.scale()).as_dtype(q.dtype())?)?;
         let q = scaled.reshape(&[1, kv_heads, group * n, head_dim])?;
-        let scores = parts.iter().map(|(k, _)| q.matmul(k.swap_axes(2, 3)?)).collect::<Result<Vec<_>>>()?;
+        let scores = parts.iter().map(|(k, _)| Ok(q.matmul(k.swap_axes(2, 3)?)?)).collect::<Result<Vec<_>>>()?;
         let values: Vec<&Array> = parts.iter().map(|(_, v)| v).collect();
-        attend_in_parts(scores, &values, n)?.reshape(&[1, heads, n, head_dim])
+        Ok(attend_in_parts(scores, &values, n)?.reshape(&[1, heads, n, head_dim])?)
     }
 }
 
 impl Mixer for Attention {
-    fn forward(&self, x: Input<'_>, rows: &mut Rows<'_>) -> Result<Addend> {
+    fn forward(&self, x: BlockInput<'_>, rows: &mut Rows<'_>) -> Result<BlockOutput> {
         let x = x.normed(&self.qkv)?;
         let joined = self.qkv.joined(&x).transpose()?;
         if let (Some(joined), Some(layer)) = (&joined, self.kernels())
             && layer.served(joined)
         {
-            return Addend::product(&self.output, self.by_kernels(&layer, joined, rows)?);
+            return BlockOutput::product(&self.output, self.by_kernels(&layer, joined, rows)?);
         }
         let parts = match &joined {
             Some(joined) => self.qkv.split(joined)?,
             None => self.qkv.forward(&x)?,
         };
-        let parts = <[Array; 3]>::try_from(parts).map_err(|_| "three projections were joined")?;
+        let parts =
+            <[Array; 3]>::try_from(parts).map_err(|_| crate::Error::unsupported("three projections were joined"))?;
         let p = self.project(parts, rows.position())?;
         let attended = match rows {
             Rows::Kept(cache) => self.attend_cached(&p, cache)?,
@@ -192,7 +193,7 @@ impl Mixer for Attention {
             Some(gate) => joined.multiply(ops::sigmoid(gate)?)?,
             None => joined,
         };
-        Addend::product(&self.output, gated)
+        BlockOutput::product(&self.output, gated)
     }
 }
 
@@ -213,7 +214,7 @@ pub fn contain_faults(keys: Array, values: Array) -> Result<(Array, Array)> {
 pub fn causal_mask(n: i32, rows: i32) -> Result<Array> {
     let column = ops::arange::<i32, i32>(0, rows, None)?;
     let last = ops::arange::<i32, i32>(rows - n, rows, None)?.expand_dims(1)?;
-    column.le(last)
+    Ok(column.le(last)?)
 }
 
 /// Attention over keys and values that lie in several buffers.
@@ -222,7 +223,9 @@ pub fn causal_mask(n: i32, rows: i32) -> Result<Array> {
 /// rows are the queries' own and attend causally. Returns `[1, kv_heads, group * n, width]`.
 pub fn attend_in_parts(mut scores: Vec<Array>, values: &[&Array], n: i32) -> Result<Array> {
     if let (true, Some(own)) = (n > 1, scores.last_mut()) {
-        let [_, kv_heads, grouped, rows] = own.shape()[..] else { return Err("scores of four axes".into()) };
+        let [_, kv_heads, grouped, rows] = own.shape()[..] else {
+            return Err(crate::Error::unsupported("scores of four axes"));
+        };
         let nothing = Array::from_f32(f32::NEG_INFINITY).as_dtype(own.dtype())?;
         let masked = own.reshape(&[1, kv_heads, grouped / n, n, rows])?;
         *own = ops::select(causal_mask(n, rows)?, masked, nothing)?.reshape(&[1, kv_heads, grouped, rows])?;
@@ -237,5 +240,5 @@ pub fn attend_in_parts(mut scores: Vec<Array>, values: &[&Array], n: i32) -> Res
         start += rows;
         sum = Some(sum.map_or(Ok(part.clone()), |sum| sum.add(&part))?);
     }
-    sum.ok_or_else(|| "attention over no rows".into())
+    sum.ok_or_else(|| crate::Error::unsupported("attention over no rows"))
 }

@@ -24,14 +24,14 @@ impl Embedding {
     /// `[n]` int32 -> `[n, hidden]`.
     pub fn forward(&self, tokens: &Array) -> Result<Array> {
         match &self.weight {
-            Weight::Dense(w) => w.try_index(tokens)?.as_dtype(self.dtype),
+            Weight::Dense(w) => Ok(w.try_index(tokens)?.as_dtype(self.dtype)?),
             Weight::Quantized(w) => {
                 let rows = embed(tokens, w, self.dtype);
                 rows.unwrap_or_else(|| by_operations(tokens, w, self.dtype))
             }
-            Weight::Tiled(w) => {
+            Weight::PackedTiles(w) => {
                 let rows = embed_tiled(tokens, w, self.dtype);
-                rows.unwrap_or_else(|| dequantize(&w.plain_rows(tokens)?, self.dtype))
+                rows.unwrap_or_else(|| Ok(dequantize(&w.unpack_rows(tokens)?, self.dtype)?))
             }
         }
     }

@@ -1,16 +1,9 @@
 //! The gated feed-forward block (Shazeer 2020, arXiv 2002.05202): `down(silu(gate x) * up x)`.
 
-use mlx_rs::ops;
-
-use super::Addend;
-use crate::mlx::QuantizedWeight;
-use crate::quant::{Fused, Linear, Normed};
-use crate::{Array, Result};
-
-/// `x sigmoid(x)`. Not mlx-rs's own, which is compiled: on CPU that would call a C++ compiler at run time.
-pub fn silu(x: &Array) -> Result<Array> {
-    ops::sigmoid(x)?.multiply(x)
-}
+use super::BlockOutput;
+use crate::Result;
+use crate::mlx::{QuantizedWeight, silu};
+use crate::quant::{Fused, Linear, NormedRows};
 
 /// `down(silu(gate x) * up x)`, gate and up in one product where they can be.
 #[derive(Debug, Clone)]
@@ -40,11 +33,11 @@ impl SwiGlu {
     }
 
     /// `[n, hidden]` -> `[n, hidden]`.
-    pub fn forward(&self, x: &Normed) -> Result<Addend> {
+    pub fn forward(&self, x: &NormedRows) -> Result<BlockOutput> {
         if let Some(product) = self.gate_up.swiglu(x) {
-            return Addend::product(&self.down, product?);
+            return BlockOutput::product(&self.down, product?);
         }
         let parts = self.gate_up.forward(x)?;
-        Addend::product(&self.down, silu(&parts[0])?.multiply(&parts[1])?)
+        BlockOutput::product(&self.down, silu(&parts[0])?.multiply(&parts[1])?)
     }
 }

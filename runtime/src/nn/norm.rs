@@ -41,7 +41,7 @@ impl RmsNorm {
 
     /// `[.., features]` of any floating type -> the same shape, computed in f32.
     pub fn forward(&self, x: &Array) -> Result<Array> {
-        fast::rms_norm(x, Some(&self.weight), self.eps)?.as_dtype(self.dtype)
+        Ok(fast::rms_norm(x, Some(&self.weight), self.eps)?.as_dtype(self.dtype)?)
     }
 
     /// `x + y` in f32, with `x` `[n, features]` f32 and `y` of any floating type, or `y` alone in f32, and its norm.
@@ -58,6 +58,6 @@ impl RmsNorm {
     pub fn join(&self, x: &Array, other: &Self, y: &Array) -> Result<Array> {
         let rows = [(x, &self.weight, self.eps), (y, &other.weight, other.eps)];
         let joined = if self.dtype == other.dtype { join_norms(rows, self.dtype) } else { None };
-        joined.unwrap_or_else(|| ops::concatenate(&[self.forward(x)?, other.forward(y)?], 1))
+        joined.unwrap_or_else(|| Ok(ops::concatenate(&[self.forward(x)?, other.forward(y)?], 1)?))
     }
 }

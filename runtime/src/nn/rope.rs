@@ -93,7 +93,7 @@ impl Rope {
     pub fn forward(&self, x: &Array, position: usize) -> Result<Array> {
         let (dims, position) = (self.dims, position as i32);
         match &self.frequencies {
-            Frequencies::Base(theta) => fast::rope(x, dims, self.interleaved, *theta, 1.0, position, None),
+            Frequencies::Base(theta) => Ok(fast::rope(x, dims, self.interleaved, *theta, 1.0, position, None)?),
             Frequencies::Stretched { periods, scale } => {
                 let rotated = fast::rope(x, dims, self.interleaved, None, 1.0, position, periods)?;
                 if *scale == 1.0 {
@@ -102,11 +102,11 @@ impl Rope {
                 let scale = Array::from_f32(*scale).as_dtype(x.dtype())?;
                 let width = x.dim(-1);
                 if dims == width {
-                    return rotated.multiply(scale);
+                    return Ok(rotated.multiply(scale)?);
                 }
                 let axis = x.ndim() - 1;
                 let scaled = slice_axis(&rotated, axis, 0, dims)?.multiply(scale)?;
-                ops::concatenate(&[scaled, slice_axis(&rotated, axis, dims, width)?], -1)
+                Ok(ops::concatenate(&[scaled, slice_axis(&rotated, axis, dims, width)?], -1)?)
             }
         }
     }

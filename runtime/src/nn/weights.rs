@@ -7,9 +7,11 @@ use std::cell::Cell;
 use mlx_rs::{Array, Dtype, transforms};
 
 use super::{Embedding, RmsNorm};
+use crate::LoadError;
 use crate::architecture::LoadOptions;
-use crate::artifact::{Checkpoint, LoadError, TensorInfo};
-use crate::mlx::{self, QuantizedWeight};
+use crate::artifact::quant::{self, Scheme};
+use crate::artifact::{ArtifactError, Checkpoint, TensorInfo};
+use crate::mlx::{self, Packing, QuantizedWeight};
 use crate::quant::{Linear, Quantization, Weight};
 
 /// Reads a checkpoint's tensors.
@@ -73,8 +75,8 @@ impl<'a> Weights<'a> {
     }
 
     fn wrong_type(&self, name: &str, info: &TensorInfo, expected: &'static str) -> LoadError {
-        let (tensor, file) = (name.to_owned(), self.checkpoint.path(&info.file));
-        LoadError::WrongDtype { tensor, file, found: info.dtype, expected }
+        let (tensor, file) = (name.into(), self.checkpoint.path(&info.file).into());
+        LoadError::Artifact(ArtifactError::WrongDtype { tensor, file, found: info.dtype, expected })
     }
 
     fn keep(&self, array: Array) -> Result<Array> {
@@ -124,7 +126,7 @@ impl<'a> Weights<'a> {
             packed: self.raw(&name)?,
             scales: as_activations(self.raw(&format!("{module}.scales"))?)?,
             biases: self.has(&biases).then(|| as_activations(self.raw(&biases)?)).transpose()?,
-            scheme,
+            packing: packing_of(scheme),
         };
         if self.unpack {
             return Ok(Weight::Dense(self.keep(mlx::dequantize(&weight, self.dtype)?)?));
@@ -163,6 +165,17 @@ impl<'a> Weights<'a> {
     pub fn embedding(&self, module: &str, vocab: usize, hidden: usize) -> Result<Embedding> {
         Ok(Embedding::new(self.weight(module, &[vocab, hidden])?, self.dtype))
     }
+}
+
+/// A scheme in MLX's terms.
+fn packing_of(scheme: Scheme) -> Packing {
+    let mode = match scheme.mode() {
+        quant::Mode::Affine => mlx::Mode::Affine,
+        quant::Mode::Mxfp4 => mlx::Mode::Mxfp4,
+        quant::Mode::Mxfp8 => mlx::Mode::Mxfp8,
+        quant::Mode::Nvfp4 => mlx::Mode::Nvfp4,
+    };
+    Packing::new(mode, scheme.bits(), scheme.group_size())
 }
 
 /// The checkpoint's own floating type: the configuration's `dtype` or `torch_dtype`, else the type that most floating-point elements are

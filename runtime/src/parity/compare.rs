@@ -4,9 +4,10 @@ use std::fmt;
 
 use mlx_rs::Dtype;
 
+use super::error::ParityError;
 use super::reference::{Reference, ReferenceError, Tensor};
-use super::{ParityError, Result};
 use crate::Array;
+use crate::Result;
 
 /// How far a tensor is from its reference.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -156,7 +157,7 @@ pub(super) fn rows(
 /// An array's values, as f32.
 fn host(array: &Array) -> Result<Vec<f32>> {
     let array = array.as_dtype(Dtype::Float32)?.contiguous()?;
-    let values = array.try_as_slice::<f32>().map_err(|error| mlx_rs::error::Exception::custom(error.to_string()))?;
+    let values = array.try_as_slice::<f32>().map_err(|error| crate::Error::unsupported(error.to_string()))?;
     Ok(values.to_vec())
 }
 

@@ -14,25 +14,16 @@
 //! | `mtp_multi.chain_ids`, `mtp_multi.chain_logits` | its drafts; where present, `mtp.chain_*` (one layer again and again) is not compared |
 
 mod compare;
+mod error;
 mod reference;
 
 pub use compare::{Argmax, Comparison, Tolerance};
+pub use error::ParityError;
 pub use reference::{Reference, ReferenceError};
 
 use crate::artifact::HiddenVariant;
-use crate::model::{DraftHead, MtpModel};
+use crate::model::{Drafter, MtpModel};
 use crate::{Array, Result};
-
-/// Why a model and a reference could not be compared at all.
-#[derive(Debug, thiserror::Error)]
-pub enum ParityError {
-    /// The reference is at fault.
-    #[error(transparent)]
-    Reference(#[from] ReferenceError),
-    /// MLX failed.
-    #[error(transparent)]
-    Mlx(#[from] mlx_rs::error::Exception),
-}
 
 /// What was compared, and what the reference has that was not.
 #[derive(Debug, Clone, Default, serde::Serialize)]
@@ -72,7 +63,7 @@ pub fn compare(model: &mut MtpModel, reference: &Reference) -> Result<Report, Pa
         report.logits("trunk.logits", reference, &model.trunk.logits(&hidden)?)?;
     }
 
-    let Some(head) = model.draft_head.as_deref_mut() else {
+    let Some(head) = model.drafter.as_deref_mut() else {
         if reference.names().any(|name| name.starts_with("mtp")) {
             report.skip("mtp*", "the model was loaded without a draft head");
         }
@@ -117,7 +108,7 @@ impl Report {
 
     fn head(
         &mut self,
-        head: &mut dyn DraftHead,
+        head: &mut dyn Drafter,
         reference: &Reference,
         hidden: &Array,
         next: &Array,

@@ -18,7 +18,7 @@ impl Trunk for Table {
     fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
         cache.append(tokens.dim(0) as usize)?;
         let column = tokens.reshape(&[-1, 1])?.as_type::<f32>()?;
-        mlx_rs::ops::concatenate(&[&column, &mlx_rs::ops::ones_like(&column)?], 1)
+        Ok(mlx_rs::ops::concatenate(&[&column, &mlx_rs::ops::ones_like(&column)?], 1)?)
     }
 
     fn logits(&mut self, hidden: &Array) -> Result<Array> {
@@ -34,7 +34,7 @@ fn model() -> MtpModel {
         weight_bytes: 0,
         hidden_variant: HiddenVariant::PostNorm,
     };
-    MtpModel { trunk: Box::new(Table), draft_head: None, info }
+    MtpModel { trunk: Box::new(Table), drafter: None, info }
 }
 
 fn file(tensors: &[(&str, Dtype, &[usize], Vec<u8>)]) -> Vec<u8> {

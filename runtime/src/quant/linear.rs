@@ -2,12 +2,13 @@
 
 use mlx_rs::{Array, Dtype, ops};
 
-use super::{Normed, Scheme, Tiled};
+use super::{NormedRows, PackedTiles};
 use crate::Result;
 use crate::kernels::unpack::unpack;
 use crate::kernels::{dense, qmm};
 use crate::mlx::{
-    Device, QuantizedWeight, cuda_default, default_device, dequantize, gather_qmm, quantized_matmul, slice_axis,
+    Device, Packing, QuantizedWeight, cuda_default, default_device, dequantize, gather_qmm, quantized_matmul,
+    slice_axis,
 };
 
 /// A weight `[out, in]`, or `[experts, out, in]`.
@@ -18,16 +19,16 @@ pub enum Weight {
     /// Packed, as stored.
     Quantized(QuantizedWeight),
     /// Packed, as the kernels for few rows read it.
-    Tiled(Tiled),
+    PackedTiles(PackedTiles),
 }
 
 impl Weight {
     /// The weight in `dtype`, unpacked.
     pub fn dense(&self, dtype: Dtype) -> Result<Array> {
         match self {
-            Self::Dense(w) => w.as_dtype(dtype),
-            Self::Quantized(w) => dequantize(w, dtype),
-            Self::Tiled(w) => unpack(w, dtype),
+            Self::Dense(w) => Ok(w.as_dtype(dtype)?),
+            Self::Quantized(w) => Ok(dequantize(w, dtype)?),
+            Self::PackedTiles(w) => unpack(w, dtype),
         }
     }
 
@@ -37,9 +38,9 @@ impl Weight {
     /// When MLX fails.
     pub fn product(&self, x: &Array) -> Result<Array> {
         match self {
-            Self::Dense(w) => x.matmul(w.swap_axes(-1, -2)?),
+            Self::Dense(w) => Ok(x.matmul(w.swap_axes(-1, -2)?)?),
             Self::Quantized(w) => stored_product(x, w),
-            Self::Tiled(w) => product(x, w),
+            Self::PackedTiles(w) => product(x, w),
         }
     }
 
@@ -58,14 +59,14 @@ impl Weight {
     ///
     /// # Errors
     /// When MLX fails.
-    pub fn laid_out(self) -> Result<Self> {
-        let tiled = if let Self::Quantized(w) = &self { qmm::lay_out(w)? } else { None };
-        Ok(tiled.map_or(self, Self::Tiled))
+    pub fn repacked(self) -> Result<Self> {
+        let tiled = if let Self::Quantized(w) = &self { qmm::repack(w)? } else { None };
+        Ok(tiled.map_or(self, Self::PackedTiles))
     }
 
     /// As stored.
-    fn plain(&self) -> Result<Self> {
-        if let Self::Tiled(w) = self { w.plain().map(Self::Quantized) } else { Ok(self.clone()) }
+    fn unpack(&self) -> Result<Self> {
+        if let Self::PackedTiles(w) = self { w.unpack().map(Self::Quantized) } else { Ok(self.clone()) }
     }
 
     /// Bytes held.
@@ -73,7 +74,7 @@ impl Weight {
         match self {
             Self::Dense(w) => w.nbytes(),
             Self::Quantized(w) => w.packed.nbytes() + w.scales.nbytes() + w.biases.as_ref().map_or(0, Array::nbytes),
-            Self::Tiled(w) => w.records.nbytes(),
+            Self::PackedTiles(w) => w.tiles.nbytes(),
         }
     }
 
@@ -82,7 +83,7 @@ impl Weight {
         let (first, rest) = match self {
             Self::Dense(w) => (w, None),
             Self::Quantized(w) => (&w.packed, Some((&w.scales, w.biases.as_ref()))),
-            Self::Tiled(w) => (&w.records, None),
+            Self::PackedTiles(w) => (&w.tiles, None),
         };
         let (scales, biases) = rest.unzip();
         std::iter::once(first).chain(scales).chain(biases.flatten())
@@ -93,13 +94,13 @@ impl Weight {
         match self {
             Self::Dense(w) => w.dim(-2),
             Self::Quantized(w) => w.packed.dim(-2),
-            Self::Tiled(w) => w.shape[0],
+            Self::PackedTiles(w) => w.shape[0],
         }
     }
 
     /// Applies `f` to the arrays that correspond to each other in `parts`, which are dense or packed alike.
     fn combine(parts: &[&Weight], f: impl Fn(&[&Array]) -> Result<Array>) -> Result<Option<Weight>> {
-        let plain = parts.iter().map(|part| part.plain()).collect::<Result<Vec<_>>>()?;
+        let plain = parts.iter().map(|part| part.unpack()).collect::<Result<Vec<_>>>()?;
         let parts: Vec<&Weight> = plain.iter().collect();
         let dense: Vec<&Array> =
             parts.iter().filter_map(|w| if let Self::Dense(w) = w { Some(w) } else { None }).collect();
@@ -110,7 +111,7 @@ impl Weight {
         let packed: Vec<&QuantizedWeight> =
             parts.iter().filter_map(|w| if let Self::Quantized(w) = w { Some(w) } else { None }).collect();
         let Some(first) = packed.first() else { return Ok(None) };
-        if packed.iter().any(|w| w.scheme != first.scheme || w.scales.dtype() != first.scales.dtype()) {
+        if packed.iter().any(|w| w.packing != first.packing || w.scales.dtype() != first.scales.dtype()) {
             return Ok(None);
         }
         let of = |part: fn(&QuantizedWeight) -> &Array| f(&packed.iter().map(|w| part(w)).collect::<Vec<_>>());
@@ -119,7 +120,7 @@ impl Weight {
             packed: of(|w| &w.packed)?,
             scales: of(|w| &w.scales)?,
             biases: if biases.is_empty() { None } else { Some(f(&biases)?) },
-            scheme: first.scheme,
+            packing: first.packing,
         })))
     }
 
@@ -135,19 +136,19 @@ impl Weight {
     pub fn stack(parts: &[Weight]) -> Result<Weight> {
         let parts: Vec<&Weight> = parts.iter().collect();
         Self::combine(&parts, |arrays| evaluated(ops::stack(arrays, 0)?))?
-            .ok_or_else(|| "experts of one layer are packed in different ways".into())
+            .ok_or_else(|| crate::Error::unsupported("experts of one layer are packed in different ways"))
     }
 
     /// Output rows `start..end` of each expert of `[experts, out, in]`.
     pub fn slice_rows(&self, start: i32, end: i32) -> Result<Weight> {
         let part = |arrays: &[&Array]| evaluated(slice_axis(arrays[0], 1, start, end)?.contiguous()?);
-        Self::combine(&[self], part)?.ok_or_else(|| "a single weight is packed like itself".into())
+        Self::combine(&[self], part)?.ok_or_else(|| crate::Error::unsupported("a single weight is packed like itself"))
     }
 
     /// The output rows that `rows` `[n]` int32 names, in its order.
     pub fn take_rows(&self, rows: &Array) -> Result<Weight> {
         let taken = Self::combine(&[self], |arrays| evaluated(arrays[0].take_axis(rows, 0)?))?;
-        taken.ok_or_else(|| "a single weight is packed like itself".into())
+        taken.ok_or_else(|| crate::Error::unsupported("a single weight is packed like itself"))
     }
 }
 
@@ -180,13 +181,13 @@ fn tiles(weight: &Weight) -> Result<Option<Array>> {
     let fits = |count: &i32| out % count == 0 && i64::from(out / count) * i64::from(input) <= i64::from(UNPACKED);
     // Tiles of a few rows cost more than they save.
     let Some(count) = (1..=out / 64).find(fits) else { return Ok(None) };
-    if count == 1 { Ok(None) } else { w.reshape(&[count, out / count, input]).map(Some) }
+    if count == 1 { Ok(None) } else { Ok(w.reshape(&[count, out / count, input]).map(Some)?) }
 }
 
 impl Linear {
     /// From a weight `[out, in]` and perhaps a bias `[out]`.
     pub fn new(weight: Weight, bias: Option<Array>) -> Result<Self> {
-        let weight = weight.laid_out()?;
+        let weight = weight.repacked()?;
         let tiles = tiles(&weight)?;
         Ok(Self { weight, bias, tiles })
     }
@@ -202,25 +203,25 @@ impl Linear {
         if let Some(tiles) = self.tiles.as_ref().filter(|_| x.dim(0) == 1) {
             let product =
                 x.expand_dims(0)?.matmul(tiles.swap_axes(1, 2)?)?.reshape(&[1, self.weight.out_features()])?;
-            return self.bias.as_ref().map_or(Ok(product.clone()), |bias| product.add(bias));
+            return self.bias.as_ref().map_or(Ok(product.clone()), |bias| Ok(product.add(bias)?));
         }
         match (&self.weight, &self.bias) {
-            (Weight::Dense(w), Some(bias)) => ops::addmm(bias, x, w.t(), None, None),
-            (Weight::Dense(w), None) => dense::product(x, w).unwrap_or_else(|| x.matmul(w.t())),
-            (Weight::Quantized(w), Some(bias)) => stored_product(x, w)?.add(bias),
+            (Weight::Dense(w), Some(bias)) => Ok(ops::addmm(bias, x, w.t(), None, None)?),
+            (Weight::Dense(w), None) => dense::product(x, w).unwrap_or_else(|| Ok(x.matmul(w.t())?)),
+            (Weight::Quantized(w), Some(bias)) => Ok(stored_product(x, w)?.add(bias)?),
             (Weight::Quantized(w), None) => stored_product(x, w),
-            (Weight::Tiled(w), Some(bias)) => product(x, w)?.add(bias),
-            (Weight::Tiled(w), None) => product(x, w),
+            (Weight::PackedTiles(w), Some(bias)) => Ok(product(x, w)?.add(bias)?),
+            (Weight::PackedTiles(w), None) => product(x, w),
         }
     }
 
     /// Normed rows `[n, in]` -> `[n, out]`.
-    pub fn forward_normed(&self, x: &Normed) -> Result<Array> {
-        if let ((rows, Some(divisor)), Weight::Tiled(w)) = (x.parts(), &self.weight)
+    pub fn forward_normed(&self, x: &NormedRows) -> Result<Array> {
+        if let ((rows, Some(divisor)), Weight::PackedTiles(w)) = (x.parts(), &self.weight)
             && let Some(product) = qmm::product(rows, Some(divisor), w, rows.dtype())
         {
             return match &self.bias {
-                Some(bias) => product?.add(bias),
+                Some(bias) => Ok(product?.add(bias)?),
                 None => product,
             };
         }
@@ -234,7 +235,7 @@ impl Linear {
         {
             return product;
         }
-        self.forward(x)?.as_dtype(Dtype::Float32)
+        Ok(self.forward(x)?.as_dtype(Dtype::Float32)?)
     }
 
     /// Its weight.
@@ -243,9 +244,9 @@ impl Linear {
     }
 
     /// Its weight, where kernels read that and there is no bias.
-    pub fn tiled(&self) -> Option<&Tiled> {
+    pub fn tiled(&self) -> Option<&PackedTiles> {
         match (&self.weight, &self.bias) {
-            (Weight::Tiled(w), None) => Some(w),
+            (Weight::PackedTiles(w), None) => Some(w),
             _ => None,
         }
     }
@@ -257,7 +258,7 @@ impl Linear {
     pub fn packed(&self) -> Result<Option<QuantizedWeight>> {
         match (&self.weight, &self.bias) {
             (Weight::Quantized(w), None) => Ok(Some(w.clone())),
-            (Weight::Tiled(w), None) => w.plain().map(Some),
+            (Weight::PackedTiles(w), None) => w.unpack().map(Some),
             _ => Ok(None),
         }
     }
@@ -269,14 +270,14 @@ const STEPS_AHEAD: usize = 3;
 
 /// True where MLX's products, of any rows, have a kernel on CUDA that stays within the weight: those of eight rows and more need whole
 /// steps, and those of 16-bit rows [`STEPS_AHEAD`] of them.
-fn multiplies_on_cuda(scheme: Scheme, input: usize) -> bool {
-    let step = scheme.group_size().max(64);
+fn multiplies_on_cuda(packing: Packing, input: usize) -> bool {
+    let step = packing.group_size().max(64);
     input.is_multiple_of(step) && input >= STEPS_AHEAD * step
 }
 
 /// True where products with `w` are MLX's; it is unpacked otherwise.
 fn multiplies(w: &QuantizedWeight) -> bool {
-    !cuda_default() || multiplies_on_cuda(w.scheme, w.scales.dim(-1) as usize * w.scheme.group_size())
+    !cuda_default() || multiplies_on_cuda(w.packing, w.scales.dim(-1) as usize * w.packing.group_size())
 }
 
 /// Rows from which unpacking a weight once costs less than MLX's product with the packed one (H100, MLX 0.32.2: of 512 rows and
@@ -284,17 +285,17 @@ fn multiplies(w: &QuantizedWeight) -> bool {
 const UNPACKED_ROWS: i32 = 32;
 
 /// `x w^T`: by our kernel where it serves.
-pub(crate) fn product(x: &Array, w: &Tiled) -> Result<Array> {
+pub(crate) fn product(x: &Array, w: &PackedTiles) -> Result<Array> {
     let few = qmm::product(x, None, w, x.dtype());
-    few.unwrap_or_else(|| x.matmul(unpack(w, x.dtype())?.t()))
+    few.unwrap_or_else(|| Ok(x.matmul(unpack(w, x.dtype())?.t())?))
 }
 
 /// `x w^T` over the last two axes, by MLX.
 fn stored_product(x: &Array, w: &QuantizedWeight) -> Result<Array> {
     if multiplies(w) && (x.dim(-2) < UNPACKED_ROWS || !cuda_default()) {
-        return quantized_matmul(x, w);
+        return Ok(quantized_matmul(x, w)?);
     }
-    x.matmul(dequantize(w, x.dtype())?.swap_axes(-1, -2)?)
+    Ok(x.matmul(dequantize(w, x.dtype())?.swap_axes(-1, -2)?)?)
 }
 
 /// Several linears of one input, run as one product where their weights are packed alike.
@@ -320,7 +321,7 @@ impl Fused {
 
     /// Whether kernels read the weights of all parts.
     pub fn is_tiled(&self) -> bool {
-        self.products.iter().all(|product| matches!(product.weight, Weight::Tiled(_)))
+        self.products.iter().all(|product| matches!(product.weight, Weight::PackedTiles(_)))
     }
 
     /// Two parts of one width as one linear, the first above the second.
@@ -332,18 +333,18 @@ impl Fused {
     }
 
     /// `silu(a) * b` of two parts' outputs a and b, where one kernel does it.
-    pub fn swiglu(&self, x: &Normed) -> Option<Result<Array>> {
+    pub fn swiglu(&self, x: &NormedRows) -> Option<Result<Array>> {
         let (rows, divisor) = x.parts();
         qmm::swiglu(rows, divisor, self.halves()?.tiled()?)
     }
 
     /// `[n, in]` -> the parts' outputs side by side, where one product makes them.
-    pub fn joined(&self, x: &Normed) -> Option<Result<Array>> {
+    pub fn joined(&self, x: &NormedRows) -> Option<Result<Array>> {
         self.widths.as_ref().map(|_| self.products[0].forward_normed(x))
     }
 
     /// `[n, in]` -> the parts' outputs, in order.
-    pub fn forward(&self, x: &Normed) -> Result<Vec<Array>> {
+    pub fn forward(&self, x: &NormedRows) -> Result<Vec<Array>> {
         match self.joined(x) {
             Some(joined) => self.split(&joined?),
             None => self.products.iter().map(|part| part.forward_normed(x)).collect(),
@@ -359,7 +360,7 @@ impl Fused {
             .map(|width| {
                 let part = slice_axis(joined, 1, start, start + width);
                 start += width;
-                part
+                Ok(part?)
             })
             .collect()
     }
@@ -381,12 +382,14 @@ impl Experts {
             // MLX gathers in f32 only on a CPU.
             Weight::Dense(w) if w.dtype() != Dtype::Float32 && default_device() == Device::Cpu => {
                 let (x32, w32) = (x.as_dtype(Dtype::Float32)?, w.as_dtype(Dtype::Float32)?);
-                ops::gather_mm(x32, w32.swap_axes(-1, -2)?, None, chosen, None)?.as_dtype(x.dtype())
+                Ok(ops::gather_mm(x32, w32.swap_axes(-1, -2)?, None, chosen, None)?.as_dtype(x.dtype())?)
             }
-            Weight::Dense(w) => ops::gather_mm(x, w.swap_axes(-1, -2)?, None, chosen, None),
-            Weight::Quantized(w) if multiplies(w) => gather_qmm(x, w, chosen),
-            Weight::Quantized(w) => ops::gather_mm(x, dequantize(w, x.dtype())?.swap_axes(-1, -2)?, None, chosen, None),
-            Weight::Tiled(_) => Err("experts in records of one matrix".into()),
+            Weight::Dense(w) => Ok(ops::gather_mm(x, w.swap_axes(-1, -2)?, None, chosen, None)?),
+            Weight::Quantized(w) if multiplies(w) => Ok(gather_qmm(x, w, chosen)?),
+            Weight::Quantized(w) => {
+                Ok(ops::gather_mm(x, dequantize(w, x.dtype())?.swap_axes(-1, -2)?, None, chosen, None)?)
+            }
+            Weight::PackedTiles(_) => Err(crate::Error::unsupported("experts in records of one matrix")),
         }
     }
 }
@@ -397,7 +400,7 @@ mod tests {
 
     use super::*;
     use crate::kernels::relative_difference;
-    use crate::quant::Mode;
+    use crate::mlx::Mode;
 
     #[test]
     fn products_that_cuda_has() {
@@ -413,8 +416,8 @@ mod tests {
             (8, 32, 192, true),
             (4, 64, 7168, true),
         ] {
-            let scheme = Scheme::new(Mode::Affine, bits, group).unwrap();
-            assert_eq!(multiplies_on_cuda(scheme, input), has, "{bits} bits, groups of {group}, {input} wide");
+            let packing = Packing::new(Mode::Affine, bits, group);
+            assert_eq!(multiplies_on_cuda(packing, input), has, "{bits} bits, groups of {group}, {input} wide");
         }
     }
 
@@ -431,7 +434,7 @@ mod tests {
             packed: halves.view_dtype(Dtype::Uint32).unwrap(),
             scales: float(2),
             biases: Some(float(3)),
-            scheme: Scheme::new(Mode::Affine, 4, group).unwrap(),
+            packing: Packing::new(Mode::Affine, 4, group),
         }
     }
 

@@ -3,19 +3,14 @@
 
 mod dequantize;
 pub mod linear;
-mod normed;
-pub mod scheme;
-mod stated;
-pub(crate) mod tiled;
 mod traffic;
 
+pub use crate::artifact::quant::scheme::{self, SchemeError};
+pub use crate::artifact::quant::{HeadQuantization, Mode, Quantization, Scheme};
+pub use crate::kernels::{NormedRows, PackedTiles};
 pub(crate) use dequantize::e4m3;
 pub use dequantize::{Packed, dequantize};
 pub use linear::{Experts, Fused, Linear, Weight};
-pub use normed::Normed;
-pub use scheme::{Mode, Scheme, SchemeError};
-pub use stated::{HeadQuantization, Quantization};
-pub use tiled::Tiled;
 pub use traffic::Traffic;
 
 #[cfg(test)]

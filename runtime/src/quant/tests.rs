@@ -4,7 +4,7 @@ use safetensors::Dtype;
 use serde_json::{Value, json};
 
 use super::{HeadQuantization, Mode, Packed, Quantization, Scheme, SchemeError, dequantize};
-use crate::artifact::{ArtifactError, Checkpoint, Config, TensorInfo};
+use crate::artifact::{ArtifactError, Checkpoint, Config, ErrorKind, TensorInfo};
 
 fn scheme(mode: Mode, bits: usize, group_size: usize) -> Scheme {
     Scheme::new(mode, bits, group_size).unwrap()
@@ -87,7 +87,7 @@ fn where_it_is_stated() {
                 "m/config.json: quantization_config.quant_method: \"{method}\": not supported: expected bf16 weights or MLX's quantization"
             )
         );
-        assert_eq!(error.kind().exit_code(), 4);
+        assert_eq!(error.kind(), ErrorKind::Incompatible);
     }
 }
 

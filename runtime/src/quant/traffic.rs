@@ -5,7 +5,7 @@
 //! Several rows may use several times as many experts, so for a mixture of experts a verification's bytes are a lower
 //! bound.
 
-use super::stated::{HeadQuantization, Quantization};
+use crate::artifact::quant::{HeadQuantization, Quantization};
 use crate::artifact::{ArtifactError, Checkpoint, Config, TensorInfo, is_head_tensor};
 
 /// Bytes of weights by what reads them.

@@ -4,7 +4,6 @@
 //! brings back a few numbers a row. Candidates are ordered by a 64-bit key of logit and token id, so no order depends on how a
 //! backend breaks ties.
 
-use mlx_rs::error::Exception;
 use mlx_rs::ops::indexing::{argmax_axis, take_along_axis};
 use mlx_rs::{Dtype, ops, random};
 
@@ -48,7 +47,7 @@ pub struct CountRows {
 
 /// The distributions of some rows.
 #[derive(Debug, Clone)]
-pub enum Law {
+pub enum TargetDistribution {
     /// Of every token.
     Dense {
         /// Probabilities `[rows, vocab]` f32.
@@ -60,7 +59,7 @@ pub enum Law {
     Ranked(Ranked, i32),
 }
 
-impl Law {
+impl TargetDistribution {
     /// Of every token, `[rows, vocab]` f32.
     pub fn dense(&self) -> Result<Array> {
         match self {
@@ -80,7 +79,7 @@ impl Law {
 
 /// `[rows, n]` -> `[rows]` f32: 1 where every number of the row is finite, else 0.
 fn finite_flags(x: &Array) -> Result<Array> {
-    finite_rows(x)?.squeeze_axes(&[-1])?.as_dtype(Dtype::Float32)
+    Ok(finite_rows(x)?.squeeze_axes(&[-1])?.as_dtype(Dtype::Float32)?)
 }
 
 /// Token ids are below this in the keys of candidates.
@@ -140,7 +139,7 @@ impl DeviceSampler {
 
     /// Columns `[n]` int32 -> `[n, columns]` f32, one 1 in each row.
     fn one_hot(&self, chosen: &Array) -> Result<Array> {
-        chosen.expand_dims(-1)?.eq(&self.ids)?.as_dtype(Dtype::Float32)
+        Ok(chosen.expand_dims(-1)?.eq(&self.ids)?.as_dtype(Dtype::Float32)?)
     }
 
     /// The counts that hold at each of `drafts.len() + 1` rows: `counts`, and the drafts before the row. `None` where
@@ -182,7 +181,7 @@ impl DeviceSampler {
 
     /// Whether the kernels serve these logits: no row is short of candidates.
     fn ranks(&self) -> bool {
-        (self.tokens.is_none() || self.columns >= ranking::KEEP) && ranking::serves(&self.params)
+        (self.tokens.is_none() || self.columns >= ranking::KEEP) && ranking::serves(&self.params, check_ranking)
     }
 
     fn rank(&self, logits: &Array, uniforms: &Array) -> Result<(Ranked, Array)> {
@@ -197,7 +196,7 @@ impl DeviceSampler {
         let Some(tokens) = &self.tokens else { return Ok(p) };
         let rows = p.dim(0);
         let places = ops::broadcast_to(&tokens.device, &[rows, self.columns])?;
-        ops::zeros::<f32>(&[rows, self.vocab])?.put_along_axis(places, &p, -1)
+        Ok(ops::zeros::<f32>(&[rows, self.vocab])?.put_along_axis(places, &p, -1)?)
     }
 
     /// Logits `[n, columns]` f32 -> their distributions, and a token drawn from the last as `role` asks, `[1]` int32. `counts` has n
@@ -206,21 +205,21 @@ impl DeviceSampler {
         &self,
         logits: &Array,
         counts: Option<&CountRows>,
-        draws: &Draws<'_>,
+        draws: &RoundNoise<'_>,
         role: Role,
-    ) -> Result<(Law, Array)> {
+    ) -> Result<(TargetDistribution, Array)> {
         let logits = self.penalized(logits, counts)?;
         let rows = logits.dim(0);
-        let last = Draws { first: draws.first + rows as u64 - 1, ..*draws };
+        let last = RoundNoise { first: draws.first + rows as u64 - 1, ..*draws };
         // The coupled rule's noise is on every token.
         if draws.rule == Rule::Rejection && self.ranks() {
             let (ranked, token) = self.rank(&logits, &last.uniforms(1, role))?;
-            return Ok((Law::Ranked(ranked, self.vocab), token));
+            return Ok((TargetDistribution::Ranked(ranked, self.vocab), token));
         }
         let p = self.spread(self.dense(&logits)?)?;
         let row = if rows == 1 { p.clone() } else { slice_axis(&p, 0, rows - 1, rows)? };
         let token = last.draw(&row, role)?;
-        Ok((Law::Dense { p, finite: finite_flags(&logits)? }, token))
+        Ok((TargetDistribution::Dense { p, finite: finite_flags(&logits)? }, token))
     }
 
     fn dense(&self, logits: &Array) -> Result<Array> {
@@ -242,7 +241,7 @@ impl DeviceSampler {
         } else {
             return Ok(p);
         };
-        p.divide(p.sum_axis(-1, true)?)
+        Ok(p.divide(p.sum_axis(-1, true)?)?)
     }
 
     fn penalized(&self, logits: &Array, counts: Option<&CountRows>) -> Result<Array> {
@@ -290,7 +289,7 @@ impl DeviceSampler {
         }
         let last = keep.as_dtype(Dtype::Int32)?.sum_axis(-1, true)?.subtract(Array::from_int(1))?;
         let threshold = take_along_axis(&best, &last, -1)?;
-        ops::select(keys.le(threshold)?, p, scalar(0.0))
+        Ok(ops::select(keys.le(threshold)?, p, scalar(0.0))?)
     }
 
     /// Keys that sort by falling logit, then by rising token id: `[n, columns]` int64, the column in the low half.
@@ -299,13 +298,13 @@ impl DeviceSampler {
         let bits = logits.view_dtype(Dtype::Int32)?.as_dtype(Dtype::Int64)?;
         let turned = integer(i64::from(i32::MIN) - 1).subtract(&bits)?;
         let rising = ops::select(bits.lt(integer(0))?, turned, bits)?;
-        rising.multiply(integer(-ID_SPAN))?.add(&self.ids)
+        Ok(rising.multiply(integer(-ID_SPAN))?.add(&self.ids)?)
     }
 }
 
 /// What a round asks of the device, in positions: row j decides about the token at `first + j`.
 #[derive(Debug, Clone, Copy)]
-pub struct Draws<'a> {
+pub struct RoundNoise<'a> {
     /// The rule.
     pub rule: Rule,
     /// Where numbers come from.
@@ -314,7 +313,7 @@ pub struct Draws<'a> {
     pub first: u64,
 }
 
-impl Draws<'_> {
+impl RoundNoise<'_> {
     /// Two numbers a row, `[rows, 2]`.
     fn uniforms(&self, rows: i32, role: Role) -> Array {
         let draws: Vec<f32> = (0..rows as u64).flat_map(|row| self.noise.uniform_f32(self.first + row, role)).collect();
@@ -332,37 +331,43 @@ impl Draws<'_> {
     /// Outcomes of a round, in one array of f32, which is exact for token ids: `bonus` `[1]` and 1 if its row's logits are finite, else
     /// 0; then for each of `drafts` (`[1]` int32 each) p of it, q of it, the token instead of it, itself, and 1 if the logits behind p
     /// and q are finite, else 0. `p` has a row more than there are drafts, `q` one a draft. [`Outcomes`] reads it.
-    pub fn outcomes(&self, p: &Law, q: &[Law], drafts: &[Array], bonus: &Array) -> Result<Array> {
+    pub fn outcomes(
+        &self,
+        p: &TargetDistribution,
+        q: &[TargetDistribution],
+        drafts: &[Array],
+        bonus: &Array,
+    ) -> Result<Array> {
         let Some(first) = drafts.first() else {
-            return if let Law::Ranked(p, _) = p {
+            return if let TargetDistribution::Ranked(p, _) = p {
                 ranking::reveal(bonus, &p.p)
             } else {
-                ops::concatenate(&[&bonus.as_dtype(Dtype::Float32)?, &p.finite()?], 0)
+                Ok(ops::concatenate(&[&bonus.as_dtype(Dtype::Float32)?, &p.finite()?], 0)?)
             };
         };
         let depth = drafts.len() as i32;
         let x = if depth == 1 { first.clone() } else { ops::concatenate(drafts, 0)? };
         let ranked: Vec<&Ranked> =
-            q.iter().filter_map(|q| if let Law::Ranked(q, _) = q { Some(q) } else { None }).collect();
-        if let (Law::Ranked(p, vocab), true) = (p, ranked.len() == q.len() && depth <= ranking::DRAFTS) {
+            q.iter().filter_map(|q| if let TargetDistribution::Ranked(q, _) = q { Some(q) } else { None }).collect();
+        if let (TargetDistribution::Ranked(p, vocab), true) = (p, ranked.len() == q.len() && depth <= ranking::DRAFTS) {
             let uniforms = self.uniforms(depth, Role::Residual);
             return ranking::outcomes((p, &Ranked::stack(&ranked)?), &x, bonus, &uniforms, *vocab);
         }
         let all_finite = p.finite()?;
         let part = |start, stop| slice_axis(&all_finite, 0, start, stop);
-        let q_finite = ops::concatenate(&q.iter().map(Law::finite).collect::<Result<Vec<_>>>()?, 0)?;
+        let q_finite = ops::concatenate(&q.iter().map(TargetDistribution::finite).collect::<Result<Vec<_>>>()?, 0)?;
         let (finite, bonus_finite) = (part(0, depth)?.multiply(q_finite)?, part(depth, depth + 1)?);
         let p = slice_axis(&p.dense()?, 0, 0, depth)?;
-        let q = ops::concatenate(&q.iter().map(Law::dense).collect::<Result<Vec<_>>>()?, 0)?;
-        let otherwise = self.otherwise(&p, &q)?;
+        let q = ops::concatenate(&q.iter().map(TargetDistribution::dense).collect::<Result<Vec<_>>>()?, 0)?;
+        let recovered = self.recovered(&p, &q)?;
         let packed =
-            [bonus.clone(), bonus_finite, probability_of(&p, &x)?, probability_of(&q, &x)?, otherwise, x, finite];
-        let packed = packed.iter().map(|a| a.as_dtype(Dtype::Float32)).collect::<Result<Vec<_>>>()?;
-        ops::concatenate(&packed, 0)
+            [bonus.clone(), bonus_finite, probability_of(&p, &x)?, probability_of(&q, &x)?, recovered, x, finite];
+        let packed = packed.iter().map(|a| Ok(a.as_dtype(Dtype::Float32)?)).collect::<Result<Vec<_>>>()?;
+        Ok(ops::concatenate(&packed, 0)?)
     }
 
     /// The token that each row emits if its draft is rejected. `[n]` int32.
-    pub fn otherwise(&self, p: &Array, q: &Array) -> Result<Array> {
+    pub fn recovered(&self, p: &Array, q: &Array) -> Result<Array> {
         match self.rule {
             Rule::Rejection => {
                 let excess = ops::maximum(p.subtract(q)?, scalar(0.0))?;
@@ -380,11 +385,11 @@ impl Draws<'_> {
             .map(|row| gumbel(vocab, &random::key(self.noise.key(self.first + row))?))
             .collect::<Result<Vec<_>>>()?;
         let noise = if noise.len() == 1 { noise[0].clone() } else { ops::concatenate(&noise, 0)? };
-        argmax_axis(p.log()?.add(noise)?, -1, false)?.as_dtype(Dtype::Int32)
+        Ok(argmax_axis(p.log()?.add(noise)?, -1, false)?.as_dtype(Dtype::Int32)?)
     }
 }
 
-/// [`Draws::outcomes`] on the host.
+/// [`RoundNoise::outcomes`] on the host.
 #[derive(Debug)]
 pub struct Outcomes {
     read: Vec<f32>,
@@ -416,7 +421,7 @@ impl Outcomes {
             draft: self.column(3)[row] as u32,
             p: self.column(0)[row].into(),
             q: self.column(1)[row].into(),
-            otherwise: self.column(2)[row] as u32,
+            recovered: self.column(2)[row] as u32,
         };
         (0..self.depth).map(row).collect()
     }
@@ -435,7 +440,7 @@ impl Outcomes {
 fn gumbel(count: i32, key: &Array) -> Result<Array> {
     let u = random::uniform::<_, f32>(0.0, 1.0, &[1, count][..], key)?;
     let u = ops::maximum(u, scalar(f32::powi(2.0, -33)))?;
-    u.negative()?.log1p()?.negative()?.log()?.negative()
+    Ok(u.negative()?.log1p()?.negative()?.log()?.negative()?)
 }
 
 /// Tokens of a block in [`categorical`].
@@ -456,7 +461,7 @@ fn categorical(p: &Array, u: &Array) -> Result<Array> {
     let block = invert(&padded.sum_axis(2, false)?, &coarse)?;
     let rows = ops::arange::<i32, i32>(0, n, None)?.multiply(Array::from_int(blocks))?.add(&block)?;
     let within = padded.reshape(&[n * blocks, BLOCK])?.take_axis(rows, 0)?;
-    invert(&within, &slice_axis(u, 1, 1, 2)?)?.add(block.multiply(Array::from_int(BLOCK))?)
+    Ok(invert(&within, &slice_axis(u, 1, 1, 2)?)?.add(block.multiply(Array::from_int(BLOCK))?)?)
 }
 
 /// Inverts the cumulative sum at `u` `[n, 1]`: `[n, m]` -> `[n]` int32. Never a place without mass.
@@ -467,16 +472,16 @@ fn invert(p: &Array, u: &Array) -> Result<Array> {
     let past = sums.gt(total.multiply(u)?)?.logical_and(p.gt(scalar(0.0))?)?;
     let first = argmax_axis(&past, -1, false)?;
     let found = past.any_axis(-1, false)?;
-    ops::select(found, first, argmax_axis(p, -1, false)?)?.as_dtype(Dtype::Int32)
+    Ok(ops::select(found, first, argmax_axis(p, -1, false)?)?.as_dtype(Dtype::Int32)?)
 }
 
 /// The probability of each row's token: `[n, vocab]` and `[n]` -> `[n]`.
 pub fn probability_of(p: &Array, tokens: &Array) -> Result<Array> {
-    take_along_axis(p, tokens.expand_dims(-1)?, -1)?.squeeze_axes(&[1])
+    Ok(take_along_axis(p, tokens.expand_dims(-1)?, -1)?.squeeze_axes(&[1])?)
 }
 
 /// The kernels of [`ranking`] against the operations here: distributions, and what decides a round.
-pub(crate) fn check_ranking() -> Result<(f32, f32)> {
+fn check_ranking() -> Result<(f32, f32)> {
     let noise = Noise::new(3);
     let mut worst = 0f32;
     for (vocab, params) in [
@@ -485,13 +490,13 @@ pub(crate) fn check_ranking() -> Result<(f32, f32)> {
         (5000, SamplingParams::greedy()),
     ] {
         let logits = |seed: u64, rows: i32| -> Result<Array> {
-            random::normal::<f32>(&[rows, vocab], None, 3.0, &random::key(seed)?)
+            Ok(random::normal::<f32>(&[rows, vocab], None, 3.0, &random::key(seed)?)?)
         };
         let (of_p, of_q) = (logits(1, 4)?, logits(1, 3)?.add(logits(2, 3)?.multiply(scalar(0.2))?)?);
         let sampler = DeviceSampler::new(params, vocab as usize)?;
-        let draws = Draws { rule: Rule::Rejection, noise: &noise, first: 9 };
+        let draws = RoundNoise { rule: Rule::Rejection, noise: &noise, first: 9 };
         let both = |of: &Array| -> Result<(Ranked, Array, [Array; 2])> {
-            let last = Draws { first: 9 + of.dim(0) as u64 - 1, ..draws };
+            let last = RoundNoise { first: 9 + of.dim(0) as u64 - 1, ..draws };
             let (ranked, token) = ranking::rank(of, sampler.params(), &last.uniforms(1, Role::Bonus))?;
             let dense = sampler.dense(of)?;
             let row = slice_axis(&dense, 0, of.dim(0) - 1, of.dim(0))?;
@@ -505,9 +510,16 @@ pub(crate) fn check_ranking() -> Result<(f32, f32)> {
         let revealed = ranking::reveal(&bonus, &p.p)?;
         worst = worst.max(relative_difference(&slice_axis(&revealed, 0, 0, 1)?, &twin)?);
         let drafts = draws.draw(&q_dense, Role::Draft)?;
-        let drafts = (0..3).map(|row| slice_axis(&drafts, 0, row, row + 1)).collect::<Result<Vec<_>>>()?;
-        let law = |p: Array, of: &Array| -> Result<Law> { Ok(Law::Dense { p, finite: finite_flags(of)? }) };
-        let ours = draws.outcomes(&Law::Ranked(p, vocab), &[Law::Ranked(q, vocab)], &drafts, &bonus)?;
+        let drafts = (0..3).map(|row| Ok(slice_axis(&drafts, 0, row, row + 1)?)).collect::<Result<Vec<_>>>()?;
+        let law = |p: Array, of: &Array| -> Result<TargetDistribution> {
+            Ok(TargetDistribution::Dense { p, finite: finite_flags(of)? })
+        };
+        let ours = draws.outcomes(
+            &TargetDistribution::Ranked(p, vocab),
+            &[TargetDistribution::Ranked(q, vocab)],
+            &drafts,
+            &bonus,
+        )?;
         let theirs = draws.outcomes(&law(p_dense, &of_p)?, &[law(q_dense, &of_q)?], &drafts, &twin)?;
         // The bonus token; its row, p and q; tokens instead, drafts; rows: numbers of very different sizes.
         for (start, stop) in [(0, 1), (1, 8), (8, 14), (14, 17)] {
@@ -520,13 +532,13 @@ pub(crate) fn check_ranking() -> Result<(f32, f32)> {
 }
 
 /// Infinite where the kernels do not tell rows of logits that are not all finite from others; wherever the one that is not stands.
-fn check_faults(sampler: &DeviceSampler, logits: &Array, draws: &Draws<'_>) -> Result<f32> {
+fn check_faults(sampler: &DeviceSampler, logits: &Array, draws: &RoundNoise<'_>) -> Result<f32> {
     let (rows, columns) = (logits.dim(0), logits.dim(1));
     for (place, fault) in
         [(0, f32::NAN), (columns / 2, f32::INFINITY), (columns - 1, -f32::NAN), (7, f32::NEG_INFINITY)]
     {
         let is_place = |index: i32, of: i32, axis: i32| -> Result<Array> {
-            ops::arange::<i32, i32>(0, of, None)?.eq(Array::from_int(index))?.expand_dims(axis)
+            Ok(ops::arange::<i32, i32>(0, of, None)?.eq(Array::from_int(index))?.expand_dims(axis)?)
         };
         // The second row is the faulty one.
         let faulty = is_place(1, rows, 1)?.logical_and(is_place(place, columns, 0)?)?;
@@ -536,13 +548,13 @@ fn check_faults(sampler: &DeviceSampler, logits: &Array, draws: &Draws<'_>) -> R
         let q = (0..rows - 1)
             .map(|row| {
                 let part = |a: &Array| slice_axis(a, 0, row, row + 1);
-                Ok(Law::Ranked(Ranked { ids: part(&ranked.ids)?, p: part(&ranked.p)? }, columns))
+                Ok(TargetDistribution::Ranked(Ranked { ids: part(&ranked.ids)?, p: part(&ranked.p)? }, columns))
             })
             .collect::<Result<Vec<_>>>()?;
-        let read = draws.outcomes(&Law::Ranked(ranked.clone(), columns), &q, &drafts, &token)?;
-        let read = read.to_vec_cast::<f32>().map_err(|error| Exception::custom(error.to_string()))?;
+        let read = draws.outcomes(&TargetDistribution::Ranked(ranked.clone(), columns), &q, &drafts, &token)?;
+        let read = read.to_vec_cast::<f32>().map_err(|error| crate::Error::unsupported(error.to_string()))?;
         let alone = ranking::reveal(&token, &slice_axis(&ranked.p, 0, 1, 2)?)?;
-        let alone = alone.to_vec_cast::<f32>().map_err(|error| Exception::custom(error.to_string()))?;
+        let alone = alone.to_vec_cast::<f32>().map_err(|error| crate::Error::unsupported(error.to_string()))?;
         if Outcomes::new(read).finite_rows() != 1 || Outcomes::new(alone).finite_rows() != 0 {
             return Ok(f32::INFINITY);
         }

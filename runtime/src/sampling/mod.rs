@@ -1,12 +1,9 @@
-//! How a token is chosen: what the user asked for, the filters that turn logits into a distribution, and the noise.
-//!
-//! [`filter`] and [`noise`] are pure, on the host and in f64: the reference that [`device`] must agree with.
+//! Sampling on the device. Its reference on the host is [`crate::speculation`].
 
 pub mod device;
-pub mod filter;
-pub mod noise;
-pub mod params;
 
+pub use crate::speculation::{
+    Noise, ParamsError, REPETITION_PENALTIES, Role, SamplingParams, TEMPERATURES, TokenCounts,
+};
+pub use crate::speculation::{filter, noise, params};
 pub use device::DeviceSampler;
-pub use noise::{Noise, Role};
-pub use params::{ParamsError, REPETITION_PENALTIES, SamplingParams, TEMPERATURES, TokenCounts};

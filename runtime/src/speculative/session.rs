@@ -15,9 +15,9 @@ use super::simulate::Simulation;
 use super::stats::SpeculationStats;
 use crate::Array;
 use crate::cache::Cache;
-use crate::mlx::{await_array, begin, cuda_default, message, slice_axis};
+use crate::mlx::{async_eval, cuda_default, slice_axis, wait};
 use crate::model::{DraftState, MtpModel, token_array};
-use crate::sampling::device::{Draws, Law, Outcomes};
+use crate::sampling::device::{Outcomes, RoundNoise, TargetDistribution};
 use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
 
 /// Prompt tokens fed at once, so that a prompt can be broken off; more on CUDA, where weights are unpacked for every chunk.
@@ -70,8 +70,14 @@ pub enum SessionError {
     #[error("interrupted while the prompt was being fed")]
     Interrupted,
     /// MLX failed.
-    #[error("MLX: {}", message(.0))]
-    Mlx(#[from] Exception),
+    #[error("MLX: {0}")]
+    Mlx(#[from] crate::Error),
+}
+
+impl From<Exception> for SessionError {
+    fn from(error: Exception) -> Self {
+        Self::Mlx(error.into())
+    }
 }
 
 type Result<T> = std::result::Result<T, SessionError>;
@@ -158,7 +164,7 @@ impl Session {
         if let Some(draft) = &options.draft_sampling {
             draft.validate(vocab)?;
         }
-        let restricted = model.draft_head.as_ref().and_then(|head| head.vocabulary());
+        let restricted = model.drafter.as_ref().and_then(|head| head.vocabulary());
         let draft_sampler = match (options.draft_sampling, restricted) {
             (None, None) => None,
             (Some(params), None) => Some(DeviceSampler::new(params, vocab)?),
@@ -176,7 +182,7 @@ impl Session {
             noise: Noise::new(options.seed),
             stop_tokens: options.stop_tokens,
             cache: model.trunk.new_cache(),
-            history: model.draft_head.as_ref().map(|head| head.new_history()),
+            history: model.drafter.as_ref().map(|head| head.new_history()),
             draft_state: None,
             queue: Vec::new(),
             counts: TokenCounts::default(),
@@ -218,7 +224,7 @@ impl Session {
     /// # Errors
     /// As [`Session::new`].
     pub fn resume(model: &MtpModel, options: SessionOptions, snapshot: &Snapshot) -> Result<Self> {
-        let history = snapshot.history.as_ref().filter(|_| model.draft_head.is_some());
+        let history = snapshot.history.as_ref().filter(|_| model.drafter.is_some());
         Ok(Self {
             cache: snapshot.cache.snapshot()?,
             history: history.map(Cache::snapshot).transpose()?,
@@ -313,7 +319,7 @@ impl Session {
         let fed = started.elapsed().as_secs_f64();
         let logits = model.trunk.logits(&hidden)?;
         let counts = self.sampler.count_rows(&self.counts, &[])?;
-        let draws = Draws { rule: self.rule, noise: &self.noise, first: prompt.len() as u64 };
+        let draws = RoundNoise { rule: self.rule, noise: &self.noise, first: prompt.len() as u64 };
         let (law, first) = self.sampler.sample(&logits, counts.as_ref(), &draws, Role::Bonus)?;
         let first = read_back(&draws.outcomes(&law, &[], &[], &first)?)?.decided()?.bonus();
         self.queue.push((hidden, vec![first]));
@@ -334,7 +340,7 @@ impl Session {
         if self.faulty {
             return Err(SessionError::NotFinite);
         }
-        let most = model.draft_head.as_ref().map_or(0, |head| head.max_depth());
+        let most = model.drafter.as_ref().map_or(0, |head| head.max_depth());
         let depth = match self.ahead {
             Some(_) => 0,
             None => {
@@ -430,10 +436,10 @@ impl Session {
             let hidden = model.trunk.verify(token, &mut self.cache)?;
             let logits = model.trunk.logits(&hidden)?;
             let counts = self.sampler.count_row(&self.counts, drawn)?;
-            let draws = Draws { rule: self.rule, noise: &self.noise, first };
+            let draws = RoundNoise { rule: self.rule, noise: &self.noise, first };
             let (law, token) = self.sampler.sample(&logits, counts.as_ref(), &draws, Role::Bonus)?;
             let read = draws.outcomes(&law, &[], &[], &token)?;
-            begin([&read])?;
+            async_eval([&read])?;
             Ok(PlainRound { hidden, token, read })
         };
         let sent = send();
@@ -463,18 +469,18 @@ impl Session {
     fn decide(&mut self, model: &mut MtpModel, anchor: u32, depth: usize) -> Result<Decided> {
         self.ingest_queue(model)?;
         let first = self.cache.len() as u64 + 1;
-        let draws = |row: usize| Draws { rule: self.rule, noise: &self.noise, first: first + row as u64 };
+        let draws = |row: usize| RoundNoise { rule: self.rule, noise: &self.noise, first: first + row as u64 };
         let mut drafts: Vec<Array> = Vec::with_capacity(depth);
-        let mut proposals: Vec<Law> = Vec::with_capacity(depth); // q, a row each
+        let mut proposals: Vec<TargetDistribution> = Vec::with_capacity(depth); // q, a row each
         // From a copy: if the round fails, the next one drafts from the same state again.
         let mut state = self.draft_state.clone();
-        if let (Some(head), Some(history), Some(state)) = (&mut model.draft_head, &self.history, &mut state) {
+        if let (Some(head), Some(history), Some(state)) = (&mut model.drafter, &self.history, &mut state) {
             let sampler = self.draft_sampler.as_ref().unwrap_or(&self.sampler);
             for row in 0..depth {
                 let logits = head.step(state, drafts.last(), history)?;
                 let counts = sampler.count_row(&self.counts, &drafts)?;
                 let (q, draft) = sampler.sample(&logits, counts.as_ref(), &draws(row), Role::Draft)?;
-                begin([&draft])?;
+                async_eval([&draft])?;
                 drafts.push(draft);
                 proposals.push(q);
             }
@@ -502,7 +508,7 @@ impl Session {
 
     /// Feeds the head every pair that waits, and starts a draft behind the last.
     fn ingest_queue(&mut self, model: &mut MtpModel) -> Result<()> {
-        let (Some(head), Some(history)) = (&mut model.draft_head, &mut self.history) else {
+        let (Some(head), Some(history)) = (&mut model.drafter, &mut self.history) else {
             self.queue.clear();
             return Ok(());
         };
@@ -533,7 +539,7 @@ impl Outcomes {
 
 /// The outcomes of a round, on the host.
 fn read_back(read: &Array) -> Result<Outcomes> {
-    await_array(read)?;
-    let numbers = read.to_vec_cast::<f32>().map_err(|error| Exception::custom(error.to_string()))?;
+    wait(read)?;
+    let numbers = read.to_vec_cast::<f32>().map_err(|error| crate::Error::unsupported(error.to_string()))?;
     Ok(Outcomes::new(numbers))
 }

@@ -66,7 +66,7 @@ impl Simulation {
     pub fn decide(&self, rows: &[RowOutcome], bonus: u32, round: u64, noise: &Noise) -> Acceptance {
         let u = (noise.uniform(0, Role::Accept) + round as f64 * GOLDEN).fract();
         let accepted = self.cumulative.iter().take(rows.len()).take_while(|&&share| u < share).count();
-        let next = rows.get(accepted).map_or(bonus, |row| row.otherwise);
+        let next = rows.get(accepted).map_or(bonus, |row| row.recovered);
         Acceptance { drafted: rows.len(), accepted, next }
     }
 }
@@ -77,7 +77,7 @@ mod tests {
 
     fn rows(depth: usize) -> Vec<RowOutcome> {
         // The exact rule accepts none of these.
-        (0..depth).map(|row| RowOutcome { draft: row as u32, p: 0.0, q: 1.0, otherwise: 100 + row as u32 }).collect()
+        (0..depth).map(|row| RowOutcome { draft: row as u32, p: 0.0, q: 1.0, recovered: 100 + row as u32 }).collect()
     }
 
     #[test]

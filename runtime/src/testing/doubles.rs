@@ -6,13 +6,13 @@ use std::sync::{Arc, Mutex};
 
 use crate::cache::{Cache, LayerCache};
 use crate::mlx::slice_axis;
-use crate::model::{DraftHead, DraftState, MtpModel, Trunk};
+use crate::model::{DraftState, Drafter, MtpModel, Trunk};
 use crate::testing::host::token_array;
 use crate::{Array, Result};
 
 /// A draft head that does all of the real one's work and then drafts what it was told.
 pub struct ScriptedHead {
-    inner: Box<dyn DraftHead>,
+    inner: Box<dyn Drafter>,
     vocab: usize,
     script: Script,
 }
@@ -35,14 +35,14 @@ impl Script {
 impl ScriptedHead {
     /// Takes the place of the head of `model`.
     pub fn install(model: &mut MtpModel) -> Script {
-        let inner = model.draft_head.take().expect("a draft head");
+        let inner = model.drafter.take().expect("a draft head");
         let script = Script::default();
-        model.draft_head = Some(Box::new(Self { inner, vocab: model.info.vocab_size, script: script.clone() }));
+        model.drafter = Some(Box::new(Self { inner, vocab: model.info.vocab_size, script: script.clone() }));
         script
     }
 }
 
-impl DraftHead for ScriptedHead {
+impl Drafter for ScriptedHead {
     fn max_depth(&self) -> usize {
         self.inner.max_depth()
     }
@@ -57,11 +57,11 @@ impl DraftHead for ScriptedHead {
 
     fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array> {
         let real = self.inner.step(state, previous, history)?;
-        let token = self.script.next().ok_or("the script is over")?;
+        let token = self.script.next().ok_or_else(|| crate::Error::unsupported("the script is over"))?;
         let mut row = vec![0.0f32; self.vocab];
         row[token as usize] = 1.0;
         // What the real head says is computed, and weighs nothing.
-        Array::from_slice(&row, &[1, self.vocab as i32]).add(real.multiply(Array::from_f32(1e-6))?)
+        Ok(Array::from_slice(&row, &[1, self.vocab as i32]).add(real.multiply(Array::from_f32(1e-6))?)?)
     }
 
     fn logits(&mut self, hidden: &Array) -> Result<Array> {
@@ -73,7 +73,7 @@ impl DraftHead for ScriptedHead {
     }
 
     fn restrict(&mut self, _: &[u32]) -> Result<()> {
-        Err("a script names any token".into())
+        Err(crate::Error::unsupported("a script names any token"))
     }
 }
 
@@ -140,7 +140,7 @@ impl Trunk for StaleTrunk {
 
     fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
         self.spoil(cache)?;
-        let ids = tokens.to_vec_cast::<u32>().map_err(|_| "tokens")?;
+        let ids = tokens.to_vec_cast::<u32>().map_err(|_| crate::Error::unsupported("tokens"))?;
         self.last = (cache.len(), ids);
         self.inner.verify(tokens, cache)
     }
@@ -159,10 +159,10 @@ fn replace_trunk(model: &mut MtpModel, around: impl FnOnce(Box<dyn Trunk>) -> Bo
             Cache::new(Vec::new())
         }
         fn verify(&mut self, _: &Array, _: &mut Cache) -> Result<Array> {
-            Err("no trunk".into())
+            Err(crate::Error::unsupported("no trunk"))
         }
         fn logits(&mut self, _: &Array) -> Result<Array> {
-            Err("no trunk".into())
+            Err(crate::Error::unsupported("no trunk"))
         }
     }
     let inner = std::mem::replace(&mut model.trunk, Box::new(Nothing));
@@ -199,14 +199,14 @@ impl Trunk for NoisyTrunk {
             let (row, token) = (place / vocab, place % vocab);
             if row == 0 { 0.0 } else { self.noise * if token % 2 == 0 { 1.0 } else { -1.0 } }
         };
-        logits.add(Array::from_slice(&(0..rows * vocab).map(at).collect::<Vec<f32>>(), &[rows, vocab]))
+        Ok(logits.add(Array::from_slice(&(0..rows * vocab).map(at).collect::<Vec<f32>>(), &[rows, vocab]))?)
     }
 }
 
 /// A draft head that, once it has drafted, is fed each row's hidden state one row late: what a loop does that pairs the
 /// wrong rows.
 pub struct LaggingHead {
-    inner: Box<dyn DraftHead>,
+    inner: Box<dyn Drafter>,
     drafted: bool,
     /// The last row that it was given.
     last: Option<Array>,
@@ -215,12 +215,12 @@ pub struct LaggingHead {
 impl LaggingHead {
     /// Takes the place of the head of `model`.
     pub fn install(model: &mut MtpModel) {
-        let inner = model.draft_head.take().expect("a draft head");
-        model.draft_head = Some(Box::new(Self { inner, drafted: false, last: None }));
+        let inner = model.drafter.take().expect("a draft head");
+        model.drafter = Some(Box::new(Self { inner, drafted: false, last: None }));
     }
 }
 
-impl DraftHead for LaggingHead {
+impl Drafter for LaggingHead {
     fn max_depth(&self) -> usize {
         self.inner.max_depth()
     }

@@ -5,14 +5,13 @@
 //! snapshot, each with a seed of its own, and a chi-square test compares: errors across positions show here, among them
 //! stale caches, which no test of one position can see.
 
-use mlx_rs::error::Exception;
 use std::ops::ControlFlow;
 
 use super::reference::{ReferenceLoop, ReferenceOptions, Start};
-use super::statistics::{self, ChiSquare};
 use crate::Result;
 use crate::model::MtpModel;
 use crate::sampling::{SamplingParams, TokenCounts, filter};
+use crate::speculation::statistics::{self, ChiSquare};
 use crate::speculative::{DepthPolicy, Rule, Session, SessionError, SessionOptions};
 use crate::verify::host::{self, token_array};
 
@@ -116,7 +115,7 @@ impl Setting {
             while tokens.len() < LENGTH {
                 tokens.extend(sequence.round(model)?.tokens);
             }
-            Ok::<_, Exception>(tokens)
+            Ok::<_, crate::Error>(tokens)
         })
     }
 

@@ -7,17 +7,14 @@
 pub mod checks;
 pub mod conformance;
 pub mod doubles;
-pub mod evidence;
 pub mod exactness;
 pub mod fixture;
-pub mod fuzz;
 pub mod mutate;
 pub mod reference;
-mod rng;
 pub mod state;
-pub mod statistics;
 pub mod tiny;
 
+pub use crate::artifact::testing::Rng;
+pub use crate::speculation::statistics;
 pub use crate::verify::host;
-pub use rng::Rng;
 pub use tiny::{Fill, TinyCheckpoint};

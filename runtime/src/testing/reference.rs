@@ -74,7 +74,8 @@ impl Start {
     /// # Errors
     /// When MLX fails, or the model has no draft head.
     pub fn new(model: &mut MtpModel, prompt: &[u32], anchor: u32) -> Result<Self> {
-        let head = model.draft_head.as_mut().ok_or("the reference needs a draft head")?;
+        let head =
+            model.drafter.as_mut().ok_or_else(|| crate::Error::unsupported("the reference needs a draft head"))?;
         let (mut cache, mut history) = (model.trunk.new_cache(), head.new_history());
         let hidden = model.trunk.forward(&token_array(prompt), &mut cache)?;
         let last = prompt.len() as i32 - 1;
@@ -159,7 +160,7 @@ impl ReferenceLoop {
         let acceptance = Acceptance {
             drafted: drafts.len(),
             accepted,
-            next: outcomes.get(accepted).map_or(bonus, |row| row.otherwise),
+            next: outcomes.get(accepted).map_or(bonus, |row| row.recovered),
         };
         let emitted: Vec<u32> = acceptance.tokens(&tokens).collect();
         self.state.cache.commit(emitted.len())?;
@@ -171,7 +172,8 @@ impl ReferenceLoop {
 
     fn draft(&mut self, model: &mut MtpModel, depth: usize, first: u64) -> Result<Vec<Draft>> {
         let ReferenceOptions { rule, fault, ref sampling, .. } = self.options;
-        let head = model.draft_head.as_mut().ok_or("the reference needs a draft head")?;
+        let head =
+            model.drafter.as_mut().ok_or_else(|| crate::Error::unsupported("the reference needs a draft head"))?;
         let mut state = head.ingest(&self.pairs.0, &token_array(&self.pairs.1), &mut self.state.history)?;
         let mut drafts: Vec<Draft> = Vec::with_capacity(depth);
         let mut tokens: Vec<u32> = Vec::with_capacity(depth);
@@ -195,7 +197,7 @@ impl ReferenceLoop {
 
     /// The decision, written out once more: the session's must not be checked against itself.
     fn stays(&self, row: &RowOutcome, position: u64) -> bool {
-        let agrees = row.draft == row.otherwise;
+        let agrees = row.draft == row.recovered;
         let ratio = if row.q > 0.0 { row.p / row.q } else { f64::from(u8::from(row.p > 0.0)) };
         let u = self.noise.uniform(position, Role::Accept);
         match (self.options.rule, self.options.fault) {
@@ -212,13 +214,13 @@ impl ReferenceLoop {
         match self.options.fault {
             Some(Fault::ResidualIsTarget) => {
                 let token = categorical(p, self.noise.uniform(position, Role::Residual));
-                RowOutcome { otherwise: token as u32, ..right }
+                RowOutcome { recovered: token as u32, ..right }
             }
             // The rejection rule has no other use for this role's number.
             Some(Fault::OverrulesRejections) if self.noise.uniform(position, Role::Coupled) < 0.1 => {
                 RowOutcome { p: 1.0, q: 1.0, ..right }
             }
-            Some(Fault::ArgmaxAcceptance) => RowOutcome { otherwise: host::argmax(p) as u32, ..right },
+            Some(Fault::ArgmaxAcceptance) => RowOutcome { recovered: host::argmax(p) as u32, ..right },
             _ => right,
         }
     }

@@ -27,7 +27,7 @@ pub fn fresh(model: &mut MtpModel, tokens: &[u32]) -> Result<(Cache, Array)> {
 pub fn fresh_history(model: &mut MtpModel, tokens: &[u32]) -> Result<Cache> {
     let (_, hidden) = fresh(model, tokens)?;
     let pairs = tokens.len() as i32 - 1;
-    let head = model.draft_head.as_mut().ok_or("no draft head")?;
+    let head = model.drafter.as_mut().ok_or_else(|| crate::Error::unsupported("no draft head"))?;
     let mut history = head.new_history();
     if pairs > 0 {
         head.ingest(&host::rows(&hidden, 0, pairs)?, &token_array(&tokens[1..]), &mut history)?;

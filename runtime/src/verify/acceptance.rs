@@ -13,18 +13,20 @@ use std::ops::ControlFlow;
 use mlx_rs::{Dtype, ops};
 use serde_json::json;
 
+use super::error::VerifyError;
+use super::gate::{Effort, GateResult, LEVEL, ProgressReporter, Verification, figures};
 use super::host::{self, token_array};
 use super::prompt::Prompt;
-use super::statistics::bernstein;
-use super::{Bench, Effort, Gate, LEVEL, VerifyError, Watch, figures};
 use crate::Array;
 use crate::model::MtpModel;
 use crate::sampling::Role;
-use crate::sampling::device::Draws;
+use crate::sampling::device::RoundNoise;
 use crate::sampling::{DeviceSampler, Noise};
+use crate::speculation::statistics::bernstein;
 use crate::speculative::{DepthPolicy, Round, Rule, Session, SessionOptions};
 
-pub(super) const NAME: &str = "teacher-forced";
+/// The gate's name.
+pub const NAME: &str = "teacher-forced";
 
 /// How far rounding of a 16-bit type may move what a draft promises, on average.
 const SLACK_16_BIT: f64 = 0.01;
@@ -35,24 +37,24 @@ const DIFFERING: [f64; 2] = [2e-3, 5e-2];
 const FEW: u64 = 2;
 
 /// How far rounding may move what drafts promise, for each of them.
-pub(super) fn slack(sixteen_bit: bool) -> f64 {
+pub fn slack(sixteen_bit: bool) -> f64 {
     if sixteen_bit { SLACK_16_BIT } else { 0.0 }
 }
 
 /// How many of so many drafts may differ.
-pub(super) fn differing_allowed(examined: u64, sixteen_bit: bool) -> u64 {
+pub fn differing_allowed(examined: u64, sixteen_bit: bool) -> u64 {
     FEW.max((DIFFERING[usize::from(sixteen_bit)] * examined as f64) as u64)
 }
 
 /// The widest bound that so many drafts can have, whatever each promised: the variance is largest where all promised the
 /// same.
-pub(super) fn widest(examined: f64, promised: f64, slack: f64) -> f64 {
+pub fn widest(examined: f64, promised: f64, slack: f64) -> f64 {
     let variance = promised * (1.0 - promised / examined.max(1.0));
     bernstein(variance.max(0.0), LEVEL) + slack * examined
 }
 
 /// Whether as many were accepted as were promised, within `bound`. What is promised never is never accepted.
-pub(super) fn agree(accepted: u64, promised: f64, bound: f64) -> bool {
+pub fn agree(accepted: u64, promised: f64, bound: f64) -> bool {
     (accepted as f64 - promised).abs() <= bound && (promised > 0.0 || accepted == 0)
 }
 
@@ -95,10 +97,10 @@ impl DepthCount {
 }
 
 pub(super) fn gate(
-    bench: &mut Bench<'_>,
-    watch: &mut Watch<'_>,
+    bench: &mut Verification<'_>,
+    watch: &mut ProgressReporter<'_>,
     depths: &mut Vec<DepthCount>,
-) -> Result<Gate, VerifyError> {
+) -> Result<GateResult, VerifyError> {
     depths.resize(bench.depth, DepthCount::default());
     let prompts = bench.prompts.clone();
     let sampler = DeviceSampler::new(bench.options.sampling.clone(), bench.model.info.vocab_size)?;
@@ -139,7 +141,7 @@ pub(super) fn gate(
         .collect();
     let figures = figures(json!({"rounds": rounds, "level": LEVEL, "drafts": examined, "differing": differing,
         "differing_allowed": allowed, "by_depth": by_depth}));
-    Ok(Gate { name: NAME, passed, summary, figures })
+    Ok(GateResult { name: NAME, passed, summary, figures })
 }
 
 /// A text that the loop wrote.
@@ -154,7 +156,7 @@ struct Text {
 
 impl Text {
     fn generate(
-        bench: &mut Bench<'_>,
+        bench: &mut Verification<'_>,
         prompt: &Prompt,
         index: u64,
         mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
@@ -196,7 +198,7 @@ impl Text {
         depths: &mut [DepthCount],
         mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
     ) -> Result<(), VerifyError> {
-        let head = model.draft_head.as_mut().ok_or(VerifyError::NoDraftHead)?;
+        let head = model.drafter.as_mut().ok_or(VerifyError::NoDraftHead)?;
         let behind = model.trunk.forward(&token_array(&self.tokens[self.prompt..]), &mut prompt.cache()?)?;
         let hidden = ops::concatenate(&[&prompt.hidden, &behind], 0)?;
         let pairs = self.tokens.len() - 1;
@@ -239,7 +241,7 @@ impl Text {
                 let p = filtered(sampler, &host::rows(&targets, row, row + examined as i32)?)?;
                 let q = filtered(sampler, &ops::concatenate(&q, 0)?)?;
                 row += examined as i32;
-                let draws = Draws { rule: Rule::Rejection, noise: &noise, first: anchor as u64 + 1 };
+                let draws = RoundNoise { rule: Rule::Rejection, noise: &noise, first: anchor as u64 + 1 };
                 found.push(ops::minimum(&p, &q)?.sum_axis(-1, false)?);
                 found.push(draws.draw(&q, Role::Draft)?.as_dtype(Dtype::Float32)?);
             }
@@ -275,7 +277,7 @@ fn note(depths: &mut [DepthCount], round: &Round, promised: &[f32], drawn: &[f32
 /// Rows of a matrix, by place.
 fn picked(a: &Array, places: impl Iterator<Item = usize>) -> crate::Result<Array> {
     let places: Vec<i32> = places.map(|place| place as i32).collect();
-    a.take_axis(Array::from_slice(&places, &[places.len() as i32]), 0)
+    Ok(a.take_axis(Array::from_slice(&places, &[places.len() as i32]), 0)?)
 }
 
 /// The distributions that logits give.

@@ -6,10 +6,8 @@ use std::mem;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mlx_rs::error::Exception;
-
 use crate::cache::Cache;
-use crate::model::{DraftHead, DraftState, MtpModel, Trunk};
+use crate::model::{DraftState, Drafter, MtpModel, Trunk};
 use crate::{Array, Result};
 
 /// Counters that the gates share.
@@ -65,12 +63,12 @@ impl Passes {
 }
 
 /// Something that is counted while it is lent.
-struct Counted<T: ?Sized> {
+struct CountingModel<T: ?Sized> {
     lent: Arc<Mutex<Box<T>>>,
     counts: Arc<Counts>,
 }
 
-impl<T: ?Sized> Counted<T> {
+impl<T: ?Sized> CountingModel<T> {
     fn with<R>(&self, call: impl FnOnce(&mut T) -> R) -> R {
         // Nothing is left half done by a panic: arrays are values.
         call(&mut self.lent.lock().unwrap_or_else(PoisonError::into_inner))
@@ -80,19 +78,19 @@ impl<T: ?Sized> Counted<T> {
 /// Runs `measure` on `model` while every pass is counted.
 pub(super) fn counted<R>(model: &mut MtpModel, measure: impl FnOnce(&mut MtpModel, &Arc<Counts>) -> R) -> R {
     let counts = Arc::new(Counts::default());
-    let trunk = Arc::new(Mutex::new(mem::replace(&mut model.trunk, Box::new(Away))));
-    let head = model.draft_head.take().map(|head| Arc::new(Mutex::new(head)));
-    model.trunk = Box::new(Counted { lent: Arc::clone(&trunk), counts: Arc::clone(&counts) });
-    model.draft_head =
-        head.clone().map(|lent| -> Box<dyn DraftHead> { Box::new(Counted { lent, counts: Arc::clone(&counts) }) });
+    let trunk = Arc::new(Mutex::new(mem::replace(&mut model.trunk, Box::new(Detached))));
+    let head = model.drafter.take().map(|head| Arc::new(Mutex::new(head)));
+    model.trunk = Box::new(CountingModel { lent: Arc::clone(&trunk), counts: Arc::clone(&counts) });
+    model.drafter =
+        head.clone().map(|lent| -> Box<dyn Drafter> { Box::new(CountingModel { lent, counts: Arc::clone(&counts) }) });
     let result = measure(model, &counts);
     // The counting ones go first, so that these are the only ones that hold them.
-    model.trunk = Box::new(Away);
-    model.draft_head = None;
+    model.trunk = Box::new(Detached);
+    model.drafter = None;
     if let Some(trunk) = returned(trunk) {
         model.trunk = trunk;
     }
-    model.draft_head = head.and_then(returned);
+    model.drafter = head.and_then(returned);
     result
 }
 
@@ -100,7 +98,7 @@ fn returned<T: ?Sized>(lent: Arc<Mutex<Box<T>>>) -> Option<Box<T>> {
     Arc::into_inner(lent).map(|lent| lent.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-impl Trunk for Counted<dyn Trunk> {
+impl Trunk for CountingModel<dyn Trunk> {
     fn new_cache(&self) -> Cache {
         self.with(|trunk| trunk.new_cache())
     }
@@ -123,7 +121,7 @@ impl Trunk for Counted<dyn Trunk> {
     }
 }
 
-impl DraftHead for Counted<dyn DraftHead> {
+impl Drafter for CountingModel<dyn Drafter> {
     fn max_depth(&self) -> usize {
         self.with(|head| head.max_depth())
     }
@@ -155,23 +153,23 @@ impl DraftHead for Counted<dyn DraftHead> {
     }
 
     fn restrict(&mut self, _: &[u32]) -> Result<()> {
-        Err(Exception::custom("a verification drafts from the whole vocabulary"))
+        Err(crate::Error::unsupported("a verification drafts from the whole vocabulary"))
     }
 }
 
 /// In the place of a trunk that is lent.
-struct Away;
+struct Detached;
 
-impl Trunk for Away {
+impl Trunk for Detached {
     fn new_cache(&self) -> Cache {
         Cache::new(Vec::new())
     }
 
     fn verify(&mut self, _: &Array, _: &mut Cache) -> Result<Array> {
-        Err(Exception::custom("the trunk is lent to a verification"))
+        Err(crate::Error::unsupported("the trunk is lent to a verification"))
     }
 
     fn logits(&mut self, _: &Array) -> Result<Array> {
-        Err(Exception::custom("the trunk is lent to a verification"))
+        Err(crate::Error::unsupported("the trunk is lent to a verification"))
     }
 }

@@ -8,12 +8,12 @@
 use mlx_rs::Dtype;
 use mlx_rs::ops::{broadcast_to, concatenate};
 
-use super::VerifyError;
+use super::error::VerifyError;
 use super::host;
-use super::statistics::{ChiSquare, goodness_of_fit};
 use crate::Array;
-use crate::sampling::device::{Draws, probability_of};
+use crate::sampling::device::{RoundNoise, probability_of};
 use crate::sampling::{DeviceSampler, Noise, Role, SamplingParams, TokenCounts, filter};
+use crate::speculation::statistics::{ChiSquare, goodness_of_fit};
 use crate::speculative::accept::{RowOutcome, Rule, decide};
 
 /// Tokens that may occur, half of them p's best and half of them q's.
@@ -138,19 +138,19 @@ impl Row {
         let wide = |a: &Array| broadcast_to(a, &[rows as i32, a.dim(1)]);
         let (p, q) = (wide(&self.p)?, wide(&self.q)?);
         let Kind::Round(rule) = kind else {
-            let draws = Draws { rule: Rule::Rejection, noise, first };
+            let draws = RoundNoise { rule: Rule::Rejection, noise, first };
             return Ok(host::values(&draws.draw(&p, Role::Bonus)?)?.into_iter().map(|token| token as u32).collect());
         };
-        let draws = Draws { rule, noise, first };
+        let draws = RoundNoise { rule, noise, first };
         let x = draws.draw(&q, Role::Draft)?;
-        let packed = [probability_of(&p, &x)?, probability_of(&q, &x)?, draws.otherwise(&p, &q)?, x];
-        let packed = packed.iter().map(|a| a.as_dtype(Dtype::Float32)).collect::<crate::Result<Vec<_>>>()?;
+        let packed = [probability_of(&p, &x)?, probability_of(&q, &x)?, draws.recovered(&p, &q)?, x];
+        let packed = packed.iter().map(|a| Ok(a.as_dtype(Dtype::Float32)?)).collect::<crate::Result<Vec<_>>>()?;
         let read = host::values(&concatenate(&packed, 0)?)?;
         let column = |index: usize, row: usize| read[index * rows + row];
         let emitted = (0..rows).map(|row| {
             let draft = column(3, row) as u32;
             let (p, q) = (f64::from(column(0, row)), f64::from(column(1, row)));
-            let outcome = RowOutcome { draft, p, q, otherwise: column(2, row) as u32 };
+            let outcome = RowOutcome { draft, p, q, recovered: column(2, row) as u32 };
             // What comes behind an accepted draft is another position's business.
             let acceptance = decide(rule, &[outcome], draft, first + row as u64, noise);
             if acceptance.accepted > 0 { draft } else { acceptance.next }

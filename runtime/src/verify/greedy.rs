@@ -9,13 +9,15 @@ use std::ops::ControlFlow;
 
 use serde_json::json;
 
+use super::error::VerifyError;
+use super::gate::{Effort, GateResult, ProgressReporter, Verification, figures};
 use super::host;
 use super::prompt::Prompt;
-use super::{Bench, Effort, Gate, VerifyError, Watch, figures};
 use crate::sampling::SamplingParams;
 use crate::speculative::{DepthPolicy, Rule, Session, SessionOptions};
 
-pub(super) const NAME: &str = "greedy";
+/// The gate's name.
+pub const NAME: &str = "greedy";
 
 /// Rows of a text may be rounded worse than the few that were measured.
 const MEASURED: f64 = 4.0;
@@ -26,7 +28,7 @@ const FLOOR: f64 = 1e-4;
 const MATCHING: [f64; 2] = [0.9, 0.5];
 
 /// Whether so many matches and near-ties are all of `total`, and matches enough of them.
-pub(super) fn agree(matches: u64, near_ties: u64, total: u64, sixteen_bit: bool) -> bool {
+pub fn agree(matches: u64, near_ties: u64, total: u64, sixteen_bit: bool) -> bool {
     let enough = matches as f64 >= MATCHING[usize::from(sixteen_bit)] * total as f64;
     matches.checked_add(near_ties) == Some(total) && enough && total > 0
 }
@@ -41,7 +43,7 @@ struct Tally {
     worst: f64,
 }
 
-pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate, VerifyError> {
+pub(super) fn gate(bench: &mut Verification<'_>, watch: &mut ProgressReporter<'_>) -> Result<GateResult, VerifyError> {
     let mut tally = Tally::default();
     let prompts = bench.prompts.clone();
     let Effort { tokens, stepwise, .. } = bench.options.effort;
@@ -82,12 +84,12 @@ pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate,
     let figures = figures(json!({"depth": bench.depth, "matches": matches, "total": total, "near_ties": near_ties,
         "largest_margin": worst.min(f64::MAX)}));
     let passed = agree(matches as u64, near_ties as u64, total as u64, bench.tolerance.sixteen_bit());
-    Ok(Gate { name: NAME, passed, summary, figures })
+    Ok(GateResult { name: NAME, passed, summary, figures })
 }
 
 /// What the loop writes.
 fn text(
-    bench: &mut Bench<'_>,
+    bench: &mut Verification<'_>,
     prompt: &Prompt,
     mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
 ) -> Result<Vec<u32>, VerifyError> {

@@ -1,7 +1,6 @@
 //! Between MLX's arrays and a test's own numbers.
 
 use mlx_rs::Dtype;
-use mlx_rs::error::Exception;
 
 use crate::mlx::slice_axis;
 pub use crate::model::token_array;
@@ -12,7 +11,7 @@ use crate::{Array, Result};
 /// # Errors
 /// When MLX fails.
 pub fn rows(a: &Array, start: i32, stop: i32) -> Result<Array> {
-    slice_axis(a, 0, start, stop)
+    Ok(slice_axis(a, 0, start, stop)?)
 }
 
 /// Every value, in f32.
@@ -21,7 +20,7 @@ pub fn rows(a: &Array, start: i32, stop: i32) -> Result<Array> {
 /// When MLX fails.
 pub fn values(a: &Array) -> Result<Vec<f32>> {
     let a = a.as_dtype(Dtype::Float32)?.contiguous()?;
-    a.try_as_slice::<f32>().map(<[f32]>::to_vec).map_err(|error| Exception::custom(error.to_string()))
+    a.try_as_slice::<f32>().map(<[f32]>::to_vec).map_err(|error| crate::Error::unsupported(error.to_string()))
 }
 
 /// The rows of a matrix.

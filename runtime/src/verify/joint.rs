@@ -1,10 +1,10 @@
 //! The joint law of what the loop draws: what plain decoding gives, by the trunk alone.
 //!
-//! A text, held to the law of every token behind those before it ([`super::walk`]); and short sequences from one place, a
+//! A text, held to the law of every token behind those before it (`verify::walk`); and short sequences from one place, a
 //! great many, held to the law of each of them. A bias towards a few tokens and top-k leave a small vocabulary, in which
 //! no filter cuts near a tie and every sequence can be written down. Errors across positions show here, among them stale
 //! caches, which no test of one position can see; what one position can get wrong is drawn for more often elsewhere
-//! ([`super::draws`]).
+//! (`verify::draws`).
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
@@ -12,17 +12,19 @@ use std::rc::Rc;
 
 use serde_json::json;
 
+use super::error::VerifyError;
+use super::gate::{Effort, GateResult, LEVEL, ProgressReporter, Verification, figures};
 use super::host::{self, token_array};
 use super::prompt::Prompt;
-use super::statistics::{ChiSquare, goodness_of_fit};
-use super::walk::Walk;
-use super::{Bench, Effort, Gate, LEVEL, VerifyError, Watch, figures};
+use super::walk::MartingaleTest;
 use crate::cache::Cache;
 use crate::model::MtpModel;
 use crate::sampling::{SamplingParams, TokenCounts, filter};
+use crate::speculation::statistics::{ChiSquare, goodness_of_fit};
 use crate::speculative::{DepthPolicy, Rule, Session, SessionOptions};
 
-pub(super) const NAME: &str = "joint";
+/// The gate's name.
+pub const NAME: &str = "joint";
 
 /// Tokens that may occur in a text, and in a short sequence.
 const MOST: usize = 8;
@@ -44,7 +46,7 @@ const AMPLE: usize = 64;
 /// And of one that is.
 const CLIPPED: usize = 2;
 
-pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate, VerifyError> {
+pub(super) fn gate(bench: &mut Verification<'_>, watch: &mut ProgressReporter<'_>) -> Result<GateResult, VerifyError> {
     let Start { prompt, order, scale } = flattest(bench)?;
     let coolest = (ROUNDING * bench.measured.min(bench.tolerance.max) as f32 * scale).clamp(COOLEST, 1.0);
     let Effort { walk: tokens, samples, .. } = bench.options.effort;
@@ -77,17 +79,17 @@ pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate,
     let figures = figures(json!({
         "depth": bench.depth, "length": LENGTH, "level": LEVEL, "texts": texts, "sequences": sequences_of,
     }));
-    Ok(Gate { name: NAME, passed, summary, figures })
+    Ok(GateResult { name: NAME, passed, summary, figures })
 }
 
 /// A text of the loop, put to the test token by token, and how many there were.
 fn walk(
-    bench: &mut Bench<'_>,
+    bench: &mut Verification<'_>,
     prompt: &Prompt,
     sampling: &SamplingParams,
     rule: Rule,
     mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
-) -> Result<(Walk, usize), VerifyError> {
+) -> Result<(MartingaleTest, usize), VerifyError> {
     let Effort { walk: count, rounds, stepwise, .. } = bench.options.effort;
     let options = SessionOptions {
         sampling: sampling.clone(),
@@ -106,7 +108,7 @@ fn walk(
         tick(tokens.len())?;
         text.extend(tokens);
     }
-    let mut walk = Walk::default();
+    let mut walk = MartingaleTest::default();
     let mut counts = TokenCounts::from_prompt(&prompt.tokens);
     prompt.judge(&mut *bench.model.trunk, &text, !stepwise, |index, logits| {
         walk.note(filter::candidates(logits, sampling, &counts), text[index]);
@@ -118,7 +120,7 @@ fn walk(
 
 /// Short sequences by each rule from one place, held to the law of all that are possible.
 fn sequences(
-    bench: &mut Bench<'_>,
+    bench: &mut Verification<'_>,
     prompt: &Prompt,
     sampling: &SamplingParams,
     samples: usize,
@@ -139,7 +141,7 @@ fn sequences(
     // The pair that waits is fed once, not with every sequence.
     session.history(bench.model)?;
     let start = session.snapshot()?;
-    let law = Law::of(bench.model, prompt, anchor, sampling)?;
+    let law = TokenDistribution::of(bench.model, prompt, anchor, sampling)?;
     let mut fits = Vec::new();
     for rule in [Rule::Rejection, Rule::Coupled] {
         let mut observed = law.cells();
@@ -174,7 +176,7 @@ struct Start {
 }
 
 /// The prompt whose most probable next tokens lie closest together.
-fn flattest(bench: &mut Bench<'_>) -> Result<Start, VerifyError> {
+fn flattest(bench: &mut Verification<'_>) -> Result<Start, VerifyError> {
     let mut best: Option<Start> = None;
     let mut largest = 1.0f32;
     for prompt in &bench.prompts {
@@ -207,12 +209,12 @@ fn sampling(order: &[(u32, f32)], nats: f32, coolest: f32) -> SamplingParams {
 }
 
 /// The probability of every sequence that is possible, and a cell for all others.
-struct Law {
+struct TokenDistribution {
     places: BTreeMap<Vec<u32>, usize>,
     probabilities: Vec<f64>,
 }
 
-impl Law {
+impl TokenDistribution {
     /// The law of the tokens behind `prompt` and `anchor`, by plain decoding.
     fn of(model: &mut MtpModel, prompt: &Prompt, anchor: u32, sampling: &SamplingParams) -> Result<Self, VerifyError> {
         let mut counts = TokenCounts::from_prompt(&prompt.tokens);

@@ -3,23 +3,25 @@
 //!
 //! p and q are what the device filtered from real logits of trunk and head, whole vocabulary; what they are compared with
 //! is the host's filter in f64. A wrong residual, a wrong filter and lost mass show here, row by row. What the device then
-//! draws from them is [`super::draws`]'s.
+//! draws from them is `verify::draws`'s.
 
 use mlx_rs::Dtype;
 use serde_json::json;
 
 use super::draws::{self, Kind};
+use super::error::VerifyError;
+use super::gate::{Effort, GateResult, LEVEL, ProgressReporter, Verification, figures};
 use super::host::{self, token_array};
 use super::prompt::Prompt;
-use super::{Bench, Effort, Gate, LEVEL, VerifyError, Watch, figures};
 use crate::Array;
 use crate::sampling::{DeviceSampler, SamplingParams, TokenCounts, filter};
 use crate::speculative::accept;
 
-pub(super) const NAME: &str = "marginal";
+/// The gate's name.
+pub const NAME: &str = "marginal";
 
 /// Largest total variation of a law that is right: exponentials and sums in f32 over a large vocabulary.
-pub(super) const TOLERANCE: f64 = 5e-4;
+pub const TOLERANCE: f64 = 5e-4;
 /// How far f32 may move the mass at which top-p cuts.
 const EDGE: f32 = 1e-5;
 /// Rows filtered at once.
@@ -27,7 +29,7 @@ const BLOCK: usize = 8;
 /// Rows that are drawn from.
 const DRAWN_FROM: usize = 4;
 
-pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate, VerifyError> {
+pub(super) fn gate(bench: &mut Verification<'_>, watch: &mut ProgressReporter<'_>) -> Result<GateResult, VerifyError> {
     let settings = [bench.options.sampling.clone(), SamplingParams::unfiltered()];
     let vocab = bench.model.info.vocab_size;
     let Effort { rows: all, draws, .. } = bench.options.effort;
@@ -76,7 +78,7 @@ pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate,
     let fits = fits.iter().map(|(kind, fit)| fit.figures(&[("kind", json!(kind.name())), ("draws", json!(draws))]));
     let figures = figures(json!({"rows": rows, "settings": settings.len(), "total_variation": number(worst),
         "tolerance": TOLERANCE, "mean_overlap": overlap, "level": LEVEL, "drawn": fits.collect::<Vec<_>>()}));
-    Ok(Gate { name: NAME, passed, summary, figures })
+    Ok(GateResult { name: NAME, passed, summary, figures })
 }
 
 /// A number for JSON, which has no infinity.
@@ -85,9 +87,9 @@ fn number(value: f64) -> f64 {
 }
 
 /// Logits of trunk and head for the same tokens, `[rows, vocab]` each: at most `most` rows, spread over the prompt.
-fn teacher_forced(bench: &mut Bench<'_>, prompt: &Prompt, most: usize) -> Result<(Array, Array), VerifyError> {
+fn teacher_forced(bench: &mut Verification<'_>, prompt: &Prompt, most: usize) -> Result<(Array, Array), VerifyError> {
     let model = &mut *bench.model;
-    let head = model.draft_head.as_mut().ok_or(VerifyError::NoDraftHead)?;
+    let head = model.drafter.as_mut().ok_or(VerifyError::NoDraftHead)?;
     let (hidden, tokens) = (&prompt.hidden, &prompt.tokens);
     let pairs = prompt.len() as i32 - 1;
     let state = head.ingest(&host::rows(hidden, 0, pairs)?, &token_array(&tokens[1..]), &mut head.new_history())?;

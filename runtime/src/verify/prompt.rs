@@ -3,7 +3,7 @@
 use mlx_rs::ops::concatenate;
 use mlx_rs::transforms::eval;
 
-use super::VerifyError;
+use super::error::VerifyError;
 use super::host::{rows, table, token_array, values};
 use crate::cache::Cache;
 use crate::model::Trunk;

@@ -8,21 +8,23 @@ use std::rc::Rc;
 use mlx_rs::transforms::eval;
 use serde_json::json;
 
+use super::error::VerifyError;
+use super::gate::{GateResult, ProgressReporter, Verification, figures};
 use super::host::{self, token_array};
 use super::prompt::Prompt;
-use super::{Bench, Gate, VerifyError, Watch, figures};
 use crate::cache::{Cache, LayerCache};
 use crate::model::MtpModel;
 use crate::{Array, Result};
 
-pub(super) const NAME: &str = "state";
+/// The gate's name.
+pub const NAME: &str = "state";
 
 /// Pairs of the prompt that the head of the comparison is fed one by one, behind those that it is fed at once.
 const ALONE: usize = 4;
 
 /// What is compared behind one prompt: for the trunk, with so many rows kept, each of their logits, those behind them, and
 /// the state before and after; for the head, logits and history after each accept count.
-pub(crate) const fn compared(depth: u64) -> u64 {
+pub const fn compared(depth: u64) -> u64 {
     let kept = (depth + 1) * (depth + 2) / 2;
     kept + 3 * (depth + 2) + 2 * (depth + 1)
 }
@@ -45,7 +47,7 @@ struct Worst {
     compared: usize,
 }
 
-pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate, VerifyError> {
+pub(super) fn gate(bench: &mut Verification<'_>, watch: &mut ProgressReporter<'_>) -> Result<GateResult, VerifyError> {
     let prompts: Vec<Rc<Prompt>> = bench.prompts.iter().take(bench.options.effort.rollbacks.max(1)).cloned().collect();
     let (mut trunk, mut head) = (Worst::default(), Worst::default());
     // Plain steps, then a rollback of the trunk for each count, then those of the head.
@@ -86,7 +88,7 @@ pub(super) fn gate(bench: &mut Bench<'_>, watch: &mut Watch<'_>) -> Result<Gate,
     let figures = figures(json!({"depth": bench.depth, "compared": trunk.compared + head.compared,
         "max_abs_diff": trunk.logits.max(head.logits).min(f64::MAX), "tolerance": max, "mean_tolerance": mean,
         "trunk": of(&trunk), "head": of(&head)}));
-    Ok(Gate { name: NAME, passed, summary, figures })
+    Ok(GateResult { name: NAME, passed, summary, figures })
 }
 
 /// Plain decoding behind a prompt.
@@ -125,7 +127,7 @@ impl Steps {
 
 /// Verifies k + 1 rows of which the last ones are wrong, keeps the right ones, and goes on.
 fn trunk_after_each_count(
-    bench: &mut Bench<'_>,
+    bench: &mut Verification<'_>,
     steps: &Steps,
     worst: &mut Worst,
     mut tick: impl FnMut() -> std::result::Result<(), VerifyError>,
@@ -157,12 +159,17 @@ fn trunk_after_each_count(
 
 /// Drafts k tokens, feeds the head the pairs of the accepted ones at once, and drafts again: against a history that was
 /// fed pair by pair and drafted from once.
-fn head_after_each_count(bench: &mut Bench<'_>, prompt: &Prompt, steps: &Steps, worst: &mut Worst) -> Result<()> {
+fn head_after_each_count(
+    bench: &mut Verification<'_>,
+    prompt: &Prompt,
+    steps: &Steps,
+    worst: &mut Worst,
+) -> Result<()> {
     let depth = bench.depth;
     let text = [&prompt.tokens[..], &steps.tokens].concat();
     let hidden: Vec<&Array> = steps.hidden.iter().collect();
     let hidden = mlx_rs::ops::concatenate(&hidden, 0)?;
-    let Some(head) = bench.model.draft_head.as_mut() else { return Ok(()) };
+    let Some(head) = bench.model.drafter.as_mut() else { return Ok(()) };
     let pair = |from: usize, to: usize| -> Result<(Array, Array)> {
         Ok((host::rows(&hidden, from as i32, to as i32)?, token_array(&text[from + 1..=to])))
     };

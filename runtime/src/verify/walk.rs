@@ -24,7 +24,7 @@ const PRIOR: f64 = 2.0;
 
 /// The money so far.
 #[derive(Debug, Default)]
-pub(super) struct Walk {
+pub(super) struct MartingaleTest {
     /// Natural logarithms, of each kind.
     logs: [f64; KINDS],
     /// Of the mean of all, the largest so far.
@@ -35,7 +35,7 @@ pub(super) struct Walk {
     ranks: Vec<(f64, f64)>,
 }
 
-impl Walk {
+impl MartingaleTest {
     /// A token was drawn that has the law `law`, most probable first.
     pub(super) fn note(&mut self, law: Vec<Candidate>, token: u32) {
         let Some(place) = law.iter().position(|candidate| candidate.token == token && candidate.probability > 0.0)
@@ -109,7 +109,7 @@ mod tests {
 
     /// The p-value of a text whose tokens are drawn by `from`: the law, and that of the token before.
     fn walk(seed: u64, tokens: usize, from: impl Fn(&[Candidate], &[Candidate], &mut Rng) -> u32) -> f64 {
-        let (mut rng, mut walk) = (Rng::new(seed), Walk::default());
+        let (mut rng, mut walk) = (Rng::new(seed), MartingaleTest::default());
         let mut before = law(&mut rng);
         for _ in 0..tokens {
             let now = law(&mut rng);

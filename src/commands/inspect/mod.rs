@@ -1,44 +1,17 @@
 //! `mtplx inspect`: what a model is, what it is worth, and what it takes to run it.
 
+mod document;
 mod render;
 
 use std::io::{self, Write as _};
 
-use mtplx_runtime::artifact::{Assessment, Checkpoint, Contract, Finding, Verdict};
-use mtplx_runtime::inspect::{Inspection, inspect as look};
-use serde::Serialize;
-
+use self::document::{Document, Tensor};
 use crate::args::InspectArgs;
 use crate::engine;
 use crate::error::Exit;
-
-/// The whole result, as `--json` prints it.
-#[derive(Serialize)]
-struct Document<'a> {
-    model: &'a str,
-    verdict: &'a Verdict,
-    /// What the verdict says, in a line.
-    says: String,
-    /// The exit code of a command that the verdict keeps from running.
-    exit_code: u8,
-    hint: Option<&'a str>,
-    #[serde(flatten)]
-    inspection: Inspection,
-    contract: Option<&'a Contract>,
-    findings: &'a [Finding],
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tensor_list: Option<Vec<Tensor<'a>>>,
-}
-
-/// A tensor, for `--tensors`.
-#[derive(Serialize)]
-struct Tensor<'a> {
-    name: &'a str,
-    dtype: String,
-    shape: &'a [usize],
-    bytes: usize,
-    file: &'a str,
-}
+use mtplx_engine::assess::Assessment;
+use mtplx_runtime::artifact::Checkpoint;
+use mtplx_runtime::inspect::inspect as look;
 
 /// Inspects and renders.
 pub fn inspect(args: &InspectArgs) -> anyhow::Result<Exit> {
@@ -49,7 +22,7 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<Exit> {
         model: checkpoint.label(),
         verdict,
         says: verdict.to_string(),
-        exit_code: verdict.exit_code(),
+        exit_code: Exit::from(verdict) as u8,
         hint: verdict.hint(),
         inspection: look(&checkpoint, &engine::registry()),
         contract: contract.as_ref(),

@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 
+use mtplx_engine::assess::Verdict;
 use mtplx_runtime::architecture::Tier;
-use mtplx_runtime::artifact::{HeadSource, NormEncoding, Severity, Verdict};
+use mtplx_runtime::artifact::{HeadSource, NormEncoding, Severity};
 use mtplx_runtime::inspect::{ContextMemory, Group, HeadLayout, Inspection, Memory};
 use serde_json::Value;
 
-use super::Document;
+use super::document::Document;
 
 /// Writes it.
 pub fn text(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
@@ -42,7 +43,7 @@ pub fn text(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
         writeln!(out, "                {:>10}  {}", bytes(file.bytes), shown(&file.name))?;
     }
     stored(out, groups)?;
-    draft_head(out, head)?;
+    drafter(out, head)?;
     if let Some(context) = context {
         writeln!(out, "context       {context} tokens")?;
     }
@@ -91,7 +92,7 @@ fn stored(out: &mut impl Write, groups: &[Group]) -> io::Result<()> {
     Ok(())
 }
 
-fn draft_head(out: &mut impl Write, head: &HeadLayout) -> io::Result<()> {
+fn drafter(out: &mut impl Write, head: &HeadLayout) -> io::Result<()> {
     let place = match &head.source {
         HeadSource::File(file) => format!("in {}", shown(file)),
         HeadSource::Shards => "in the shards".to_owned(),

@@ -1,6 +1,6 @@
 //! Everything there is to say about a generation: what `--json` prints and the footer shortens.
 
-use mtplx_runtime::artifact::Verdict;
+use mtplx_engine::assess::Verdict;
 use mtplx_runtime::mlx::{self, Device};
 use mtplx_runtime::speculative::SpeculationStats;
 use mtplx_runtime::speculative::stats::Report;
@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::generation::Outcome;
-use crate::engine::{Engine, Opened};
+use crate::engine::{AssessedModel, Engine};
 use crate::settings::Settings;
 
 /// The document.
@@ -63,7 +63,7 @@ pub struct StatsDocument {
 impl<'a> Document<'a> {
     /// Gathers it.
     pub fn new(
-        opened: &'a Opened,
+        opened: &'a AssessedModel,
         engine: &Engine,
         settings: &'a Settings,
         prompt: &'a [u32],
@@ -88,7 +88,7 @@ impl<'a> Document<'a> {
                 model_type: opened.checkpoint.config().model_type(),
                 verdict: &opened.assessment.verdict,
                 exactness_baseline: contract.and_then(|contract| contract.exactness_baseline.as_ref()),
-                has_draft_head: engine.model.draft_head.is_some(),
+                has_draft_head: engine.model.drafter.is_some(),
                 vocab_size: info.vocab_size,
                 context: info.context,
                 weight_bytes: info.weight_bytes,

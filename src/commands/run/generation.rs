@@ -110,9 +110,9 @@ impl Generation<'_> {
         interrupt: &Interrupt,
     ) -> anyhow::Result<Option<SpeculationStats>> {
         // Without the head, which plain decoding has no use for and should not pay for.
-        let head = model.draft_head.take();
+        let head = model.drafter.take();
         let stats = self.plain_rounds(model, tokens, interrupt);
-        model.draft_head = head;
+        model.drafter = head;
         stats
     }
 

@@ -10,18 +10,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mtplx_runtime::architecture::Precision;
-use mtplx_runtime::artifact::Subject;
+use mtplx_runtime::artifact::Area;
 use mtplx_runtime::mlx;
 use mtplx_runtime::text::Ending;
 
 use self::document::Document;
 use self::generation::Generation;
 pub(super) use self::generation::Interrupt;
-pub use self::prompt::from_file as read_text;
 use crate::args::{Depth, RunArgs};
 use crate::engine::{self, DraftVocab};
 use crate::error::{Exit, Failure, stderr, warn};
-use crate::settings::{ModelSays, Settings};
+use crate::settings::{ModelDefaults, Settings};
 use crate::terminal::{Progress, TextOut};
 use crate::tuned;
 
@@ -33,14 +32,14 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let mut opened = engine::open(&args.model.model)?;
     let with_template = !args.raw && args.prompt_ids.is_none();
     if !with_template {
-        opened = opened.without(Subject::Template);
+        opened = opened.without(Area::Template);
     }
     let trunk_only = args.drafting.no_mtp;
     opened.admit(trunk_only, args.model.evidence)?;
     let mut warnings = opened.warnings(trunk_only);
     let descriptor = opened.descriptor()?;
     let text = opened.text_side(with_template)?;
-    let model_says = ModelSays {
+    let model_says = ModelDefaults {
         contract: opened.assessment.contract.as_ref(),
         generation_config: text.generation_config.as_ref(),
         max_depth: if trunk_only { 0 } else { descriptor.max_depth },
@@ -67,7 +66,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 
     let room = room(prompt.len(), engine.model.info.context)?;
     settings.max_tokens.value = settings.max_tokens.value.min(room);
-    let head_depth = engine.model.draft_head.as_ref().map_or(0, |head| head.max_depth());
+    let head_depth = engine.model.drafter.as_ref().map_or(0, |head| head.max_depth());
     settings.mtp_depth_max.value = settings.mtp_depth_max.value.min(head_depth);
 
     let generation = Generation { settings: &settings, prompt: &prompt, tokenizer: &text.tokenizer };

@@ -1,18 +1,15 @@
 //! Where the prompt comes from, and how it becomes tokens.
 
-use std::fs::File;
-use std::io::{self, IsTerminal as _, Read};
-use std::path::Path;
+use std::io::{self, IsTerminal as _};
 
 use mtplx_runtime::text::{Message, RenderInput};
 
 use crate::args::RunArgs;
-use crate::engine::TextSide;
-use crate::error::{Exit, Failure};
+use crate::engine::TextAssets;
+use crate::error::Failure;
+use crate::input;
 use crate::settings::{PromptMode, Settings};
 
-/// More text than any context holds.
-const LIMIT: u64 = 64 << 20;
 const EXAMPLE: &str = "say what to continue: `mtplx run 'fn main() {'`, or `mtplx run -` to read standard input";
 
 /// The prompt's text; empty when it is given as ids.
@@ -23,10 +20,10 @@ pub fn read(args: &RunArgs) -> Result<String, Failure> {
     let text = match (&args.prompt, &args.file, &args.prompt_ids) {
         (_, _, Some(ids)) if ids.is_empty() => return Err(Failure::usage("the prompt is empty", EXAMPLE)),
         (_, _, Some(_)) => return Ok(String::new()),
-        (_, Some(path), _) => from_file(path)?,
+        (_, Some(path), _) => input::from_file(path)?,
         (Some(prompt), _, _) if prompt != "-" => prompt.clone(),
         (None, _, _) if io::stdin().is_terminal() => return Err(Failure::usage("there is no prompt", EXAMPLE)),
-        _ => limited(io::stdin().lock(), "standard input")?,
+        _ => input::limited(io::stdin().lock(), "standard input")?,
     };
     if text.is_empty() {
         return Err(Failure::usage("the prompt is empty", EXAMPLE));
@@ -42,7 +39,7 @@ pub fn encode(
     args: &RunArgs,
     text: &str,
     settings: &Settings,
-    side: &TextSide,
+    side: &TextAssets,
     warnings: &mut Vec<String>,
 ) -> anyhow::Result<Vec<u32>> {
     let tokens = match (settings.prompt_mode.value, &side.template) {
@@ -69,30 +66,4 @@ pub fn encode(
         return Err(Failure::usage("the prompt has no tokens", EXAMPLE).into());
     }
     Ok(tokens)
-}
-
-/// A text file's contents.
-///
-/// # Errors
-/// It cannot be read, is too long, or is no UTF-8.
-pub fn from_file(path: &Path) -> Result<String, Failure> {
-    let name = path.display().to_string();
-    let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
-    limited(file, &name)
-}
-
-fn limited(source: impl Read, name: &str) -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    source.take(LIMIT + 1).read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
-    if bytes.len() as u64 > LIMIT {
-        return Err(Failure::usage(format!("{name}: more than {} MiB", LIMIT >> 20), "shorten the prompt"));
-    }
-    String::from_utf8(bytes).map_err(|error| {
-        let at = error.utf8_error().valid_up_to();
-        Failure::new(Exit::File, format!("{name}: not UTF-8 text (byte {at})")).hint("convert it to UTF-8")
-    })
-}
-
-fn unreadable(name: &str, error: &io::Error) -> Failure {
-    Failure::new(Exit::File, format!("{name}: {error}")).hint("the text is read from there")
 }

@@ -6,17 +6,18 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::time::Instant;
 
+use mtplx_engine::assess::Verdict;
+use mtplx_engine::assess::stamp::{Evidence, lasting, stamp};
 use mtplx_runtime::architecture::Precision;
-use mtplx_runtime::artifact::{CONTRACT, Checkpoint, Contract, KnownHashes, Verdict};
+use mtplx_runtime::artifact::{CONTRACT, Checkpoint, Contract, KnownHashes};
 use mtplx_runtime::mlx;
 use mtplx_runtime::sampling::SamplingParams;
-use mtplx_runtime::verify::stamp::{Evidence, lasting, stamp};
 use mtplx_runtime::verify::{self, Effort, Options, Report, VerifyError};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::args::{EvidenceArgs, Model, VerifyArgs};
-use crate::engine::{self, Engine, Opened};
+use crate::engine::{self, AssessedModel, Engine};
 use crate::error::{Exit, Failure, warn};
 use crate::home::Home;
 use crate::machine;
@@ -98,6 +99,7 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     // What was measured is shown, be it that it cannot be kept.
     let kept = if report.passed() && matches!(args.model, Model::Dir(_)) { keep() } else { Ok(()) };
     let written = report.passed() && opened.checkpoint.dir().is_some() && kept.is_ok();
+    opened.checkpoint.forget(CONTRACT);
     let verdict = if written { engine::judge(&opened.checkpoint, false).verdict } else { opened.assessment.verdict };
 
     let document = Document {
@@ -135,7 +137,7 @@ fn depth(contract: &Map<String, Value>) -> usize {
 }
 
 /// Whether there is drafting to verify, with evidence or without.
-fn admit(opened: &Opened) -> Result<(), Failure> {
+fn admit(opened: &AssessedModel) -> Result<(), Failure> {
     opened.admit(false, EvidenceArgs::NONE).map_err(|failure| match opened.assessment.verdict {
         Verdict::Incomplete { .. } | Verdict::NoMtp => failure.hint(
             "without its whole draft head there is nothing to verify; `mtplx inspect` says what the files hold, \
@@ -149,7 +151,7 @@ fn admit(opened: &Opened) -> Result<(), Failure> {
 ///
 /// # Errors
 /// It has faults that new evidence would not mend: better said before an hour of measuring than after.
-fn contract(opened: &Opened) -> anyhow::Result<Map<String, Value>> {
+fn contract(opened: &AssessedModel) -> anyhow::Result<Map<String, Value>> {
     let path = opened.checkpoint.path(CONTRACT);
     // One that cannot be read was not admitted.
     let before = Contract::fields(&opened.checkpoint)
@@ -168,6 +170,7 @@ fn contract(opened: &Opened) -> anyhow::Result<Map<String, Value>> {
 
 /// That the contract still says what it said: what was measured was steered by it, and what was edited since would be lost.
 fn unchanged(checkpoint: &Checkpoint, before: &Map<String, Value>) -> Result<(), Failure> {
+    checkpoint.forget(CONTRACT);
     let now = Contract::fields(checkpoint).map(Option::unwrap_or_default);
     if now.is_ok_and(|now| now == *before) {
         return Ok(());
@@ -196,7 +199,7 @@ fn measure(
 }
 
 /// Where and how it was measured.
-fn verified_on(opened: &Opened, engine: &Engine, options: &Options) -> Map<String, Value> {
+fn verified_on(opened: &AssessedModel, engine: &Engine, options: &Options) -> Map<String, Value> {
     let sampler = &options.sampling;
     let mut on = Map::new();
     let mut set = |name: &str, value: Value| on.insert(name.to_owned(), value);

@@ -5,7 +5,7 @@ use std::path::Path;
 use mtplx_runtime::text::{Message, RenderInput};
 use serde_json::Value;
 
-use crate::engine::TextSide;
+use crate::engine::TextAssets;
 use crate::error::{Exit, Failure};
 
 /// Largest file of prompts.
@@ -49,7 +49,7 @@ enum Kind {
 ///
 /// # Errors
 /// The file cannot be read, holds no prompt of two tokens or more, or one that is too long; the tokenizer or the chat template fails.
-pub fn encode(file: Option<&Path>, most: usize, text: &TextSide) -> anyhow::Result<Vec<Vec<u32>>> {
+pub fn encode(file: Option<&Path>, most: usize, text: &TextAssets) -> anyhow::Result<Vec<Vec<u32>>> {
     let Some(file) = file else {
         return BUILTIN.iter().take(most).map(|&(kind, prompt)| tokens(text, kind, prompt)).collect();
     };
@@ -85,7 +85,7 @@ fn refused(file: &Path, what: &str, hint: &str) -> Failure {
     Failure::new(Exit::File, format!("{}: {what}", file.display())).hint(hint)
 }
 
-fn tokens(text: &TextSide, kind: Kind, prompt: &str) -> anyhow::Result<Vec<u32>> {
+fn tokens(text: &TextAssets, kind: Kind, prompt: &str) -> anyhow::Result<Vec<u32>> {
     let Some(template) = text.template.as_ref().filter(|_| matches!(kind, Kind::Chat)) else {
         return Ok(text.tokenizer.encode(prompt, true)?);
     };

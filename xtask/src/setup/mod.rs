@@ -51,9 +51,9 @@ const RECIPE: &str = "1";
 const SHIMS: &[&str] = &[
     include_str!("../../native/mlx_c.hpp"),
     include_str!("../../native/bindings.h"),
-    include_str!("../../native/mach_time.cpp"),
-    include_str!("../../native/cuda_kernel.cpp"),
-    include_str!("../../native/termination.cpp"),
+    include_str!("../../../crates/mlx/native/mach_time.cpp"),
+    include_str!("../../../crates/mlx/native/launch.cpp"),
+    include_str!("../../../crates/mlx/native/termination.cpp"),
     include_str!("../../native/blas_forward.cpp"),
     include_str!("../../native/blas_probe.cpp"),
 ];
@@ -252,7 +252,7 @@ impl Installation {
         let include = vec![mlx_c.to_owned(), self.mlx.place(&self.cache).join("mlx/include")];
         let mut sources: Vec<Source> = mlx_c::files(mlx_c)?
             .into_iter()
-            .chain([self.native("cuda_kernel.cpp")])
+            .chain([self.native("launch.cpp")])
             .map(|path| Source {
                 object: self.object(&path),
                 path,
@@ -284,8 +284,10 @@ impl Installation {
         self.build.join("objects").join(name).with_extension("o")
     }
 
+    /// Sources of the product lie with the crate that calls them; those that only putting it together needs, here.
     fn native(&self, name: &str) -> PathBuf {
-        self.root.join("xtask/native").join(name)
+        let product = self.root.join("crates/mlx/native").join(name);
+        if product.is_file() { product } else { self.root.join("xtask/native").join(name) }
     }
 
     fn config(&self) -> String {

@@ -1,13 +1,24 @@
-//! Which crate may depend on which: applications on everything, architectures on the runtime, the
-//! runtime on neither, and nothing that talks to people or networks in the runtime.
+//! Directions between crates: the program uses the engine, the engine the runtime, the runtime the three that know no crate of
+//! ours; architectures use the runtime alone. Terminal and network stay in the program.
 
 use serde_json::Value;
 
 use super::Complaint;
 
-const RUNTIME: &str = "mtplx-runtime";
 const ARCHITECTURE: &str = "mtplx-arch-";
-const APPLICATION: &str = "mtplx";
+/// Crates of the workspace, and those of them that each may use.
+const DIRECTIONS: [(&str, &[&str]); 6] = [
+    ("mtplx", &["mtplx-engine", "mtplx-runtime", "mtplx-arch-"]),
+    ("mtplx-engine", &["mtplx-runtime"]),
+    ("mtplx-runtime", &["mtplx-artifact", "mtplx-mlx", "mtplx-speculation"]),
+    ("mtplx-artifact", &[]),
+    ("mtplx-mlx", &[]),
+    ("mtplx-speculation", &[]),
+];
+/// What only the program may use.
+const EDGE: [&str; 5] = ["clap", "tokio", "axum", "anyhow", "tracing-subscriber"];
+/// What only the runtime, the crate that wraps MLX and those above them may use.
+const MLX: [&str; 2] = ["mlx-rs", "mlx-sys"];
 
 /// `metadata` is what `cargo metadata --no-deps` prints.
 pub fn check(metadata: &str) -> Vec<Complaint> {
@@ -31,17 +42,27 @@ fn complaints_about(package: &Value) -> Vec<Complaint> {
 }
 
 fn refusal(name: &str, on: &str, in_product: bool) -> Option<&'static str> {
-    let runtime = name == RUNTIME;
-    let architecture = name.starts_with(ARCHITECTURE);
-    if architecture && (on.starts_with(ARCHITECTURE) || on == APPLICATION) {
-        Some("an architecture uses the runtime only; what two families share goes into runtime/src/nn")
-    } else if runtime && (on.starts_with(ARCHITECTURE) || on == APPLICATION) {
-        Some("the runtime knows no architecture; they register themselves")
-    } else if runtime && in_product && ["clap", "tokio", "axum", "anyhow", "tracing-subscriber"].contains(&on) {
-        Some("terminal, network and edge errors belong to the application")
-    } else {
-        None
+    let allowed: &[&str] = match DIRECTIONS.iter().find(|(crate_name, _)| *crate_name == name) {
+        Some((_, allowed)) => allowed,
+        None if name.starts_with(ARCHITECTURE) => &["mtplx-runtime"],
+        None => return None,
+    };
+    // Tests of a crate may ask for more features of it.
+    let itself = on == name;
+    let ours = on == "mtplx" || on.starts_with("mtplx-");
+    let fits = |known: &&str| on == *known || known.ends_with('-') && on.starts_with(*known);
+    if ours && !itself && !allowed.iter().any(fits) {
+        return Some(
+            "ARCHITECTURE.md says which crate may use which: mtplx -> engine -> runtime -> artifact, speculation, mlx",
+        );
     }
+    if in_product && name != "mtplx" && EDGE.contains(&on) {
+        return Some("terminal, network and edge errors belong to the program");
+    }
+    if ["mtplx-artifact", "mtplx-speculation"].contains(&name) && MLX.contains(&on) {
+        return Some("this crate builds, tests and fuzzes without MLX");
+    }
+    None
 }
 
 #[cfg(test)]
@@ -52,20 +73,31 @@ mod tests {
     fn dependencies_point_one_way() {
         for (name, on) in [
             ("mtplx-arch-a", "mtplx-arch-b"),
-            ("mtplx-arch-a", "mtplx"),
+            ("mtplx-arch-a", "mtplx-artifact"),
             ("mtplx-runtime", "mtplx-arch-a"),
+            ("mtplx-runtime", "mtplx-engine"),
             ("mtplx-runtime", "tokio"),
+            ("mtplx-engine", "clap"),
+            ("mtplx-artifact", "mtplx-mlx"),
+            ("mtplx-speculation", "mlx-rs"),
         ] {
             assert!(refusal(name, on, true).is_some(), "{name} -> {on}");
         }
-        for (name, on) in [("mtplx-arch-a", "mtplx-runtime"), ("mtplx", "tokio"), ("mtplx", "mtplx-arch-a")] {
+        for (name, on) in [
+            ("mtplx-arch-a", "mtplx-runtime"),
+            ("mtplx-runtime", "mtplx-artifact"),
+            ("mtplx-mlx", "mlx-sys"),
+            ("mtplx", "tokio"),
+            ("mtplx", "mtplx-arch-a"),
+        ] {
             assert!(refusal(name, on, true).is_none(), "{name} -> {on}");
         }
     }
 
     #[test]
-    fn tests_of_the_runtime_may_use_anything_but_the_layers_above() {
+    fn tests_may_use_anything_but_the_layers_above() {
         assert!(refusal("mtplx-runtime", "tokio", false).is_none());
+        assert!(refusal("mtplx-runtime", "mtplx-runtime", false).is_none());
         assert!(refusal("mtplx-runtime", "mtplx-arch-a", false).is_some());
     }
 

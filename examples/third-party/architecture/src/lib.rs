@@ -4,9 +4,7 @@
 //! Source: `reference.py` beside this crate, as there is no paper.
 
 mod config;
-mod draft_head;
-mod trunk;
-mod weights;
+mod plan;
 
 use mtplx_runtime::architecture::{Descriptor, Tier};
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
@@ -32,7 +30,7 @@ impl PlannedArchitecture for Acme {
     };
 
     fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
-        weights::plan(checkpoint)
+        plan::plan(checkpoint)
     }
 }
 

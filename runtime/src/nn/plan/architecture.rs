@@ -1,10 +1,13 @@
 //! An architecture whose models are plans: it states its descriptor and the plan that a configuration makes.
 
 use super::{DecoderPlan, MixerPlan};
-use crate::architecture::{CacheSize, Descriptor, Detection, Facts, Head, LoadOptions, MtpArchitecture};
-use crate::artifact::expected::{Expected, Place};
-use crate::artifact::{ArtifactError, Checkpoint, LoadError};
-use crate::forge::Rules;
+use crate::LoadError;
+use crate::architecture::{
+    CacheSize, CheckpointFacts, Descriptor, Detection, HeadStatus, LoadOptions, MtpArchitecture,
+};
+use crate::artifact::Rules;
+use crate::artifact::expected::{Expected, TensorRole};
+use crate::artifact::{ArtifactError, Checkpoint};
 use crate::model::MtpModel;
 
 /// What is left to state where all layers attend; it makes an [`MtpArchitecture`].
@@ -22,7 +25,7 @@ pub trait PlannedArchitecture: Send + Sync + 'static {
     fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<Self::Mixer>, ArtifactError>;
 
     /// Judges the draft head by the headers: the plan lists its tensors.
-    fn judge(plan: &DecoderPlan<Self::Mixer>, checkpoint: &Checkpoint) -> Head {
+    fn judge(plan: &DecoderPlan<Self::Mixer>, checkpoint: &Checkpoint) -> HeadStatus {
         plan.head.detect(checkpoint)
     }
 
@@ -46,7 +49,7 @@ impl<A: PlannedArchitecture> MtpArchitecture for A {
         }
         let head = match A::plan(checkpoint) {
             Ok(plan) => A::judge(&plan, checkpoint),
-            Err(_) => Head::unjudged(checkpoint),
+            Err(_) => HeadStatus::unjudged(checkpoint),
         };
         Detection::Claimed { head }
     }
@@ -55,15 +58,15 @@ impl<A: PlannedArchitecture> MtpArchitecture for A {
         A::plan(checkpoint)?.load(checkpoint, options, A::DESCRIPTOR.max_depth)
     }
 
-    fn expected(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(Place, Expected)) -> Result<bool, LoadError> {
+    fn expected(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(TensorRole, Expected)) -> Result<bool, LoadError> {
         A::plan(checkpoint)?.each_expected(checkpoint, each);
         Ok(true)
     }
 
-    fn facts(&self, checkpoint: &Checkpoint) -> Result<Facts, LoadError> {
+    fn facts(&self, checkpoint: &Checkpoint) -> Result<CheckpointFacts, LoadError> {
         let row_elements = A::plan(checkpoint)?.row_elements();
         let cache = row_elements.map(|row_elements| CacheSize { row_elements, state_bytes: 0 });
-        Ok(Facts { cache, norms: None })
+        Ok(CheckpointFacts { cache, norms: None })
     }
 
     fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {

@@ -2,8 +2,9 @@
 
 use super::MixerPlan;
 use super::config::{Common, Heads};
+use crate::LoadError;
+use crate::artifact::Checkpoint;
 use crate::artifact::expected::Expected;
-use crate::artifact::{Checkpoint, LoadError};
 use crate::nn::{Attention, AttentionShape, QkNorm, Rope, Weights};
 
 /// Norms of queries and keys.

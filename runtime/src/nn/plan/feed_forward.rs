@@ -1,7 +1,9 @@
 //! The plans of feed-forward parts: one SwiGLU for all rows, or routed experts, in each layout they are stored in.
 
+use crate::LoadError;
+use crate::artifact::Checkpoint;
 use crate::artifact::expected::Expected;
-use crate::artifact::{Checkpoint, LoadError};
+use crate::kernels::routing::RouterParams;
 use crate::nn::{FeedForward, Groups, Router, Scoring, SparseMoe, SwiGlu, SwitchGlu, Weights};
 use crate::quant::{Experts, Linear, Weight};
 
@@ -98,19 +100,19 @@ enum Layout {
     /// `experts.E.gate_proj.weight`: most families as published.
     Numbered,
     /// `gate_up_proj` and `down_proj`, stacked, gates first: Qwen3.5 as published.
-    Joined(Place),
+    Joined(TensorRole),
     /// `gate_proj`, `up_proj` and `down_proj`, stacked.
-    Stacked(Place),
+    Stacked(TensorRole),
 }
 
 /// The module of stacked experts: MLX's `switch_mlp`, or `experts`.
-struct Place {
+struct TensorRole {
     module: String,
     /// Behind a projection's name; without it there is no packed form.
     suffix: &'static str,
 }
 
-impl Place {
+impl TensorRole {
     fn expected(&self, name: &str, shape: [usize; 3]) -> Expected {
         let module = format!("{}.{name}", self.module);
         if self.suffix.is_empty() { Expected::tensor(module, shape) } else { Expected::module(module, shape) }
@@ -143,7 +145,7 @@ impl MoePlan {
             let has =
                 |part: &str, name: &str, end: &str| checkpoint.tensor(&format!("{mlp}.{part}.{name}{end}")).is_some();
             let mut places = places.filter(|(part, end)| names.iter().any(|name| has(part, name, end)));
-            places.next().map(|(part, suffix)| Place { module: format!("{mlp}.{part}"), suffix })
+            places.next().map(|(part, suffix)| TensorRole { module: format!("{mlp}.{part}"), suffix })
         };
         let first = self.numbered.map(|name| format!("{mlp}.experts.0.{name}.weight"));
         if let Some(place) = found(&[GATE_UP]) {
@@ -155,7 +157,7 @@ impl MoePlan {
         } else if first.iter().any(|name| checkpoint.tensor(name).is_some()) || !converted() {
             Layout::Numbered
         } else {
-            Layout::Stacked(Place { module: format!("{mlp}.switch_mlp"), suffix: ".weight" })
+            Layout::Stacked(TensorRole { module: format!("{mlp}.switch_mlp"), suffix: ".weight" })
         }
     }
 
@@ -228,7 +230,8 @@ impl MoePlan {
                 (gate, Scoring::Sigmoid { correction, groups, scale })
             }
         };
-        Ok(Router { gate, scoring, top_k: self.top_k, normalize: self.normalize })
+        let params = RouterParams { scoring, top_k: self.top_k, normalize: self.normalize };
+        Ok(Router { gate, params })
     }
 
     fn load_experts(&self, weights: &Weights<'_>, mlp: &str) -> Result<SwitchGlu, LoadError> {

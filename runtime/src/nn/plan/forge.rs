@@ -1,8 +1,9 @@
 //! What becomes of a decoder's tensors in an artifact: MLX's names for experts, and the head in a sidecar's.
 
-use super::next_n::SIDECAR;
-use super::{DecoderPlan, FeedForwardPlan, HeadPlan, MixerPlan, MoePlan, RouterPlan};
-use crate::artifact::{Checkpoint, LoadError};
+use super::drafter::SIDECAR;
+use super::{DecoderPlan, DrafterPlan, FeedForwardPlan, MixerPlan, MoePlan, RouterPlan};
+use crate::LoadError;
+use crate::artifact::Checkpoint;
 use crate::forge::{Part, Rules};
 
 impl<P: MixerPlan> DecoderPlan<P>
@@ -32,7 +33,7 @@ where
     }
 }
 
-impl<P> HeadPlan<P> {
+impl<P> DrafterPlan<P> {
     /// A published tensor's name in a sidecar; a sidecar's own stays.
     fn sidecar_name(&self, published: &str) -> String {
         let names = &self.names;

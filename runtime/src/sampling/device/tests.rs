@@ -3,8 +3,8 @@
 use super::*;
 use crate::sampling::filter;
 use crate::sampling::noise::categorical;
+use crate::speculation::statistics::assert_fits;
 use crate::speculative::accept::{self, Proposal};
-use crate::testing::statistics::assert_fits;
 use crate::testing::{Rng, host};
 
 /// Vocabularies, the largest beyond any block that sorting or summing is divided into.
@@ -129,7 +129,7 @@ fn restricted_laws_are_those_of_masked_logits() {
             }
             for rule in [Rule::Rejection, Rule::Coupled] {
                 let noise = Noise::new(case);
-                let draws = Draws { rule, noise: &noise, first: 3 };
+                let draws = RoundNoise { rule, noise: &noise, first: 3 };
                 let (law, drawn) = sampler.sample(&matrix(&columns), count_rows.as_ref(), &draws, Role::Draft).unwrap();
                 let drawn = drawn.item_exact::<i32>() as usize;
                 assert!(tokens.binary_search(&(drawn as u32)).is_ok(), "{drawn} of {tokens:?}");
@@ -195,12 +195,12 @@ fn rejection_draws_are_the_references() {
         let rows = if vocab > 1000 { 16 } else { 200 };
         let (p, q) = (distributions(&mut rng, rows, vocab), distributions(&mut rng, rows, vocab));
         let first = 100 * vocab as u64;
-        let draws = Draws { rule: Rule::Rejection, noise: &noise, first };
+        let draws = RoundNoise { rule: Rule::Rejection, noise: &noise, first };
         let (p_rows, q_rows) = (matrix(&p), matrix(&q));
         let tokens = |a: Array| -> Vec<u32> { host::values(&a).unwrap().iter().map(|&token| token as u32).collect() };
         let drafts = tokens(draws.draw(&q_rows, Role::Draft).unwrap());
         let plain = tokens(draws.draw(&p_rows, Role::Bonus).unwrap());
-        let otherwise = tokens(draws.otherwise(&p_rows, &q_rows).unwrap());
+        let recovered = tokens(draws.recovered(&p_rows, &q_rows).unwrap());
         let read = |of: &Array| host::values(&probability_of(of, &host::token_array(&drafts)).unwrap()).unwrap();
         let (p_drafts, q_drafts) = (read(&p_rows), read(&q_rows));
         for row in 0..rows {
@@ -212,7 +212,7 @@ fn rejection_draws_are_the_references() {
             for (what, found, reference, weights, role) in [
                 ("draft", drafts[row], accept::draft(Rule::Rejection, &q, position, &noise), &q, Role::Draft),
                 ("plain", plain[row], accept::plain(Rule::Rejection, &p, position, &noise), &p, Role::Bonus),
-                ("otherwise", otherwise[row], expected.otherwise, &accept::residual(&p, &q), Role::Residual),
+                ("otherwise", recovered[row], expected.recovered, &accept::residual(&p, &q), Role::Residual),
             ] {
                 let (expected, near) = draw(weights, noise.uniform_f32(position, role));
                 // The host's reference draws from the whole vocabulary at once.
@@ -247,7 +247,7 @@ fn q_returned_is_the_q_that_was_drawn_from() {
             let law: Vec<f64> = reported.iter().map(|q| q / mass).collect();
             let noise = Noise::new(case as u64);
             let many = ops::broadcast_to(&q, &[ROWS as i32, vocab as i32]).unwrap();
-            let drawn = Draws { rule, noise: &noise, first: 0 }.draw(&many, Role::Draft).unwrap();
+            let drawn = RoundNoise { rule, noise: &noise, first: 0 }.draw(&many, Role::Draft).unwrap();
             let mut observed = vec![0; vocab];
             host::values(&drawn).unwrap().iter().for_each(|&token| observed[token as usize] += 1);
             assert_fits(&format!("{rule}, case {case}, {params:?}"), &observed, &law);
@@ -261,18 +261,18 @@ fn coupled_draws_share_their_noise() {
     let mut rng = Rng::new(4);
     let p = matrix(&distributions(&mut rng, 200, 37));
     let q = matrix(&distributions(&mut rng, 200, 37));
-    let draws = Draws { rule: Rule::Coupled, noise: &noise, first: 40 };
+    let draws = RoundNoise { rule: Rule::Coupled, noise: &noise, first: 40 };
     let tokens = |a: Array| host::values(&a).unwrap();
     let plain = tokens(draws.draw(&p, Role::Bonus).unwrap());
     // One key a position: a draft from p is p's own choice, and what a rejection emits has nothing to do with q.
     assert_eq!(tokens(draws.draw(&p, Role::Draft).unwrap()), plain);
-    assert_eq!(tokens(draws.otherwise(&p, &q).unwrap()), plain);
+    assert_eq!(tokens(draws.recovered(&p, &q).unwrap()), plain);
     // The position is absolute: a row by itself draws what it draws among others.
     for row in [0, 1, 199] {
         let one = slice_axis(&p, 0, row, row + 1).unwrap();
-        let alone = Draws { rule: Rule::Coupled, noise: &noise, first: 40 + row as u64 };
+        let alone = RoundNoise { rule: Rule::Coupled, noise: &noise, first: 40 + row as u64 };
         assert_eq!(tokens(alone.draw(&one, Role::Bonus).unwrap())[0], plain[row as usize], "row {row}");
     }
-    let moved = Draws { rule: Rule::Coupled, noise: &noise, first: 41 };
+    let moved = RoundNoise { rule: Rule::Coupled, noise: &noise, first: 41 };
     assert_ne!(tokens(moved.draw(&p, Role::Bonus).unwrap()), plain);
 }

@@ -2,8 +2,9 @@
 
 use serde_json::json;
 
-use crate::architecture::{Detection, Head, LoadOptions, MtpArchitecture, Precision};
-use crate::artifact::{Checkpoint, compare, is_head_tensor};
+use crate::architecture::{Detection, HeadStatus, LoadOptions, MtpArchitecture, Precision};
+use crate::artifact::{Checkpoint, is_head_tensor};
+use crate::compatibility::compare;
 use crate::testing::fixture::Fixture;
 use crate::testing::mutate::{Tensor, rewritten, with_zeros};
 use crate::testing::{Fill, TinyCheckpoint};
@@ -38,7 +39,7 @@ const MODEL_TYPES: [&str; 22] = [
 pub fn claims_its_fixtures_only(architecture: &dyn MtpArchitecture, fixtures: &[Fixture]) {
     for fixture in fixtures {
         let detection = architecture.detect(&fixture.checkpoint());
-        assert_eq!(detection, Detection::Claimed { head: Head::Complete }, "{}", fixture.name);
+        assert_eq!(detection, Detection::Claimed { head: HeadStatus::Complete }, "{}", fixture.name);
     }
     let own = architecture.descriptor().model_types;
     let others = MODEL_TYPES.iter().copied().filter(|other| !own.contains(other)).map(str::to_owned);
@@ -139,12 +140,17 @@ fn names_each(architecture: &dyn MtpArchitecture, fixture: &Fixture, change: Cha
         let head = is_head_tensor(tensor, layers);
         if head && is_copy(tensor) {
             if change == Change::Missing {
-                assert_eq!(architecture.detect(&checkpoint), Detection::Claimed { head: Head::Complete }, "{what}");
+                assert_eq!(
+                    architecture.detect(&checkpoint),
+                    Detection::Claimed { head: HeadStatus::Complete },
+                    "{what}"
+                );
             }
             continue;
         }
         if head {
-            let Detection::Claimed { head: Head::Incomplete { missing, misshapen } } = architecture.detect(&checkpoint)
+            let Detection::Claimed { head: HeadStatus::Incomplete { missing, misshapen } } =
+                architecture.detect(&checkpoint)
             else {
                 panic!("{what}: the head is not incomplete");
             };

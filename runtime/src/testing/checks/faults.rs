@@ -34,7 +34,7 @@ pub fn faults_stay_behind_the_text(architecture: &dyn MtpArchitecture, fixture: 
     for value in [f32::NAN, f32::INFINITY] {
         let dir = with_embedding(fixture, fault, value);
         let mut model = tiny::load(architecture, dir.path());
-        let most = model.draft_head.as_ref().map_or(0, |head| head.max_depth()).min(DEEPEST);
+        let most = model.drafter.as_ref().map_or(0, |head| head.max_depth()).min(DEEPEST);
         let head = ScriptedHead::install(&mut model);
         for depth in 1..=most {
             for right in 0..depth {

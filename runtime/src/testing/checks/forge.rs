@@ -3,9 +3,10 @@
 use std::sync::atomic::AtomicBool;
 
 use super::golden_tensors;
+use crate::LoadError;
 use crate::architecture::MtpArchitecture;
-use crate::artifact::{ArtifactError, LoadError};
-use crate::forge::{Control, Job, Policy};
+use crate::artifact::ArtifactError;
+use crate::forge::{ForgeJob, Policy, RunControl};
 use crate::testing::fixture::Fixture;
 
 /// Nothing that can be lost is.
@@ -22,8 +23,8 @@ pub fn forged_artifacts_are_the_same_model(architecture: &dyn MtpArchitecture, f
     let out = dir.path().join("artifact");
     let never = AtomicBool::new(false);
     let made = Policy::parse("exact", EXACT)
-        .and_then(|policy| Job::forge(architecture, &checkpoint, None, policy))
-        .and_then(|job| job.run(&out, &Control::new(&never, &|_, _| {})));
+        .and_then(|policy| ForgeJob::forge(architecture, &checkpoint, None, policy))
+        .and_then(|job| job.run(&out, &RunControl::new(&never, &|_, _| {})));
     made.unwrap_or_else(|error| panic!("{}: {error}", fixture.name));
     golden_tensors(architecture, &fixture.forged_to(out));
 }

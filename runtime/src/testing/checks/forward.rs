@@ -62,14 +62,14 @@ pub fn chunked_prefill_is_prefill(architecture: &dyn MtpArchitecture, fixture: &
     for (largest, name) in [(1, "token by token"), (7, "in small pieces"), (90, "in large pieces")] {
         let what = format!("{}: {name}", fixture.name);
         let mut cache = model.trunk.new_cache();
-        let mut built = model.draft_head.as_ref().map(|head| head.new_history());
+        let mut built = model.drafter.as_ref().map(|head| head.new_history());
         let mut start = 0;
         for piece in rng.pieces(tokens.len(), largest) {
             let rows = model.trunk.forward(&token_array(&tokens[start..start + piece]), &mut cache).expect("a piece");
             let end = (start + piece).min(last as usize);
             let reference = host::rows(&hidden, start as i32, (start + piece) as i32).expect("rows");
             assert_close(&format!("{what}: rows from {start}"), &rows, &reference, state::TOLERANCE);
-            if let (Some(head), Some(built), true) = (&mut model.draft_head, &mut built, end > start) {
+            if let (Some(head), Some(built), true) = (&mut model.drafter, &mut built, end > start) {
                 let rows = host::rows(&rows, 0, (end - start) as i32).expect("rows");
                 head.ingest(&rows, &token_array(&tokens[start + 1..=end]), built).expect("an ingest");
             }

@@ -88,14 +88,14 @@ pub fn coupled_is_exact(tiny: Tiny, samples: u64) {
 /// Both rules, with drafts restricted to some tokens: the law is the whole vocabulary's.
 pub fn restricted_drafts_are_exact(tiny: Tiny, samples: u64) {
     let mut model = tiny(SEED + 3);
-    let head = model.draft_head.as_mut().expect("a draft head");
+    let head = model.drafter.as_mut().expect("a draft head");
     head.restrict(&[0, 2]).expect("two tokens");
     assert_eq!(head.vocabulary(), Some(&[0, 2][..]));
     for (setting, rule, depth) in [(filtered(), Rule::Rejection, 3), (penalized(), Rule::Coupled, 2)] {
         let joint = setting.test_session(&mut model, rule, &DepthPolicy::Fixed(depth), Until::Drawn(samples));
         joint.assert_exact(&format!("{rule:?}, restricted drafts"));
     }
-    let head = model.draft_head.as_mut().expect("a draft head");
+    let head = model.drafter.as_mut().expect("a draft head");
     for refused in [&[][..], &[2, 0], &[1, 1], &[0, 1 << 20]] {
         assert!(head.restrict(refused).is_err(), "{refused:?}");
     }

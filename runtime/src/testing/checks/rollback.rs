@@ -47,7 +47,7 @@ pub fn every_keep_is_a_fresh_forward(architecture: &dyn MtpArchitecture, fixture
 /// In a session, whatever number of drafts a round of any depth accepts, trunk and history are those of the text.
 pub fn session_commits_what_it_emits(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     let mut model = fixture.load(architecture);
-    let most = model.draft_head.as_ref().map_or(0, |head| head.max_depth()).min(WIDEST - 1);
+    let most = model.drafter.as_ref().map_or(0, |head| head.max_depth()).min(WIDEST - 1);
     let prompt = fixture.prompt(model.info.vocab_size);
     let text = greedy(&mut model, &prompt, 2 * WIDEST);
     let start = Session::new(&model, greedy_options(0)).and_then(|mut session| {
@@ -86,7 +86,7 @@ pub fn drafts_leave_the_history_alone(architecture: &dyn MtpArchitecture, fixtur
     let prompt = fixture.prompt(model.info.vocab_size);
     let before = state::fresh_history(&mut model, &prompt).expect("a history");
     let (_, hidden) = state::fresh(&mut model, &prompt).expect("a forward pass");
-    let head = model.draft_head.as_mut().expect("a draft head");
+    let head = model.drafter.as_mut().expect("a draft head");
     let mut history = head.new_history();
     let pairs = prompt.len() as i32 - 1;
     let rows = host::rows(&hidden, 0, pairs).expect("rows");

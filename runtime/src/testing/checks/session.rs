@@ -62,7 +62,7 @@ pub fn teacher_forced_acceptance_is_the_loops(architecture: &dyn MtpArchitecture
         let whole = [prompt.as_slice(), &text].concat();
         let (_, hidden) = state::fresh(&mut model, &whole).expect("a forward pass");
         let pairs = whole.len() as i32 - 1;
-        let head = model.draft_head.as_mut().expect("a draft head");
+        let head = model.drafter.as_mut().expect("a draft head");
         let mut history = head.new_history();
         let rows = host::rows(&hidden, 0, pairs).expect("rows");
         let state = head.ingest(&rows, &token_array(&whole[1..]), &mut history).expect("an ingest");
@@ -96,9 +96,9 @@ pub fn coupled_text_is_that_of_its_seed(architecture: &dyn MtpArchitecture, fixt
             seed,
             ..greedy_options(0)
         };
-        let head = model.draft_head.take();
+        let head = model.drafter.take();
         let (plain, _) = generate(&mut model, &prompt, options(DepthPolicy::Fixed(0)), TEXT);
-        model.draft_head = head;
+        model.drafter = head;
         // Every depth once, and the settings at one each.
         let depths: &[usize] = if seed == 1 { &DEPTHS } else { &[3] };
         let fixed = depths.iter().map(|&depth| DepthPolicy::Fixed(depth));

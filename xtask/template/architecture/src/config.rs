@@ -1,9 +1,11 @@
 //! `config.json` of the family, read once and bounded.
 
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_runtime::nn::plan::HeadNames;
 use mtplx_runtime::nn::plan::config::{Common, Heads, MAX_WIDTH, RopeFields};
 
-use crate::draft_head::NAMES;
+/// FILL IN: what the family calls the parts, if not what DeepSeek-V3 does.
+pub(crate) const NAMES: HeadNames = HeadNames::DEEPSEEK;
 
 /// The model's shape.
 #[derive(Debug, Clone)]

@@ -1,9 +1,7 @@
 //! The new-arch family (`new_arch`). FILL IN: what it is made of, and the sources this was read from.
 
 mod config;
-mod draft_head;
-mod trunk;
-mod weights;
+mod plan;
 
 use mtplx_runtime::architecture::{Descriptor, Tier};
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
@@ -31,7 +29,7 @@ impl PlannedArchitecture for NewArch {
     };
 
     fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
-        weights::plan(checkpoint)
+        plan::plan(checkpoint)
     }
 }
 

@@ -1,0 +1,31 @@
+//! Why nothing could be measured.
+
+use mlx_rs::error::Exception;
+
+use crate::speculative::SessionError;
+
+/// Why nothing could be measured.
+#[derive(Debug, thiserror::Error)]
+pub enum VerifyError {
+    /// Nothing drafts.
+    #[error("the model was loaded without its draft head: there is nothing to verify")]
+    NoDraftHead,
+    /// No prompt of at least two tokens.
+    #[error("no prompt has two tokens or more")]
+    NoPrompt,
+    /// The caller broke off.
+    #[error("interrupted")]
+    Interrupted,
+    /// The loop failed.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// MLX failed.
+    #[error("MLX: {0}")]
+    Mlx(#[from] crate::Error),
+}
+
+impl From<Exception> for VerifyError {
+    fn from(error: Exception) -> Self {
+        Self::Mlx(error.into())
+    }
+}
