@@ -1,9 +1,11 @@
 //! The repository's own rules, checked on every file that git knows or would add. Each complaint
 //! says how to mend it.
 
+mod circles;
 mod code;
 mod layers;
 mod links;
+mod names;
 mod sizes;
 
 use std::{collections::BTreeSet, fs, path::Path};
@@ -41,8 +43,10 @@ pub fn tidy(root: &Path) -> Result {
     let mut complaints = sizes::check(&files);
     for file in files.iter().filter(|file| !is_data(&file.path)) {
         complaints.extend(code::check(file));
+        complaints.extend(names::check(file));
     }
     complaints.extend(links::check(&files));
+    complaints.extend(circles::check(&files));
     let manifests = process::capture(process::cargo(root).args(["metadata", "--no-deps", "--format-version", "1"]))?;
     complaints.extend(layers::check(&manifests));
     if complaints.is_empty() {
