@@ -1,7 +1,7 @@
 //! `tokenizer.json`: the body is `mtplx_artifact::testing::fuzz::tokenizer`.
 #![no_main]
 
-use mtplx_runtime::text::panic_is_expected;
+use mtplx_artifact::text::panic_is_expected;
 
 /// As the program has it: what exceeds its budget is given up, not the process.
 #[global_allocator]

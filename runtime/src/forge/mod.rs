@@ -26,7 +26,7 @@ mod work;
 #[cfg(test)]
 mod tests;
 
-pub use crate::artifact::rules::Source;
+pub use crate::artifact::tensor_mapping::Source;
 pub use crate::artifact::{Group, Part, Rule, Rules};
 pub use affine::quantize_rows;
 pub use error::ForgeError;
