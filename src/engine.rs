@@ -18,11 +18,11 @@ use serde_json::{Map, Value};
 use crate::args::{self, EvidenceArgs, Model};
 use crate::builtin;
 use crate::error::{Exit, Failure};
-use crate::home::Home;
 use crate::hub;
 use crate::input;
 use crate::machine;
 use crate::settings;
+use crate::state_dirs::StateDirs;
 use crate::terminal::Progress;
 
 /// The architectures that this program vouches for: checked against independent references, with evidence shipped.
@@ -83,7 +83,7 @@ pub fn read_text(checkpoint: &Checkpoint) -> runtime::TextAssets {
 
 /// What the files are worth, whose text side was read already.
 pub fn assess(checkpoint: &Checkpoint, text: &runtime::TextAssets, thorough: bool) -> Assessment {
-    let home = Home::of_user();
+    let home = StateDirs::of_user();
     let (before, machine) = (home.known_hashes(), home.machine());
     let mut known = before.clone();
     let mut bar = None;

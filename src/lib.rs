@@ -21,15 +21,14 @@ mod args;
 mod bench;
 mod builtin;
 mod commands;
-mod disk;
 mod engine;
 mod error;
-mod home;
 mod hub;
 mod input;
 mod log;
 mod machine;
 mod settings;
+mod state_dirs;
 mod terminal;
 #[cfg(test)]
 mod tests;
@@ -57,7 +56,7 @@ use crate::error::Exit;
 pub fn main() -> ExitCode {
     hide_expected_panics();
     log::init();
-    mtplx_runtime::mlx::configure_cuda(home::Home::of_user().kernels());
+    mtplx_runtime::mlx::configure_cuda(state_dirs::StateDirs::of_user().kernels());
     let exit = match Cli::try_parse() {
         Ok(cli) => dispatch(cli).unwrap_or_else(|error| error::report(&error)),
         Err(error) => {

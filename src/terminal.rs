@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::disk;
+use mtplx_runtime::artifact::size_shown;
 
 pub use self::progress::Progress;
 use self::stages::Pace;
@@ -94,7 +94,7 @@ impl Bytes {
         if let Ok(mut lines) = lines.lock()
             && let Some((pace, rate)) = lines.at(Instant::now(), done, all)
         {
-            let (done, all, rate) = (disk::shown(done), disk::shown(all), disk::shown(rate as u64));
+            let (done, all, rate) = (size_shown(done), size_shown(all), size_shown(rate as u64));
             let _ = writeln!(io::stderr(), "{done} of {all}, {rate}/s, {pace}");
         }
     }

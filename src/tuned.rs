@@ -1,6 +1,6 @@
 //! The depths that `mtplx tune` found best, one for each model, device and machine: a small file of the user's.
 //!
-//! [`Home`] knows where. `run` reads it and goes on without it whatever is wrong with it; nothing but `tune` writes it.
+//! [`StateDirs`] knows where. `run` reads it and goes on without it whatever is wrong with it; nothing but `tune` writes it.
 
 use std::fs::{self, File};
 use std::hash::Hasher as _;
@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::bench::Machine;
 use crate::error::{Exit, Failure};
-use crate::home::{self, Home};
+use crate::state_dirs::{self, StateDirs};
 
 /// The version of the file's form.
 const SCHEMA: u32 = 1;
 /// More than any number of models takes.
-const MOST: u64 = 4 << 20;
+const MAX_FILE_BYTES: u64 = 4 << 20;
 /// Tensors that a model is told by.
 const SAMPLES: usize = 128;
 /// Bytes of each that are looked at.
@@ -72,7 +72,7 @@ impl Key {
     /// # Errors
     /// The name cannot be kept.
     pub fn of(checkpoint: &Checkpoint) -> Result<Self, Failure> {
-        let machine = Home::of_user().make_machine().map_err(|error| not_kept("this machine's name", &error))?;
+        let machine = StateDirs::of_user().make_machine().map_err(|error| not_kept("this machine's name", &error))?;
         Ok(Self::new(checkpoint, machine))
     }
 }
@@ -96,7 +96,7 @@ impl Tuned {
             file => file.map_err(|error| fault(error.to_string()))?,
         };
         let mut text = String::new();
-        file.take(MOST).read_to_string(&mut text).map_err(|error| fault(error.to_string()))?;
+        file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(|error| fault(error.to_string()))?;
         let tuned: Self = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
         if tuned.schema == SCHEMA {
             Ok(tuned)
@@ -144,7 +144,7 @@ impl Tuned {
 /// The depth that was tuned for this model here. A file that cannot be read is worth a warning, no more.
 pub fn depth_for(checkpoint: &Checkpoint, warnings: &mut Vec<String>) -> Option<usize> {
     // Most users never tune, or on no such machine: then nothing of the model is looked at.
-    let home = Home::of_user();
+    let home = StateDirs::of_user();
     let (path, machine) = (home.tuned()?, home.machine()?);
     match Tuned::read(path) {
         Ok(tuned) if tuned.entries.is_empty() => None,
@@ -159,7 +159,7 @@ pub fn depth_for(checkpoint: &Checkpoint, warnings: &mut Vec<String>) -> Option<
 fn path() -> Result<PathBuf, Failure> {
     let what = "there is no home folder to keep tuned depths in";
     let missing = || Failure::usage(what, "MTPLX_HOME names a folder");
-    Home::of_user().tuned().map(Path::to_owned).ok_or_else(missing)
+    StateDirs::of_user().tuned().map(Path::to_owned).ok_or_else(missing)
 }
 
 fn not_kept(what: &str, error: &io::Error) -> Failure {
@@ -167,7 +167,7 @@ fn not_kept(what: &str, error: &io::Error) -> Failure {
 }
 
 fn write(path: &Path, tuned: &Tuned) -> io::Result<()> {
-    home::write(path, &(serde_json::to_string_pretty(tuned)? + "\n"))
+    state_dirs::write(path, &(serde_json::to_string_pretty(tuned)? + "\n"))
 }
 
 /// Names, types and shapes of all tensors and the first bytes of some: equal for copies of a model, and different for

@@ -10,7 +10,7 @@ use super::common::{
 };
 
 /// More than this of anything is a slip of the hand.
-const MOST: usize = 64;
+const MAX_LIST_ITEMS: usize = 64;
 
 #[derive(Debug, Args)]
 pub struct BenchArgs {
@@ -182,7 +182,7 @@ impl FromStr for Depths {
 impl MethodArgs {
     /// What a list is too long for.
     pub fn too_many(&self) -> Option<&'static str> {
-        let contexts = self.contexts.as_ref().is_some_and(|contexts| contexts.len() > MOST);
+        let contexts = self.contexts.as_ref().is_some_and(|contexts| contexts.len() > MAX_LIST_ITEMS);
         contexts.then_some("--contexts")
     }
 

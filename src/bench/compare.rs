@@ -11,7 +11,7 @@ use super::summary::Summary;
 use crate::error::{Exit, Failure};
 
 /// More than any result takes.
-const MOST: u64 = 64 << 20;
+const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// The comparison, B over A.
 #[derive(Debug, Serialize)]
@@ -83,7 +83,7 @@ fn read(path: &Path) -> Result<Report, Failure> {
     };
     let mut text = String::new();
     let file = File::open(path).map_err(|error| fault(error.to_string()))?;
-    file.take(MOST).read_to_string(&mut text).map_err(|error| fault(error.to_string()))?;
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(|error| fault(error.to_string()))?;
     let schema: serde_json::Value = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
     match schema.get("schema").and_then(serde_json::Value::as_u64) {
         Some(found) if found == u64::from(SCHEMA) => {}

@@ -17,10 +17,10 @@ use serde_json::{Map, Value};
 
 use super::run::on_interrupt;
 use crate::args::{EvidenceArgs, ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
-use crate::disk;
 use crate::engine::{self, AssessedModel};
 use crate::error::{Exit, Failure, one_line, stderr, warn};
 use crate::terminal::Bytes;
+use mtplx_runtime::artifact::size_shown;
 
 /// Largest policy or configuration file in bytes.
 const MAX_TEXT: u64 = 16 << 20;
@@ -206,14 +206,9 @@ fn table(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
     writeln!(out, "{:<14}{:>8}{:>6}{:>7}{:>14}{:>14}", "group", "modules", "bits", "group", "before", "after")?;
     for Row { group, bits, group_size, count, before, after } in *groups {
         let size = group_size.map_or_else(|| "-".to_owned(), |size| size.to_string());
-        writeln!(
-            out,
-            "{group:<14}{count:>8}{bits:>6}{size:>7}{:>14}{:>14}",
-            disk::shown(*before),
-            disk::shown(*after)
-        )?;
+        writeln!(out, "{group:<14}{count:>8}{bits:>6}{size:>7}{:>14}{:>14}", size_shown(*before), size_shown(*after))?;
     }
-    writeln!(out, "{:<35}{:>14}{:>14}", "total", disk::shown(*bytes_before), disk::shown(*bytes_after))?;
+    writeln!(out, "{:<35}{:>14}{:>14}", "total", size_shown(*bytes_before), size_shown(*bytes_after))?;
     named(out, "not packed, because the width is no multiple of the group size", indivisible)?;
     named(out, "left out, because no part of the model reads it", left_out)
 }
@@ -230,10 +225,10 @@ fn named(out: &mut impl Write, what: &str, names: &[String]) -> io::Result<()> {
 
 fn summary(out: &mut impl Write, outcome: &Outcome, time: Duration, path: &Path) -> io::Result<()> {
     let seconds = time.as_secs_f64();
-    let rate = disk::shown(((outcome.bytes - outcome.resumed) as f64 / seconds.max(1e-9)) as u64);
-    write!(out, "{} in {seconds:.1} s ({rate}/s)", disk::shown(outcome.bytes))?;
+    let rate = size_shown(((outcome.bytes - outcome.resumed) as f64 / seconds.max(1e-9)) as u64);
+    write!(out, "{} in {seconds:.1} s ({rate}/s)", size_shown(outcome.bytes))?;
     if outcome.resumed > 0 {
-        write!(out, ", {} of it from an earlier run", disk::shown(outcome.resumed))?;
+        write!(out, ", {} of it from an earlier run", size_shown(outcome.resumed))?;
     }
     writeln!(out, ": {}", path.display())
 }

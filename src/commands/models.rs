@@ -14,10 +14,10 @@ use mtplx_runtime::text::TextAssets;
 use serde::Serialize;
 
 use crate::args::ModelsArgs;
-use crate::disk;
 use crate::engine;
 use crate::error::{Exit, stderr};
 use crate::hub::{Cache, Repository, Snapshot};
+use mtplx_runtime::artifact::size_shown;
 
 /// One revision of a model.
 #[derive(Serialize)]
@@ -136,7 +136,7 @@ fn table(out: &mut impl io::Write, rows: &[Row]) -> io::Result<()> {
         [
             row.id.clone(),
             format!("{}{names}", &row.revision[..12]),
-            disk::shown(row.bytes),
+            size_shown(row.bytes),
             row.verdict.to_owned(),
             row.architecture.unwrap_or("-").to_owned(),
         ]

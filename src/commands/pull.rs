@@ -11,10 +11,10 @@ use serde_json::json;
 
 use super::run::on_interrupt;
 use crate::args::PullArgs;
-use crate::disk;
 use crate::error::{self, Exit, warn};
 use crate::hub::{self, Cache, Event, Hub};
 use crate::terminal::Transfer;
+use mtplx_runtime::artifact::size_shown;
 
 /// What a download under way has to end by itself.
 const GRACE: Duration = Duration::from_secs(1);
@@ -33,7 +33,7 @@ pub fn pull(args: &PullArgs) -> anyhow::Result<Exit> {
         Event::Damaged { name } => transfer.say(&format!("{name}: damaged in the cache, downloading it again")),
         Event::Finished { name, size, fetched } => {
             let already = if fetched { "" } else { ", here already" };
-            transfer.say(&format!("{name} ({}{already})", disk::shown(size)));
+            transfer.say(&format!("{name} ({}{already})", size_shown(size)));
         }
     });
     drop(transfer);

@@ -3,9 +3,9 @@
 use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 
 use crate::args::RemoveArgs;
-use crate::disk;
 use crate::error::{Exit, Failure, stderr};
 use crate::hub::{self, Cache, Removal};
+use mtplx_runtime::artifact::size_shown;
 
 /// Says what goes, asks, and deletes.
 pub fn remove(args: &RemoveArgs) -> anyhow::Result<Exit> {
@@ -16,12 +16,12 @@ pub fn remove(args: &RemoveArgs) -> anyhow::Result<Exit> {
     let at = if commits.is_empty() { String::new() } else { format!(" at {}", commits.join(", ")) };
     let names = if removal.names.is_empty() { String::new() } else { format!(" ({})", removal.names.join(", ")) };
     let rest = if removal.whole { "" } else { ", keeping its other revisions" };
-    let what = format!("{repository}{at}{names}: {}{rest}", disk::shown(removal.bytes));
+    let what = format!("{repository}{at}{names}: {}{rest}", size_shown(removal.bytes));
     if !args.yes && !confirmed(&what)? {
         return Err(Failure::new(Exit::Failed, "nothing was removed").hint("answer y, or give --yes").into());
     }
     let freed = hub::remove(&removal)?;
-    writeln!(io::stdout().lock(), "removed {repository}{at}, freed {}", disk::shown(freed))?;
+    writeln!(io::stdout().lock(), "removed {repository}{at}, freed {}", size_shown(freed))?;
     Ok(Exit::Done)
 }
 

@@ -24,8 +24,8 @@ use super::client::{Cancelled, Hub, RequestError, RetryPolicy, header};
 use super::id::RepoId;
 use super::listing::{Hash, Listing, Remote};
 use super::snapshot::{Placed, made, name, place};
-use crate::disk;
 use crate::error::{Exit, Failure};
+use mtplx_runtime::artifact::size_shown;
 
 const INDEX: &str = "model.safetensors.index.json";
 /// Files that are downloaded side by side.
@@ -176,7 +176,7 @@ impl Job<'_> {
         if needed == 0 || needed.saturating_add(SPARE) <= free {
             return Ok(());
         }
-        let (needed, free) = (disk::shown(needed), disk::shown(free));
+        let (needed, free) = (size_shown(needed), size_shown(free));
         let what = format!("{}: {needed} to download, and {} has room for {free}", self.id, self.blobs.display());
         Err(Failure::new(Exit::Failed, what)
             .hint("`mtplx remove OWNER/NAME` frees what a model takes; HF_HUB_CACHE names another place for the cache"))

@@ -20,7 +20,7 @@ const JOINING: i32 = 32;
 /// Blocks of a row at most.
 const PARTS: i32 = 4 * JOINING;
 /// Tokens of a block at least.
-const STRETCH: i32 = 512;
+const BLOCK_TOKENS: i32 = 512;
 
 static CHECK: SelfCheck = SelfCheck::new("ranking");
 
@@ -52,7 +52,7 @@ pub fn serves(params: &SamplingParams, check: fn() -> Result<(f32, f32)>) -> boo
 /// When MLX fails.
 pub fn rank(logits: &Array, params: &SamplingParams, uniforms: &Array) -> Result<(Ranked, Array)> {
     let (rows, vocab) = (logits.dim(0), logits.dim(1));
-    let parts = ((vocab + STRETCH - 1) / STRETCH).min(PARTS);
+    let parts = ((vocab + BLOCK_TOKENS - 1) / BLOCK_TOKENS).min(PARTS);
     let (rate, top_k) = if params.is_greedy() { (1.0, 1) } else { (params.temperature.recip(), params.top_k as i32) };
     let candidates = Launch {
         outputs: &[(&[rows, parts, KEEP], Dtype::Uint64), (&[rows, parts, 2], Dtype::Float32)],

@@ -18,10 +18,10 @@ use crate::verify::host::{self, token_array};
 /// Tokens of a sequence.
 pub const LENGTH: usize = 5;
 /// Limit of a round that is not to be clipped.
-const AMPLE: usize = 64;
+const ROUND_LIMIT: usize = 64;
 
 /// Sequences between two looks at a negative control.
-const BATCH: u64 = 250;
+const CHECK_EVERY: u64 = 250;
 
 /// When enough sequences were drawn.
 #[derive(Debug, Clone, Copy)]
@@ -98,7 +98,7 @@ impl Setting {
             let mut session = Session::resume(model, self.options(rule, depth.clone(), seed), &snapshot)?;
             let mut tokens = Vec::new();
             while tokens.len() < LENGTH {
-                let limit = if seed % 2 == 0 { LENGTH - tokens.len() } else { AMPLE };
+                let limit = if seed % 2 == 0 { LENGTH - tokens.len() } else { ROUND_LIMIT };
                 tokens.extend(session.round(model, limit)?.tokens);
             }
             Ok::<_, SessionError>(tokens)
@@ -132,7 +132,7 @@ impl Setting {
         for seed in 1..=samples {
             let tokens = draw(model, seed).unwrap_or_else(|error| panic!("{}: seed {seed}: {error}", self.name));
             joint.observed[statistics::cell(&tokens[..LENGTH], model.info.vocab_size)] += 1;
-            if matches!(until, Until::Detected(_)) && seed % BATCH == 0 && !joint.result().fits() {
+            if matches!(until, Until::Detected(_)) && seed % CHECK_EVERY == 0 && !joint.result().fits() {
                 break;
             }
         }

@@ -27,12 +27,12 @@ use crate::speculative::{DepthPolicy, Rule, Session, SessionOptions};
 pub const NAME: &str = "joint";
 
 /// Tokens that may occur in a text, and in a short sequence.
-const MOST: usize = 8;
+const TEXT_VOCABULARY: usize = 8;
 const SYMBOLS: usize = 3;
 /// How far apart the logarithms of their probabilities are where they begin: texts from other laws show best where one
 /// token is likely, short sequences where all of them occur.
-const SHARP: f32 = 3.0;
-const FLAT: f32 = 1.5;
+const TEXT_SPREAD: f32 = 3.0;
+const SEQUENCE_SPREAD: f32 = 1.5;
 /// A low temperature tells one law from another, and enlarges rounding: it stays so many times above what widths were
 /// seen to round differently by, and above this in any case.
 const ROUNDING: f32 = 20.0;
@@ -42,7 +42,7 @@ const LENGTH: usize = 4;
 /// Added to their logits: more than logits differ by.
 const BIAS: f32 = 100.0;
 /// Limit of a round that is not to be clipped.
-const AMPLE: usize = 64;
+const ROUND_LIMIT: usize = 64;
 /// And of one that is.
 const CLIPPED: usize = 2;
 
@@ -58,7 +58,7 @@ pub(super) fn gate(bench: &mut Verification<'_>, watch: &mut ProgressReporter<'_
     let mut passed = true;
     let (mut texts, mut sequences_of, mut summary) = (Vec::new(), Vec::new(), Vec::new());
     for rule in [Rule::Rejection, Rule::Coupled] {
-        let (walk, tokens) = walk(bench, &prompt, &sampling(&order, SHARP, coolest), rule, &mut tick)?;
+        let (walk, tokens) = walk(bench, &prompt, &sampling(&order, TEXT_SPREAD, coolest), rule, &mut tick)?;
         let p_value = walk.p_value();
         passed &= p_value >= LEVEL;
         summary.push(format!("{rule} {tokens} tokens, p = {p_value:.2e}"));
@@ -66,7 +66,7 @@ pub(super) fn gate(bench: &mut Verification<'_>, watch: &mut ProgressReporter<'_
     }
     let mut summary = format!("a text by each rule: {}", summary.join("; "));
     if samples > 0 {
-        let sampling = sampling(&order[..SYMBOLS.min(order.len())], FLAT, coolest);
+        let sampling = sampling(&order[..SYMBOLS.min(order.len())], SEQUENCE_SPREAD, coolest);
         let fits = sequences(bench, &prompt, &sampling, samples, &mut tick)?;
         passed &= fits.iter().all(|(_, fit)| fit.p_value >= LEVEL);
         let named: Vec<String> = fits.iter().map(|(rule, fit)| format!("{rule} p = {:.2e}", fit.p_value)).collect();
@@ -103,7 +103,7 @@ fn walk(
     let mut text = vec![session.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?];
     while text.len() < count && session.stats().rounds() < rounds as u64 {
         // Every second round is clipped by its limit, which must not change the law either.
-        let limit = if session.stats().rounds() % 2 == 0 { AMPLE } else { CLIPPED };
+        let limit = if session.stats().rounds() % 2 == 0 { ROUND_LIMIT } else { CLIPPED };
         let tokens = session.round(bench.model, limit)?.tokens;
         tick(tokens.len())?;
         text.extend(tokens);
@@ -150,7 +150,7 @@ fn sequences(
             let mut session = Session::resume(bench.model, options(rule, seed), &start)?;
             let mut tokens = Vec::with_capacity(LENGTH);
             while tokens.len() < LENGTH {
-                let limit = if sample % 2 == 0 { LENGTH - tokens.len() } else { AMPLE };
+                let limit = if sample % 2 == 0 { LENGTH - tokens.len() } else { ROUND_LIMIT };
                 tokens.extend(session.round(bench.model, limit)?.tokens);
             }
             law.count(&mut observed, &tokens[..LENGTH]);
@@ -182,7 +182,7 @@ fn flattest(bench: &mut Verification<'_>) -> Result<Start, VerifyError> {
     for prompt in &bench.prompts {
         let logits = host::values(&bench.model.trunk.logits(&prompt.last()?)?)?;
         largest = logits.iter().fold(largest, |largest, logit| largest.max(logit.abs()));
-        let order = host::top(&logits, MOST).into_iter().map(|token| (token, logits[token as usize]));
+        let order = host::top(&logits, TEXT_VOCABULARY).into_iter().map(|token| (token, logits[token as usize]));
         let start = Start { prompt: Rc::clone(prompt), order: order.collect(), scale: largest };
         if best.as_ref().is_none_or(|best| spread(&start.order) < spread(&best.order)) {
             best = Some(start);

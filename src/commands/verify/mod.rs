@@ -19,8 +19,8 @@ use serde_json::{Map, Value, json};
 use crate::args::{EvidenceArgs, Model, VerifyArgs};
 use crate::engine::{self, AssessedModel, Engine};
 use crate::error::{Exit, Failure, warn};
-use crate::home::Home;
 use crate::machine;
+use crate::state_dirs::StateDirs;
 use crate::terminal::Stages;
 
 /// Drafts a round where the contract states no ceiling: what published models use, and one more.
@@ -90,7 +90,7 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
             verified_on: verified_on.clone(),
         };
         write(&opened.checkpoint, &sha256, &stamp(before, &evidence))?;
-        let home = Home::of_user();
+        let home = StateDirs::of_user();
         let mut known = home.known_hashes();
         known.merge(fresh);
         home.keep_hashes(&known);
@@ -216,7 +216,7 @@ fn verified_on(opened: &AssessedModel, engine: &Engine, options: &Options) -> Ma
         // As they are written: f32's own digits would be noise.
         json!({"temperature": rounded(sampler.temperature), "top_p": rounded(sampler.top_p), "top_k": sampler.top_k}),
     );
-    match Home::of_user().make_machine() {
+    match StateDirs::of_user().make_machine() {
         Ok(machine) => drop(set("machine", json!(machine))),
         Err(error) => warn(&format!(
             "this machine's name cannot be kept ({error}): evidence for recognized architectures will not count"

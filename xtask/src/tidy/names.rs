@@ -55,6 +55,7 @@ const RETIRED: &[Retired] = &[
     Retired { name: "Produce", places: ANYWHERE, now: "TensorSource" },
     Retired { name: "Parts", places: &["runtime/src/forge/"], now: "PackedRows" },
     Retired { name: "Control", places: &["runtime/src/forge/"], now: "RunControl" },
+    Retired { name: "Home", places: &["src/"], now: "StateDirs" },
     Retired { name: "Trouble", places: HUB, now: "RequestError" },
     Retired { name: "Again", places: HUB, now: "Retry" },
     Retired { name: "Patience", places: HUB, now: "RetryPolicy" },

@@ -50,10 +50,10 @@ pub fn weights(bytes: &[u8]) {
 /// The JSON of a safetensors header, before as much data as it asks for: mutations then get past the lengths.
 pub fn header(json: &[u8]) {
     /// Largest file that is made of one.
-    const MOST: u64 = 1 << 16;
+    const MAX_DATA_BYTES: u64 = 1 << 16;
     let tensors: Map<String, Value> = serde_json::from_slice(json).unwrap_or_default();
     let ends = tensors.values().filter_map(|tensor| tensor.pointer("/data_offsets/1")?.as_u64());
-    let data = vec![7; ends.max().unwrap_or(0).min(MOST) as usize];
+    let data = vec![7; ends.max().unwrap_or(0).min(MAX_DATA_BYTES) as usize];
     weights(&[&(json.len() as u64).to_le_bytes(), json, &data].concat());
 }
 

@@ -16,14 +16,14 @@ use mtplx_runtime::artifact::KnownHashes;
 const MAX_FILE: u64 = 64 << 20;
 
 /// What is kept.
-pub struct Home {
+pub struct StateDirs {
     hashes: Option<PathBuf>,
     machine: Option<PathBuf>,
     tuned: Option<PathBuf>,
     kernels: Option<PathBuf>,
 }
 
-impl Home {
+impl StateDirs {
     /// The user's, by the environment.
     pub fn of_user() -> Self {
         let file = |base: Option<PathBuf>, name: &str| base.map(|base| base.join(name));
@@ -68,7 +68,7 @@ impl Home {
         sound.then(|| name.to_owned())
     }
 
-    /// [`Home::machine`], made up now if there is none yet.
+    /// [`StateDirs::machine`], made up now if there is none yet.
     ///
     /// # Errors
     /// It cannot be kept, so it would be another one the next time.
@@ -135,19 +135,20 @@ mod tests {
     fn a_machine_keeps_its_name() {
         let dir = tempfile::tempdir().unwrap();
         let home =
-            || Home { hashes: None, machine: Some(dir.path().join("deeper/machine")), tuned: None, kernels: None };
+            || StateDirs { hashes: None, machine: Some(dir.path().join("deeper/machine")), tuned: None, kernels: None };
         assert_eq!(home().machine(), None);
         let name = home().make_machine().unwrap();
         assert_eq!((home().make_machine().unwrap(), home().machine()), (name.clone(), Some(name)));
         fs::write(dir.path().join("deeper/machine"), "somebody").unwrap();
         assert_eq!(home().machine(), None);
-        assert!(Home { hashes: None, machine: None, tuned: None, kernels: None }.make_machine().is_err());
+        assert!(StateDirs { hashes: None, machine: None, tuned: None, kernels: None }.make_machine().is_err());
     }
 
     #[test]
     fn hashes_that_cannot_be_read_are_none() {
         let dir = tempfile::tempdir().unwrap();
-        let home = Home { hashes: Some(dir.path().join("hashes.json")), machine: None, tuned: None, kernels: None };
+        let home =
+            StateDirs { hashes: Some(dir.path().join("hashes.json")), machine: None, tuned: None, kernels: None };
         home.keep_hashes(&KnownHashes::default());
         assert_eq!(fs::read_to_string(dir.path().join("hashes.json")).unwrap(), "{}");
         fs::write(dir.path().join("hashes.json"), "[1").unwrap();

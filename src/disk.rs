@@ -1,3 +1,0 @@
-//! Sizes as people read them.
-
-pub use mtplx_runtime::artifact::size_shown as shown;
