@@ -165,7 +165,7 @@ mod tests {
     /// This test's own binary again, running the test `name` alone.
     fn end(name: &str) -> (Option<i32>, String) {
         let mut again = Command::new(std::env::current_exe().unwrap());
-        again.args(["--exact", "--nocapture", &format!("mlx::backend::tests::{name}")]).env(ENDS, "1");
+        again.args(["--exact", "--nocapture", &format!("backend::tests::{name}")]).env(ENDS, "1");
         let output = again.output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     }
