@@ -692,7 +692,8 @@ fn which_weights_to_download() {
 
 #[test]
 fn a_small_file_is_read_once() {
-    let folder = Folder::new().file("mtplx_runtime.json", r#"{"arch_id": "first"}"#);
+    let folder = Folder::new().tensors("model.safetensors", &["x"], 1);
+    let folder = folder.file("mtplx_runtime.json", r#"{"arch_id": "first"}"#);
     let checkpoint = folder.open().unwrap();
     let arch = |checkpoint: &Checkpoint| Contract::read(checkpoint).0.and_then(|contract| contract.arch_id);
     assert_eq!(checkpoint.text_file("absent.json").unwrap(), None);
