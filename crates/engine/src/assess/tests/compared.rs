@@ -309,7 +309,7 @@ fn refusals() {
         assert_eq!(said(&folder).len(), 1, "{:?}", said(&folder));
         assert!(said(&folder)[0].starts_with(&format!("DIR/{file}: ")) && said(&folder)[0].contains("pickle"));
         assert_eq!(assessed(&folder).verdict.name(), "incompatible");
-        assert!(folder.fault().starts_with(&format!("4: DIR/{file}: ")));
+        assert!(folder.fault().starts_with(&format!("incompatible: DIR/{file}: ")));
     }
 }
 
