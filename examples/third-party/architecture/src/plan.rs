@@ -4,7 +4,9 @@
 //! in DeepSeek-V3 (arXiv 2412.19437, section 2.2).
 
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint, ConcatOrder};
-use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, FeedForwardPlan, DrafterPlan, LayerPlan, QkNormPlan, SwiGluPlan};
+use mtplx_runtime::nn::plan::{
+    AttentionPlan, DecoderPlan, DrafterPlan, FeedForwardPlan, LayerPlan, QkNormPlan, SwiGluPlan,
+};
 
 use crate::config::{Config, NAMES};
 

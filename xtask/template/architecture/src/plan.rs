@@ -3,7 +3,7 @@
 //! The MTP layers: `norm(block(projection([norm_e(embedding), norm_h(hidden)])))`. FILL IN: the source of this formula.
 
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint, ConcatOrder};
-use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, FeedForwardPlan, DrafterPlan, LayerPlan, SwiGluPlan};
+use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, DrafterPlan, FeedForwardPlan, LayerPlan, SwiGluPlan};
 
 use crate::config::{Config, NAMES};
 
