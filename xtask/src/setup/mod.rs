@@ -252,7 +252,7 @@ impl Installation {
         let include = vec![mlx_c.to_owned(), self.mlx.place(&self.cache).join("mlx/include")];
         let mut sources: Vec<Source> = mlx_c::files(mlx_c)?
             .into_iter()
-            .chain([self.native("launch.cpp")])
+            .chain([self.product("launch.cpp")])
             .map(|path| Source {
                 object: self.object(&path),
                 path,
@@ -260,22 +260,21 @@ impl Installation {
                 prelude: Some(self.native("mlx_c.hpp")),
             })
             .collect();
-        sources.extend(["mach_time.cpp", "termination.cpp"].map(|name| self.shim(name)));
+        sources.extend(["mach_time.cpp", "termination.cpp"].map(|name| self.shim(self.product(name))));
         Ok(sources)
     }
 
     /// Adds the object that puts the wheel's OpenBLAS in front, where it takes one.
     fn with_blas(&self, mut objects: Vec<PathBuf>, blas: &Blas, lock: &Lock) -> Result<Vec<PathBuf>> {
         if *blas == Blas::Wheel {
-            let shim = self.shim("blas_forward.cpp");
+            let shim = self.shim(self.native("blas_forward.cpp"));
             shim.compile(&self.compiler, lock)?;
             objects.push(shim.object);
         }
         Ok(objects)
     }
 
-    fn shim(&self, name: &str) -> Source {
-        let path = self.native(name);
+    fn shim(&self, path: PathBuf) -> Source {
         Source { object: self.object(&path), path, include: Vec::new(), prelude: None }
     }
 
@@ -284,10 +283,14 @@ impl Installation {
         self.build.join("objects").join(name).with_extension("o")
     }
 
-    /// Sources of the product lie with the crate that calls them; those that only putting it together needs, here.
+    /// A source of the product, which lies with the crate that calls it.
+    fn product(&self, name: &str) -> PathBuf {
+        self.root.join("crates/mlx/native").join(name)
+    }
+
+    /// A source that only putting the library together needs.
     fn native(&self, name: &str) -> PathBuf {
-        let product = self.root.join("crates/mlx/native").join(name);
-        if product.is_file() { product } else { self.root.join("xtask/native").join(name) }
+        self.root.join("xtask/native").join(name)
     }
 
     fn config(&self) -> String {

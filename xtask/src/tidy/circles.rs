@@ -6,12 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
-use super::{Complaint, File};
+use super::file::{Complaint, File};
 
 /// One complaint for each circle of files in `files`.
 pub fn check(files: &[File]) -> Vec<Complaint> {
     let mut complaints = Vec::new();
-    for root in files.iter().filter_map(|file| source_folder(&file.path)) {
+    let roots: BTreeSet<&str> = files.iter().filter_map(|file| source_folder(&file.path)).collect();
+    for root in roots {
         let inside = |file: &&File| file.path.starts_with(root) && file.path.ends_with(".rs");
         let sources: Vec<(&str, &str)> =
             files.iter().filter(inside).filter_map(|file| Some((&*file.path, file.text.as_deref()?))).collect();
@@ -21,9 +22,9 @@ pub fn check(files: &[File]) -> Vec<Complaint> {
     complaints
 }
 
-/// The folder of a crate's sources, for its root file. A library's; a program's where there is no library.
+/// The folder of a crate's sources, for the root file of its library or program.
 fn source_folder(path: &str) -> Option<&str> {
-    path.strip_suffix("lib.rs").filter(|folder| folder.ends_with("src/") && !folder.contains("template/"))
+    ["lib.rs", "main.rs"].iter().find_map(|file| path.strip_suffix(file)).filter(|folder| folder.ends_with("src/"))
 }
 
 /// Module names from the crate's root.
@@ -52,11 +53,14 @@ struct House {
 
 impl House {
     fn read(root: &str, sources: &[(&str, &str)]) -> Self {
+        let is_library = sources.iter().any(|(file, _)| file[root.len()..] == *"lib.rs");
+        let top = if is_library { "lib" } else { "main" };
         let mut modules: BTreeMap<ModulePath, Module> = sources
             .iter()
             .map(|&(file, text)| {
-                let module = syn::parse_file(text).map(|parsed| Reader::read(&module_path(root, file), &parsed));
-                (module_path(root, file), Module { file: file.to_owned(), ..module.unwrap_or_default() })
+                let path = module_path(&file[root.len()..], top);
+                let module = syn::parse_file(text).map(|parsed| Reader::read(&path, &parsed));
+                (path, Module { file: file.to_owned(), ..module.unwrap_or_default() })
             })
             .collect();
         let tests: BTreeSet<ModulePath> = modules
@@ -137,11 +141,11 @@ impl House {
     }
 }
 
-/// `src/a/b.rs` and `src/a/b/mod.rs` -> `[a, b]`.
-fn module_path(root: &str, file: &str) -> ModulePath {
-    let path = file[root.len()..].trim_end_matches(".rs");
+/// `a/b.rs` and `a/b/mod.rs` -> `[a, b]`; nothing for the crate's root, `top`.
+fn module_path(file: &str, top: &str) -> ModulePath {
+    let path = file.trim_end_matches(".rs");
     let path = path.strip_suffix("/mod").unwrap_or(path);
-    if path == "lib" { Vec::new() } else { path.split('/').map(str::to_owned).collect() }
+    if path == top { Vec::new() } else { path.split('/').map(str::to_owned).collect() }
 }
 
 /// Collects what a file names.
@@ -347,12 +351,15 @@ fn attributes(item: &syn::Item) -> &[syn::Attribute] {
     }
 }
 
-/// `#[cfg(test)]`, alone or in a list.
+/// `#[cfg(test)]`, or `test` and something else.
 fn is_test(attributes: &[syn::Attribute]) -> bool {
     let names_test = |attribute: &syn::Attribute| {
         let syn::Meta::List(list) = &attribute.meta else { return false };
+        let condition = list.tokens.to_string();
+        let all = condition.strip_prefix("all").unwrap_or(&condition);
         list.path.is_ident("cfg")
-            && list.tokens.to_string().split(|c: char| !c.is_alphanumeric()).any(|word| word == "test")
+            && all.split(['(', ',', ')']).any(|part| part.trim() == "test")
+            && !all.starts_with("any")
     };
     attributes.iter().any(names_test)
 }
@@ -377,6 +384,16 @@ mod tests {
             ("a/src/d.rs", "use crate::B; pub struct D;"),
         ]);
         assert_eq!(found, [["b", "c", "d"]]);
+    }
+
+    #[test]
+    fn a_program_has_circles_too_and_code_for_other_crates_tests_is_code() {
+        let found = circles(&[
+            ("a/src/main.rs", "mod b; #[cfg(any(test, feature = \"testing\"))] mod c;"),
+            ("a/src/b.rs", "use crate::c::C; pub struct B;"),
+            ("a/src/c.rs", "use crate::b::B; pub struct C;"),
+        ]);
+        assert_eq!(found, [["b", "c"]]);
     }
 
     #[test]

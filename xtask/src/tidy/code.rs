@@ -1,6 +1,6 @@
 //! Rules about single files: white space everywhere, and a few words in Rust.
 
-use super::{Complaint, File};
+use super::file::{Complaint, File};
 
 pub fn check(file: &File) -> Vec<Complaint> {
     let Some(text) = &file.text else { return Vec::new() };
@@ -193,7 +193,7 @@ fn character_length(text: &str) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::sample, *};
+    use super::{super::file::sample, *};
 
     fn complaints(path: &str, text: &str) -> Vec<String> {
         check(&sample(path, text)).into_iter().map(|complaint| format!("{}", complaint.line.unwrap_or(0))).collect()

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::Complaint;
+use super::file::Complaint;
 
 const ARCHITECTURE: &str = "mtplx-arch-";
 /// Crates of the workspace, and those of them that each may use.

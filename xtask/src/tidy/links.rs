@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{Complaint, File, is_data};
+use super::file::{Complaint, File, is_data};
 
 pub fn check(files: &[File]) -> Vec<Complaint> {
     let mut known: BTreeSet<&str> = BTreeSet::new();
@@ -66,7 +66,7 @@ fn resolve(from: &str, target: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::sample, *};
+    use super::{super::file::sample, *};
 
     fn lines(page: &str, text: &str) -> Vec<usize> {
         let files = [sample(page, text), sample("docs/guide.md", ""), sample("runtime/src/lib.rs", "")];

@@ -3,6 +3,7 @@
 
 mod circles;
 mod code;
+mod file;
 mod layers;
 mod links;
 mod names;
@@ -10,32 +11,11 @@ mod sizes;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
+use self::file::{Complaint, File, is_data};
 use crate::{
     failure::{Failure, Result},
     process,
 };
-
-/// One file, with its text if it is one.
-struct File {
-    /// From the root, with `/`.
-    path: String,
-    bytes: u64,
-    text: Option<String>,
-}
-
-/// A breach of a rule.
-#[derive(Debug, PartialEq, Eq)]
-struct Complaint {
-    path: String,
-    line: Option<usize>,
-    message: String,
-}
-
-impl Complaint {
-    fn new(file: &File, line: impl Into<Option<usize>>, message: impl Into<String>) -> Self {
-        Complaint { path: file.path.clone(), line: line.into(), message: message.into() }
-    }
-}
 
 /// Checks everything; the failure lists every complaint.
 pub fn tidy(root: &Path) -> Result {
@@ -60,15 +40,6 @@ pub fn tidy(root: &Path) -> Result {
     Err(Failure::new(format!("tidy found {} thing(s) to mend", complaints.len())))
 }
 
-/// Recorded data rather than writing of ours: only its size is looked at.
-fn is_data(path: &str) -> bool {
-    is_fixture(path) || ["models/", "fuzz/seeds/", "fuzz/found/"].iter().any(|data| path.starts_with(data))
-}
-
-fn is_fixture(path: &str) -> bool {
-    path.split('/').any(|part| part == "fixtures" || part == "snapshots")
-}
-
 fn files(root: &Path) -> Result<Vec<File>> {
     let mut git = std::process::Command::new("git");
     git.current_dir(root).args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
@@ -87,22 +58,4 @@ fn read(root: &Path, path: &str) -> Option<File> {
     let worth_reading = metadata.is_file() && metadata.len() <= sizes::LARGEST;
     let text = if worth_reading { fs::read(&place).ok().and_then(|bytes| String::from_utf8(bytes).ok()) } else { None };
     metadata.is_file().then(|| File { path: path.to_owned(), bytes: metadata.len(), text })
-}
-
-#[cfg(test)]
-fn sample(path: &str, text: &str) -> File {
-    File { path: path.to_owned(), bytes: text.len() as u64, text: Some(text.to_owned()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn fixtures_and_models_are_data() {
-        assert!(is_data("tests/fixtures/tiny/config.json"));
-        assert!(is_data("models/builtin/tokenizer.json"));
-        assert!(!is_data("runtime/src/model.rs"));
-        assert!(!is_data("docs/fixtures.md"));
-    }
 }

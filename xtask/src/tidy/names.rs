@@ -2,11 +2,11 @@
 //! spelled alike stay free.
 
 use super::code::code_only;
-use super::{Complaint, File};
+use super::file::{Complaint, File};
 
 /// A retired name.
 struct Retired {
-    /// The identifier; `Type::name` for a method or variant, `.name(` for a method that is called.
+    /// The identifier; `Type::name` for what is named by its type, `.name(` for a method that is called.
     name: &'static str,
     /// Paths in which it is refused begin so.
     places: &'static [&'static str],
@@ -16,6 +16,7 @@ struct Retired {
 const ANYWHERE: &[&str] = &[""];
 const LIBRARIES: &[&str] = &["runtime/", "crates/", "arch-", "examples/", "xtask/template/"];
 const LAYERS: &[&str] = &["runtime/src/nn/", "runtime/src/kernels/", "runtime/src/quant/", "arch-"];
+const CACHES: &[&str] = &["runtime/src/cache/", "runtime/src/nn/", "arch-"];
 const VERIFY: &[&str] = &["runtime/src/verify/"];
 const ARTIFACT: &[&str] = &["crates/artifact/", "crates/engine/", "src/"];
 const HUB: &[&str] = &["src/hub/"];
@@ -33,8 +34,9 @@ const RETIRED: &[Retired] = &[
     Retired { name: "Tiled", places: LAYERS, now: "PackedTiles" },
     Retired { name: "lay_out", places: LAYERS, now: "repack" },
     Retired { name: "laid_out", places: LAYERS, now: "repacked" },
-    Retired { name: "KvCache::room", places: ANYWHERE, now: "KvCache::reserve" },
-    Retired { name: "KvCache::fill", places: ANYWHERE, now: "KvCache::set_pending" },
+    Retired { name: ".room(", places: CACHES, now: "reserve" },
+    Retired { name: "fn room", places: CACHES, now: "reserve" },
+    Retired { name: ".fill(", places: &["runtime/src/cache/", "runtime/src/nn/"], now: "set_pending" },
     Retired { name: "Gate", places: &["runtime/src/kernels/", "runtime/src/verify/"], now: "SelfCheck or GateResult" },
     Retired { name: "Bench", places: VERIFY, now: "Verification" },
     Retired { name: "Walk", places: VERIFY, now: "MartingaleTest" },
@@ -94,13 +96,15 @@ fn names(line: &str, name: &str) -> bool {
     line.match_indices(name).any(|(at, _)| {
         let (before, after) = (&line[..at], &line[at + name.len()..]);
         let qualified = !name.contains("::") && before.ends_with("::") && !before.ends_with(" ::");
-        !qualified && !joins(before.chars().next_back()) && !joins(after.chars().next())
+        let begins = name.starts_with('.') || !joins(before.chars().next_back());
+        let ends = name.ends_with('(') || !joins(after.chars().next());
+        !qualified && begins && ends
     })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::sample;
+    use super::super::file::sample;
     use super::*;
 
     fn complaints(path: &str, text: &str) -> usize {
@@ -113,6 +117,7 @@ mod tests {
         assert_eq!(complaints("runtime/src/forge/run.rs", "struct Job<'a>(&'a str);\n"), 1);
         assert_eq!(complaints("src/hub/download.rs", "struct Job<'a>(&'a str);\n"), 0);
         assert_eq!(complaints("src/engine.rs", "Checkpoint::look(dir)\n"), 1);
+        assert_eq!(complaints("runtime/src/nn/attention.rs", "let k = cache.room(1)?;\nlet room = f(room);\n"), 1);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! How much a clone costs.
 
-use super::{Complaint, File, is_fixture};
+use super::file::{Complaint, File, is_fixture};
 
 /// The largest file that needs no exemption.
 pub const LARGEST: u64 = 1_000_000;
