@@ -16,14 +16,10 @@ use mtplx_runtime::verify::finite::require_finite;
 use serde_json::{Map, Value};
 
 use crate::args::{self, EvidenceArgs, Model};
-use crate::builtin;
 use crate::error::{Exit, Failure};
-use crate::hub;
-use crate::input;
-use crate::machine;
-use crate::settings;
 use crate::state_dirs::StateDirs;
 use crate::terminal::Progress;
+use crate::{builtin, hub, input, machine, settings};
 
 /// The architectures that this program vouches for: checked against independent references, with evidence shipped.
 const VERIFIED: [Verified; 1] = [("qwen3-next-mtp", "mtplx-arch-qwen3-next")];
@@ -190,7 +186,7 @@ impl AssessedModel {
     /// # Errors
     /// A file is missing or damaged.
     pub fn text_side(&self, with_template: bool) -> anyhow::Result<TextAssets> {
-        let wanted = |fault: &&Fault| with_template || fault.subject != Area::Template;
+        let wanted = |fault: &&Fault| with_template || fault.area != Area::Template;
         if let Some(fault) = self.text.faults().iter().find(wanted) {
             let what = format!("{}: {}", self.checkpoint.label(), fault.what);
             return Err(Failure::new(fault.kind.into(), what).hint(&*fault.hint).into());
@@ -200,10 +196,10 @@ impl AssessedModel {
         Ok(TextAssets { tokenizer, template, generation_config: self.text.generation_config.clone() })
     }
 
-    /// The same for a use that does without `subject`: what is wrong with that is no obstacle.
+    /// The same for a use that does without `area`: what is wrong with that is no obstacle.
     #[must_use]
-    pub fn without(mut self, subject: Area) -> Self {
-        self.assessment = self.assessment.without(subject);
+    pub fn without(mut self, area: Area) -> Self {
+        self.assessment = self.assessment.without(area);
         self
     }
 
@@ -367,7 +363,32 @@ pub fn choose_device(wanted: Option<args::Device>) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+    use mtplx_runtime::artifact::HiddenVariant;
+
     use super::*;
+
+    /// The contract says which hidden states the drafter is fed: one that is replaced between judging and loading changes nothing.
+    #[test]
+    fn what_was_judged_is_what_is_loaded() {
+        choose_device(Some(args::Device::Cpu)).unwrap();
+        let fixture = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/trained_qwen3_5/mlx_q4g32");
+        let folder = tempfile::TempDir::new().unwrap();
+        for entry in std::fs::read_dir(fixture).unwrap() {
+            let entry = entry.unwrap();
+            std::fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
+        }
+        let contract = |variant: &str| {
+            let text = format!(r#"{{"mtp_contract": {{"base_hidden_variant": "{variant}"}}}}"#);
+            std::fs::write(folder.path().join("mtplx_runtime.json"), text).unwrap();
+        };
+        let open = || super::open(&Model::Dir(folder.path().to_owned())).unwrap();
+        let loaded = |opened: &AssessedModel| opened.load(false, Precision::Auto).unwrap().model.info.hidden_variant;
+        contract("post_norm");
+        let opened = open();
+        contract("pre_norm");
+        assert_eq!(loaded(&opened), HiddenVariant::PostNorm);
+        assert_eq!(loaded(&open()), HiddenVariant::PreNorm);
+    }
 
     #[test]
     fn weights_beyond_memory() {

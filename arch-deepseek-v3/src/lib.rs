@@ -10,12 +10,10 @@ mod mla;
 mod mla_plan;
 mod plan;
 
-use mtplx_runtime::LoadError;
 use mtplx_runtime::architecture::{Descriptor, Tier};
-use mtplx_runtime::artifact::Rules;
-use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint, Rules};
 use mtplx_runtime::nn::plan::{DecoderPlan, PlannedArchitecture};
-use mtplx_runtime::register_architecture;
+use mtplx_runtime::{LoadError, register_architecture};
 
 use mla_plan::MlaPlan;
 

@@ -2,14 +2,13 @@
 
 use crate::config::Config;
 use crate::mla::{Mla, MlaShape, Queries};
-use mtplx_runtime::Array;
-use mtplx_runtime::LoadError;
 use mtplx_runtime::artifact::Checkpoint;
 use mtplx_runtime::artifact::expected::Expected;
 use mtplx_runtime::mlx::slice_axis;
 use mtplx_runtime::nn::plan::MixerPlan;
 use mtplx_runtime::nn::{RmsNorm, Rope, Weights};
 use mtplx_runtime::quant::{Fused, Weight};
+use mtplx_runtime::{Array, LoadError};
 
 /// A layer of multi-head latent attention.
 #[derive(Debug, Clone)]

@@ -18,8 +18,7 @@
 //! state after any of its rows follows. Every exponent is at most 0. States and all of this are f32.
 
 use mtplx_runtime::cache::{RecurrentCache, Tape};
-use mtplx_runtime::mlx::silu;
-use mtplx_runtime::mlx::{finite_rows, slice_axis};
+use mtplx_runtime::mlx::{finite_rows, silu, slice_axis};
 use mtplx_runtime::mlx_rs::{Dtype, fast, ops};
 use mtplx_runtime::nn::{BlockInput, BlockOutput, RmsNorm};
 use mtplx_runtime::quant::{Fused, Linear};

@@ -12,15 +12,13 @@ mod names;
 mod trunk;
 mod weights;
 
-use mtplx_runtime::LoadError;
 use mtplx_runtime::architecture::{
     CheckpointFacts, Descriptor, Detection, HeadStatus, LoadOptions, MtpArchitecture, Tier,
 };
-use mtplx_runtime::artifact::Rules;
 use mtplx_runtime::artifact::expected::{Expected, TensorRole};
-use mtplx_runtime::artifact::{Checkpoint, HeadSource};
+use mtplx_runtime::artifact::{Checkpoint, HeadSource, Rules};
 use mtplx_runtime::model::{ModelInfo, MtpModel};
-use mtplx_runtime::register_architecture;
+use mtplx_runtime::{LoadError, register_architecture};
 
 use config::Config;
 use names::Names;

@@ -1,12 +1,11 @@
 //! The trunk: embedding, layers of Gated DeltaNet or gated attention, final norm, head.
 
-use mtplx_runtime::LoadError;
 use mtplx_runtime::artifact::MtpContract;
 use mtplx_runtime::cache::{Cache, KvCache, LayerCache, RecurrentCache};
 use mtplx_runtime::model::Trunk;
 use mtplx_runtime::nn::{Attention, Block, Embedding, LmHead, Mixer as _, Output, Residual, Rows};
 use mtplx_runtime::quant::{Fused, Linear, Weight};
-use mtplx_runtime::{Array, Result};
+use mtplx_runtime::{Array, LoadError, Result};
 
 use crate::config::{DeltaShape, Mixer};
 use crate::gated_delta::{GatedDelta, qk_scale};

@@ -5,9 +5,8 @@
 use std::fmt;
 
 use crate::LoadError;
-use crate::artifact::Rules;
 use crate::artifact::expected::{self, Expected, TensorRole};
-use crate::artifact::{ArtifactError, Checkpoint, HeadSource, NormEncoding, NormRule};
+use crate::artifact::{ArtifactError, Checkpoint, HeadSource, NormEncoding, NormRule, Rules};
 use crate::mlx::{self, Device};
 use crate::model::MtpModel;
 

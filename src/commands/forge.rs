@@ -1,10 +1,9 @@
 //! `mtplx forge`: an artifact from a checkpoint, or from random weights.
 
-use std::fs;
 use std::io::{self, Write};
-use std::iter;
 use std::path::Path;
 use std::time::{Duration, Instant};
+use std::{fs, iter};
 
 use anyhow::Context as _;
 use mtplx_runtime::artifact::{CONTRACT, Checkpoint, Severity, json};

@@ -4,7 +4,7 @@
 
 use mtplx_runtime::cache::Tape;
 use mtplx_runtime::kernels::{SelfCheck, relative_difference};
-use mtplx_runtime::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
+use mtplx_runtime::mlx::kernel::{Constant, CudaKernel, Launch, Scalar, outputs};
 use mtplx_runtime::mlx_rs::{Dtype, random};
 
 use super::*;
@@ -106,8 +106,7 @@ fn launch(layer: &GatedDelta, joined: &Array, states: &[Array; 2]) -> Result<(Ar
     let [state, conv_state] = states;
     let inputs = [joined, conv_state, &layer.conv, &layer.decay, &layer.dt_bias, layer.norm.weight(), state];
     let made = STEP.launch(&inputs, &launch)?;
-    let [y, state_out, conv_out, keys, u, sums] =
-        <[Array; 6]>::try_from(made).map_err(|_| mtplx_runtime::Error::unsupported("delta_step makes six arrays"))?;
+    let [y, state_out, conv_out, keys, u, sums] = outputs(made)?;
     let tape = KernelTape {
         shape: layer.shape,
         rows: n as usize,

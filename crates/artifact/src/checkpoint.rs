@@ -41,15 +41,16 @@ pub struct Checkpoint {
     foreign_head_files: Vec<String>,
     refusals: Vec<ArtifactError>,
     findings: Vec<Finding>,
-    /// Whether all of `config.json` could be read, and every weight file.
     whole: Whole,
     has_weights: bool,
 }
 
-/// What could be read as a whole.
+/// Parts of a checkpoint that could be read as a whole.
 #[derive(Debug, Clone, Copy)]
 pub struct Whole {
+    /// All of `config.json`.
     pub config: bool,
+    /// Every weight file.
     pub weights: bool,
 }
 
@@ -130,63 +131,63 @@ impl Checkpoint {
         let names = source.names()?;
         let (config, bytes, faults) = read_config(&source);
         let whole_config = faults.is_empty();
-        let mut opening = CheckpointBuilder::new(&source);
-        opening.refusals = faults;
-        let announced = opening.noted(sidecar::announced(&config)).flatten();
-        let shards = opening.noted(index::find(&source, &names));
+        let mut builder = CheckpointBuilder::new(&source);
+        builder.refusals = faults;
+        let announced = builder.noted(sidecar::announced(&config)).flatten();
+        let shards = builder.noted(index::find(&source, &names));
         let whole_list = shards.is_some();
         let shards = shards.unwrap_or_default();
 
         let is_head_file = |file: &str| announced.as_deref() == Some(file) || sidecar::is_sidecar(file);
         let mut findings = Vec::new();
         for file in shards.files.iter().filter(|file| !is_head_file(file)) {
-            if opening.take(file) {
+            if builder.take(file) {
                 continue;
             }
             match shards.is_of_vision(file) {
                 true => findings.push(of_index("weight_map", format!("\"{}\": not there: vision parts", shown(file)))),
-                false => opening.leave_out(file, shards.missing(&source, file)),
+                false => builder.leave_out(file, shards.missing(&source, file)),
             }
         }
-        index::beside(&shards, &names).filter(|file| !is_head_file(file)).for_each(|file| opening.take_new(file));
-        let mut head_source = opening.add_head(announced.as_deref(), &config);
-        let alone = if opening.has_left_out() || !whole_list { None } else { opening.head_alone(&config) };
+        index::beside(&shards, &names).filter(|file| !is_head_file(file)).for_each(|file| builder.take_new(file));
+        let mut head_source = builder.add_head(announced.as_deref(), &config);
+        let alone = if builder.has_left_out() || !whole_list { None } else { builder.head_alone(&config) };
         let is_head_alone = alone.is_some();
         head_source = alone.unwrap_or(head_source);
         let mut missing_head_file =
-            announced.clone().filter(|file| !opening.is_there(file) && !opening.foreign.contains(file));
+            announced.clone().filter(|file| !builder.is_there(file) && !builder.foreign.contains(file));
         // Head files that the index names as well, and that the head was not taken from.
         for file in &shards.files {
-            if opening.take(file) || shards.is_of_vision(file) {
+            if builder.take(file) || shards.is_of_vision(file) {
                 continue;
             }
             // Without its head's file the trunk still runs: the verdict is "incomplete", not "damaged".
             if shards.tensors_of(file).all(sidecar::is_mtp) {
                 missing_head_file = Some(file.clone());
             } else {
-                opening.leave_out(file, shards.missing(&source, file));
+                builder.leave_out(file, shards.missing(&source, file));
             }
         }
         let layers = config.text().size("num_hidden_layers", usize::MAX).ok();
         let has = |tensor: &str, file: &str| {
             let replaced = || matches!(head_source, HeadSource::File(_)) && sidecar::is_head(tensor, layers);
             let absent = || missing_head_file.as_deref() == Some(file);
-            let here = || opening.tensors.get(tensor).is_some_and(|info| &*info.file == file);
+            let here = || builder.tensors.get(tensor).is_some_and(|info| &*info.file == file);
             // Vision tensors are not in the map; their shards were read all the same.
             let vision = || sidecar::is_vision(tensor) || sidecar::is_vision_file(file);
-            here() || vision() || replaced() || absent() || opening.is_left_out(file)
+            here() || vision() || replaced() || absent() || builder.is_left_out(file)
         };
         if !is_head_alone {
             findings.extend(left_over(&shards, has));
         }
-        findings.extend(unannounced(&config, &opening, &head_source, layers));
+        findings.extend(unannounced(&config, &builder, &head_source, layers));
         for file in names.iter().filter(|file| sidecar::is_vision_file(file)) {
-            opening.take(file);
+            builder.take(file);
         }
 
-        let whole = Whole { config: whole_config, weights: whole_list && !opening.has_left_out() };
-        let has_weights = !opening.files.is_empty() || names.iter().any(|name| name.ends_with(".safetensors"));
-        let CheckpointBuilder { files, tensors, vision, foreign, refusals, .. } = opening;
+        let whole = Whole { config: whole_config, weights: whole_list && !builder.has_left_out() };
+        let has_weights = !builder.files.is_empty() || names.iter().any(|name| name.ends_with(".safetensors"));
+        let CheckpointBuilder { files, tensors, vision, foreign, refusals, .. } = builder;
         Ok(Self {
             config_sha256: sha256(&bytes),
             config,
@@ -455,7 +456,7 @@ fn left_over(shards: &Shards, has: impl Fn(&str, &str) -> bool) -> Option<Findin
 /// The finding of a head that is there and that the configuration says is none.
 fn unannounced(
     config: &Config,
-    opening: &CheckpointBuilder<'_>,
+    builder: &CheckpointBuilder<'_>,
     source: &HeadSource,
     layers: Option<usize>,
 ) -> Option<Finding> {
@@ -465,7 +466,7 @@ fn unannounced(
     if text.get(field)?.as_u64() != Some(0) || *source == HeadSource::None {
         return None;
     }
-    let count = opening.tensors.keys().filter(|name| sidecar::is_head(name, layers)).count();
+    let count = builder.tensors.keys().filter(|name| sidecar::is_head(name, layers)).count();
     let place = if let HeadSource::File(file) = source { shown(file) } else { "the weights".to_owned() };
     let what = format!("0: {count} MTP tensors in {place} are not read: state how many MTP layers there are");
     let field = text.path_of(field);

@@ -38,7 +38,7 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What a fault is of.
+/// The part of an artifact that a fault is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Area {
@@ -46,7 +46,7 @@ pub enum Area {
     Model,
     /// The contract, which plain decoding does without.
     Contract,
-    /// What turns text into tokens and back, and when a text ends.
+    /// The tokenizer and the tokens that end a text.
     Text,
     /// The chat template, which raw text does without.
     Template,
@@ -55,9 +55,9 @@ pub enum Area {
 /// Something that keeps a checkpoint from running.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Fault {
-    /// What it is of.
-    pub subject: Area,
-    /// What it means for the user.
+    /// Where it is.
+    pub area: Area,
+    /// Its meaning for the user.
     pub kind: ErrorKind,
     /// File, field or tensor, value, expectation.
     pub what: String,
@@ -69,7 +69,7 @@ pub struct Fault {
 impl Fault {
     /// A fault of configuration or weights.
     pub fn model(kind: ErrorKind, what: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { subject: Area::Model, kind, what: what.into(), hint: hint.into() }
+        Self { area: Area::Model, kind, what: what.into(), hint: hint.into() }
     }
 }
 

@@ -11,7 +11,8 @@ use sha2::{Digest as _, Sha256};
 /// How long a file must have been left alone before its hash is remembered: file systems' clocks are coarser than their
 /// nanoseconds, and two writes within one tick look alike.
 const SETTLED: Duration = Duration::from_secs(2);
-/// What tells that a file is still the one it was: size, times and place, as the system states them.
+
+/// The identity of a file: size, times and place, as the system states them. An equal one means the same bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FileStamp {
     size: u64,
@@ -63,7 +64,7 @@ pub(crate) fn stamp_at(path: &Path) -> Option<FileStamp> {
     FileStamp::of(&path.metadata().ok()?)
 }
 
-/// Whether `text` is a hash as contracts spell it: 64 lower-case hexadecimal digits.
+/// True for a hash as contracts spell it: 64 lower-case hexadecimal digits.
 pub(crate) fn is_hash(text: &str) -> bool {
     text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -1,5 +1,5 @@
-//! What can be wrong with files, in one line each: file, field or tensor, value, expectation. The next action is in the
-//! hint, and the kind decides the exit code; both are for the program's edge to render.
+//! Errors of files, in one line each: file, field or tensor, value, expectation. The next step is in the hint; how a program ends is its
+//! own to say, by the kind.
 
 use std::fmt::Write as _;
 use std::io;

@@ -5,9 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::error::{ArtifactError, shown};
 use super::header::Unique;
-use super::json;
-use super::sidecar;
 use super::source::{Source, check_name};
+use super::{json, sidecar};
 
 /// The index file.
 pub(super) const INDEX: &str = "model.safetensors.index.json";

@@ -44,7 +44,7 @@ mod tests;
 #[global_allocator]
 static ALLOCATOR: memory::BudgetAllocator = memory::BudgetAllocator;
 
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{Checkpoint, Whole};
 pub use config::{Config, ConfigNotes};
 pub use contract::{
     CONTRACT, ConcatOrder, Contract, DraftSampler, GenerationMode, HiddenVariant, MtpContract, SpeedEvidence,

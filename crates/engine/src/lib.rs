@@ -1,7 +1,5 @@
 //! Judges a model's files and loads the model: the verdict, the evidence behind it, and what `verify` stamps.
 
-#![forbid(unsafe_code)]
-
 pub mod assess;
 #[cfg(any(test, feature = "testing"))]
 pub mod fuzz;

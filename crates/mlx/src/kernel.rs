@@ -8,11 +8,10 @@
 //! [`configure_cuda`](super::configure_cuda) sees to that.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
-use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::ptr;
 use std::sync::{Mutex, PoisonError};
+use std::{fs, ptr};
 
 use mlx_rs::error::Exception;
 use mlx_rs::{Array, Dtype, Stream};
@@ -170,6 +169,15 @@ unsafe fn outcome(message: *const c_char) -> Result<(), String> {
     }
     // SAFETY: as above.
     Err(unsafe { CStr::from_ptr(message) }.to_string_lossy().into_owned())
+}
+
+/// The outputs of a launch, which are N.
+///
+/// # Errors
+/// They are not.
+pub fn outputs<const N: usize>(made: Vec<Array>) -> Result<[Array; N]> {
+    let count = made.len();
+    made.try_into().map_err(|_| Exception::custom(format!("a launch made {count} arrays: expected {N}")))
 }
 
 impl CudaKernel {

@@ -18,7 +18,8 @@ pub use backend::{
 pub use device::{DeviceInfo, peak_memory, reset_peak_memory};
 pub use memory::MemoryBudget;
 pub use ops::{
-    async_eval, dequantize, finite_rows, from_bytes, gather_qmm, quantized_matmul, silu, slice_axis, update_axis, wait,
+    async_eval, dequantize, finite_rows, from_bytes, gather_qmm, quantized_matmul, silu, slice_axis, update_axis,
+    values, wait,
 };
 pub use packed::{Mode, Packing, QuantizedWeight};
 pub use process::exit;

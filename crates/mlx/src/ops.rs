@@ -4,7 +4,7 @@ use std::hint;
 use std::time::{Duration, Instant};
 
 use mlx_rs::error::Exception;
-use mlx_rs::{Array, Dtype, Stream};
+use mlx_rs::{Array, ArrayElement, Dtype, Stream};
 
 use super::kernel::is_sent;
 use crate::Result;
@@ -126,6 +126,14 @@ pub fn update_axis(buffer: &Array, update: &Array, axis: usize, start: i32) -> R
             stream,
         )
     })
+}
+
+/// Values of `a` on the host, row-major, cast to `T`.
+///
+/// # Errors
+/// When MLX fails.
+pub fn values<T: ArrayElement + Clone>(a: &Array) -> Result<Vec<T>> {
+    a.to_vec_cast::<T>().map_err(|error| Exception::custom(error.to_string()))
 }
 
 /// `x sigmoid(x)`. Not mlx-rs's own, which is compiled: on CPU that would call a C++ compiler at run time.

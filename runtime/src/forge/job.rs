@@ -15,8 +15,7 @@ use super::synth::Synthetic;
 use super::work::hex;
 use super::{Coding, ForgeError, Part, Policy, affine, graft, tokenizer};
 use crate::architecture::{Detection, HeadStatus, MtpArchitecture};
-use crate::artifact::expected::Comparison;
-use crate::artifact::expected::refuse_endless;
+use crate::artifact::expected::{Comparison, refuse_endless};
 use crate::artifact::{ArtifactError, Checkpoint, norm_encoding, shown};
 use crate::quant::{HeadQuantization, Quantization};
 

@@ -3,19 +3,17 @@
 //! Headers say where everything goes, so pieces have no order among them and memory holds one piece a thread.
 
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::thread;
+use std::{io, thread};
 
-use super::ForgeError;
-use super::layout;
 use super::plan::{Output, Plan};
 use super::source::{PackedRows, TensorSource};
 use super::work::{WorkDir, free_space, parent};
+use super::{ForgeError, layout};
 use crate::architecture::{Detection, HeadStatus, MtpArchitecture};
 use crate::artifact::Checkpoint;
 use crate::compatibility::compare;

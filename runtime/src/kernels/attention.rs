@@ -10,7 +10,7 @@ use mlx_rs::fast::{self, ScaledDotProductAttentionMask, scaled_dot_product_atten
 use mlx_rs::{Dtype, ops, random};
 
 use super::{MAX_ROWS, SelfCheck, relative_difference};
-use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
+use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar, outputs};
 use crate::mlx::{DeviceInfo, slice_axis};
 use crate::{Array, Result};
 
@@ -117,7 +117,7 @@ impl Layer<'_> {
             Some([k, v]) => PREPARE.launch(&[joined, q_norm, k_norm, k, v], &Launch { in_place: &[3, 4], ..launch })?,
             None => PREPARE.launch(&[joined, q_norm, k_norm], &launch)?,
         };
-        let [k, v, q] = <[Array; 3]>::try_from(made).map_err(|_| crate::Error::unsupported("three kinds of heads"))?;
+        let [k, v, q] = outputs(made)?;
         Ok(Prepared { q, k, v })
     }
 

@@ -9,7 +9,7 @@ use mlx_rs::{Dtype, ops, random};
 use super::normed::{NormedRows, StreamSum};
 use super::routing::{Groups, RouterParams, Scoring};
 use super::{MAX_ROWS, SelfCheck, relative_difference};
-use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
+use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar, outputs};
 use crate::mlx::{Mode, Packing, QuantizedWeight, dequantize, silu, slice_axis};
 use crate::{Array, Result};
 
@@ -182,11 +182,10 @@ impl Down {
     /// When MLX fails.
     pub fn add(&self, stream: &Array, gain: &Array) -> Result<StreamSum> {
         let [n, tiles, _] = self.blocks;
-        let outputs: [(&[i32], Dtype); 3] =
+        let shapes: [(&[i32], Dtype); 3] =
             [(stream.shape(), Dtype::Float32), (stream.shape(), Dtype::Bfloat16), (&[n, tiles], Dtype::Float32)];
-        let made = self.launch(&outputs, Some([stream, gain]))?;
-        let [sum, rows, squares] =
-            <[Array; 3]>::try_from(made).map_err(|_| crate::Error::unsupported("a sum, its rows and their squares"))?;
+        let made = self.launch(&shapes, Some([stream, gain]))?;
+        let [sum, rows, squares] = outputs(made)?;
         Ok(StreamSum { sum, rows, squares })
     }
 

@@ -5,7 +5,7 @@
 use mlx_rs::{Dtype, fast, ops, random};
 
 use super::{SelfCheck, relative_difference};
-use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
+use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar, outputs};
 use crate::{Array, Result};
 
 /// Threads of a row, and the numbers that each reads at once.
@@ -58,8 +58,7 @@ fn launch(x: Option<&Array>, y: &Array, weight: &Array, eps: f32, dtype: Dtype) 
     };
     let inputs: Vec<&Array> = x.into_iter().chain([y, weight]).collect();
     let made = ADD.launch(&inputs, &launch)?;
-    let [sum, out] =
-        <[Array; 2]>::try_from(made).map_err(|_| crate::Error::unsupported("add_norm makes two arrays"))?;
+    let [sum, out] = outputs(made)?;
     Ok((sum, out))
 }
 

@@ -4,7 +4,7 @@ use mlx_rs::Dtype;
 
 use crate::{Array, Result};
 
-/// What rows are still to be divided by: the root of their mean square and an epsilon.
+/// The RMS divisor that a later kernel applies: the root of the mean square and an epsilon.
 #[derive(Debug, Clone)]
 pub struct RmsDivisor {
     /// `[m, parts]` f32, which add up to the sum of squares over `[m, in]`.
@@ -50,7 +50,7 @@ impl From<Array> for NormedRows {
 }
 
 impl NormedRows {
-    /// What an addition left of the stream, behind a norm with this `eps`.
+    /// The stream after an addition, and its rows behind a norm with this `eps`, not divided yet.
     pub fn undivided(added: StreamSum, eps: f32) -> (Array, Self) {
         (added.sum, Self { rows: added.rows, divisor: Some(RmsDivisor { squares: added.squares, eps }) })
     }

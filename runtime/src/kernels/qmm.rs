@@ -10,7 +10,7 @@ use mlx_rs::{Dtype, random};
 use super::normed::{RmsDivisor, StreamSum};
 use super::tiles::{self, PackedTiles};
 use super::{MAX_ROWS, SelfCheck, relative_difference};
-use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar};
+use crate::mlx::kernel::{Constant, CudaKernel, Launch, Scalar, outputs};
 use crate::mlx::{QuantizedWeight, dequantize, silu, slice_axis};
 use crate::{Array, Result};
 
@@ -62,8 +62,7 @@ pub fn add_product(x: &Array, w: &PackedTiles, stream: &Array, gain: &Array) -> 
 fn add(x: &Array, w: &PackedTiles, stream: &Array, gain: &Array, plan: Option<Plan>) -> Result<StreamSum> {
     let form = Form { divisor: None, dtype: Dtype::Bfloat16, end: End::Add { stream, gain } };
     let made = launch(x, w, &form, plan)?;
-    let [sum, rows, squares] =
-        <[Array; 3]>::try_from(made).map_err(|_| crate::Error::unsupported("a sum, its rows and their squares"))?;
+    let [sum, rows, squares] = outputs(made)?;
     Ok(StreamSum { sum, rows, squares })
 }
 

@@ -6,7 +6,7 @@
 use mlx_rs::{Dtype, ops};
 
 use super::SelfCheck;
-use crate::mlx::kernel::{CudaKernel, Launch, Scalar};
+use crate::mlx::kernel::{CudaKernel, Launch, Scalar, outputs};
 use crate::speculation::SamplingParams;
 use crate::{Array, Result};
 
@@ -78,8 +78,7 @@ pub fn rank(logits: &Array, params: &SamplingParams, uniforms: &Array) -> Result
         ..Launch::default()
     };
     let made = RANKED.launch(&[&found[0], &found[1], uniforms], &ranked)?;
-    let [ids, p, token] =
-        <[Array; 3]>::try_from(made).map_err(|_| crate::Error::unsupported("three arrays of a ranking"))?;
+    let [ids, p, token] = outputs(made)?;
     Ok((Ranked { ids, p }, token))
 }
 

@@ -3,8 +3,7 @@
 use super::mixer::{Mixer, Rows};
 use super::residual::{BlockInput, BlockOutput, Residual};
 use super::{FeedForward, RmsNorm, Weights};
-use crate::LoadError;
-use crate::Result;
+use crate::{LoadError, Result};
 
 /// A layer around a mixer.
 #[derive(Debug, Clone)]

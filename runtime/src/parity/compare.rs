@@ -2,12 +2,9 @@
 
 use std::fmt;
 
-use mlx_rs::Dtype;
-
 use super::error::ParityError;
 use super::reference::{Reference, ReferenceError, Tensor};
-use crate::Array;
-use crate::Result;
+use crate::{Array, Result, mlx};
 
 /// How far a tensor is from its reference.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -151,14 +148,7 @@ pub(super) fn rows(
         let what = format!("shape {shape:?}, the model computes {found:?}");
         return Err(ReferenceError::Malformed { name: name.to_owned(), what }.into());
     }
-    Ok(Some(Comparison::new(name, &values, &host(ours)?, found[1], logits)))
-}
-
-/// An array's values, as f32.
-fn host(array: &Array) -> Result<Vec<f32>> {
-    let array = array.as_dtype(Dtype::Float32)?.contiguous()?;
-    let values = array.try_as_slice::<f32>().map_err(|error| crate::Error::unsupported(error.to_string()))?;
-    Ok(values.to_vec())
+    Ok(Some(Comparison::new(name, &values, &mlx::values(ours)?, found[1], logits)))
 }
 
 /// The place of the largest value, the first of equals; values that are no numbers never win.

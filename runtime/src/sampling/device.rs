@@ -10,7 +10,7 @@ use mlx_rs::{Dtype, ops, random};
 use super::{Noise, Role, SamplingParams, TokenCounts};
 use crate::kernels::ranking::{self, Ranked};
 use crate::kernels::relative_difference;
-use crate::mlx::{finite_rows, slice_axis};
+use crate::mlx::{finite_rows, slice_axis, values};
 use crate::speculative::accept::{RowOutcome, Rule};
 use crate::{Array, Result};
 
@@ -552,10 +552,8 @@ fn check_faults(sampler: &DeviceSampler, logits: &Array, draws: &RoundNoise<'_>)
             })
             .collect::<Result<Vec<_>>>()?;
         let read = draws.outcomes(&TargetDistribution::Ranked(ranked.clone(), columns), &q, &drafts, &token)?;
-        let read = read.to_vec_cast::<f32>().map_err(|error| crate::Error::unsupported(error.to_string()))?;
         let alone = ranking::reveal(&token, &slice_axis(&ranked.p, 0, 1, 2)?)?;
-        let alone = alone.to_vec_cast::<f32>().map_err(|error| crate::Error::unsupported(error.to_string()))?;
-        if Outcomes::new(read).finite_rows() != 1 || Outcomes::new(alone).finite_rows() != 0 {
+        if Outcomes::new(values(&read)?).finite_rows() != 1 || Outcomes::new(values(&alone)?).finite_rows() != 0 {
             return Ok(f32::INFINITY);
         }
     }

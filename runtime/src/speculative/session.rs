@@ -15,7 +15,7 @@ use super::simulate::Simulation;
 use super::stats::SpeculationStats;
 use crate::Array;
 use crate::cache::Cache;
-use crate::mlx::{async_eval, cuda_default, slice_axis, wait};
+use crate::mlx::{async_eval, cuda_default, slice_axis, values, wait};
 use crate::model::{DraftState, MtpModel, token_array};
 use crate::sampling::device::{Outcomes, RoundNoise, TargetDistribution};
 use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
@@ -540,6 +540,5 @@ impl Outcomes {
 /// The outcomes of a round, on the host.
 fn read_back(read: &Array) -> Result<Outcomes> {
     wait(read)?;
-    let numbers = read.to_vec_cast::<f32>().map_err(|error| crate::Error::unsupported(error.to_string()))?;
-    Ok(Outcomes::new(numbers))
+    Ok(Outcomes::new(values(read)?))
 }

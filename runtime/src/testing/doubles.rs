@@ -140,7 +140,7 @@ impl Trunk for StaleTrunk {
 
     fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
         self.spoil(cache)?;
-        let ids = tokens.to_vec_cast::<u32>().map_err(|_| crate::Error::unsupported("tokens"))?;
+        let ids = crate::mlx::values(tokens)?;
         self.last = (cache.len(), ids);
         self.inner.verify(tokens, cache)
     }

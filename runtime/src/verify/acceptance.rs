@@ -19,9 +19,8 @@ use super::host::{self, token_array};
 use super::prompt::Prompt;
 use crate::Array;
 use crate::model::MtpModel;
-use crate::sampling::Role;
 use crate::sampling::device::RoundNoise;
-use crate::sampling::{DeviceSampler, Noise};
+use crate::sampling::{DeviceSampler, Noise, Role};
 use crate::speculation::statistics::bernstein;
 use crate::speculative::{DepthPolicy, Round, Rule, Session, SessionOptions};
 

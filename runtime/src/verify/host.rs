@@ -1,7 +1,5 @@
 //! Between MLX's arrays and a test's own numbers.
 
-use mlx_rs::Dtype;
-
 use crate::mlx::slice_axis;
 pub use crate::model::token_array;
 use crate::{Array, Result};
@@ -19,8 +17,7 @@ pub fn rows(a: &Array, start: i32, stop: i32) -> Result<Array> {
 /// # Errors
 /// When MLX fails.
 pub fn values(a: &Array) -> Result<Vec<f32>> {
-    let a = a.as_dtype(Dtype::Float32)?.contiguous()?;
-    a.try_as_slice::<f32>().map(<[f32]>::to_vec).map_err(|error| crate::Error::unsupported(error.to_string()))
+    Ok(crate::mlx::values(a)?)
 }
 
 /// The rows of a matrix.

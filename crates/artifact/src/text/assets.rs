@@ -95,15 +95,15 @@ impl TextAssets {
 
     /// Adds what only the program knows to be wrong.
     pub fn fault(&mut self, kind: ErrorKind, what: String, hint: &str) {
-        self.faults.push(Fault { subject: Area::Text, kind, what, hint: hint.to_owned() });
+        self.faults.push(Fault { area: Area::Text, kind, what, hint: hint.to_owned() });
     }
 
-    fn note(&mut self, subject: Area, error: &TextError) {
+    fn note(&mut self, area: Area, error: &TextError) {
         let what = error.to_string();
         if self.faults.iter().all(|fault| fault.what != what) {
             let download = self.download.clone().filter(|_| error.kind() == ErrorKind::Missing);
             let hint = download.unwrap_or_else(|| error.hint().to_owned());
-            self.faults.push(Fault { subject, kind: error.kind(), what, hint });
+            self.faults.push(Fault { area, kind: error.kind(), what, hint });
         }
     }
 }

@@ -24,8 +24,7 @@ use mtplx_runtime::registry::{Claim, Registry, ResolveError};
 
 use super::coverage::uncovered;
 use super::doubts::Doubts;
-use super::evidence;
-use super::stamp;
+use super::{evidence, stamp};
 
 /// Most reasons that are said in one line.
 const IN_A_LINE: usize = 40;
@@ -154,10 +153,10 @@ pub struct Assessment {
 }
 
 impl Assessment {
-    /// The same for a use that does without `subject`: its faults count for nothing.
+    /// The same for a use that does without `area`: its faults count for nothing.
     #[must_use]
-    pub fn without(mut self, subject: Area) -> Self {
-        self.faults.retain(|fault| fault.subject != subject);
+    pub fn without(mut self, area: Area) -> Self {
+        self.faults.retain(|fault| fault.area != area);
         self.verdict = conclude(&self.faults, &self.sound);
         self
     }
@@ -466,7 +465,7 @@ const CORRECT: &str = "correct mtplx_runtime.json or move it out of the way, the
 /// The fault of a contract that is none.
 fn no_contract(finding: &Finding) -> Fault {
     let hint = "correct mtplx_runtime.json, or move it out of the way: `mtplx verify` writes a new one; `mtplx run --no-mtp` does without";
-    Fault { subject: Area::Contract, ..Fault::model(ErrorKind::Damaged, finding.to_string(), hint) }
+    Fault { area: Area::Contract, ..Fault::model(ErrorKind::Damaged, finding.to_string(), hint) }
 }
 
 /// Whether the contract has errors that no evidence would make up for.

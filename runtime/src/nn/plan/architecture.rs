@@ -5,9 +5,8 @@ use crate::LoadError;
 use crate::architecture::{
     CacheSize, CheckpointFacts, Descriptor, Detection, HeadStatus, LoadOptions, MtpArchitecture,
 };
-use crate::artifact::Rules;
 use crate::artifact::expected::{Expected, TensorRole};
-use crate::artifact::{ArtifactError, Checkpoint};
+use crate::artifact::{ArtifactError, Checkpoint, Rules};
 use crate::model::MtpModel;
 
 /// What is left to state where all layers attend; it makes an [`MtpArchitecture`].

@@ -280,7 +280,7 @@ fn text_files() {
         .file("generation_config.json", "[]")
         .file("chat_template.jinja", "{% if %}");
     let assessment = assessed(&folder);
-    let kinds: Vec<_> = assessment.faults.iter().map(|fault| (fault.subject, fault.kind)).collect();
+    let kinds: Vec<_> = assessment.faults.iter().map(|fault| (fault.area, fault.kind)).collect();
     let (text, damaged) = (Area::Text, ErrorKind::Damaged);
     // Nobody needs the code that `auto_map` names.
     assert_eq!(kinds, [(text, damaged), (text, damaged), (Area::Template, damaged)], "{:?}", assessment.faults);
