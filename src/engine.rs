@@ -363,6 +363,7 @@ pub fn choose_device(wanted: Option<args::Device>) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
+
     use mtplx_runtime::artifact::HiddenVariant;
 
     use super::*;
@@ -381,13 +382,13 @@ mod tests {
             let text = format!(r#"{{"mtp_contract": {{"base_hidden_variant": "{variant}"}}}}"#);
             std::fs::write(folder.path().join("mtplx_runtime.json"), text).unwrap();
         };
-        let open = || super::open(&Model::Dir(folder.path().to_owned())).unwrap();
+        let judged = || open(&Model::Dir(folder.path().to_owned())).unwrap();
         let loaded = |opened: &AssessedModel| opened.load(false, Precision::Auto).unwrap().model.info.hidden_variant;
         contract("post_norm");
-        let opened = open();
+        let opened = judged();
         contract("pre_norm");
         assert_eq!(loaded(&opened), HiddenVariant::PostNorm);
-        assert_eq!(loaded(&open()), HiddenVariant::PreNorm);
+        assert_eq!(loaded(&judged()), HiddenVariant::PreNorm);
     }
 
     #[test]

@@ -263,6 +263,13 @@ mod tests {
         let error = TextError::Missing { file: "tokenizer.json" };
         assert_eq!(rendered(error.into()).0, Exit::File);
         assert_eq!(rendered(anyhow::anyhow!("x")), (Exit::Failed, "error: x\n".into()));
+        let device = || mtplx_runtime::mlx_rs::error::Exception::from("out of memory at /src/allocator.cpp:12");
+        for (error, expected) in [
+            (anyhow::Error::from(SessionError::from(device())), "error: MLX: out of memory\n"),
+            (LoadError::from(device()).into(), "error: MLX: out of memory\n"),
+        ] {
+            assert_eq!(rendered(error), (Exit::Failed, expected.into()), "said once, without a place in sources");
+        }
         let (exit, text) = rendered(SessionError::NotFinite.into());
         assert_eq!(exit, Exit::Failed);
         assert!(text.contains("not finite numbers\n hint: the weights"), "{text}");

@@ -9,14 +9,21 @@ use crate::artifact::{ArtifactError, ErrorKind};
 #[non_exhaustive]
 pub enum Error {
     /// MLX failed, or its device did.
+    // Not its source as well: a chain of causes would say the same twice.
     #[error("{}", crate::mlx::message(.0))]
-    Mlx(#[from] Exception),
+    Mlx(Exception),
     /// A cache was used out of turn: rows that were never committed, or of another kind of layer.
     #[error("{0}")]
     CacheState(Box<str>),
     /// The model has no such operation: a depth, a restriction, a packing, nothing to work on.
     #[error("{0}")]
     Unsupported(Box<str>),
+}
+
+impl From<Exception> for Error {
+    fn from(error: Exception) -> Self {
+        Self::Mlx(error)
+    }
 }
 
 impl Error {
@@ -43,7 +50,7 @@ pub enum LoadError {
     Artifact(#[from] ArtifactError),
     /// MLX failed.
     #[error("MLX: {0}")]
-    Mlx(#[source] Error),
+    Mlx(Error),
 }
 
 impl From<Error> for LoadError {

@@ -71,7 +71,13 @@ pub enum SessionError {
     Interrupted,
     /// MLX failed.
     #[error("MLX: {0}")]
-    Mlx(#[from] crate::Error),
+    Mlx(crate::Error),
+}
+
+impl From<crate::Error> for SessionError {
+    fn from(error: crate::Error) -> Self {
+        Self::Mlx(error)
+    }
 }
 
 impl From<Exception> for SessionError {

@@ -21,7 +21,13 @@ pub enum VerifyError {
     Session(#[from] SessionError),
     /// MLX failed.
     #[error("MLX: {0}")]
-    Mlx(#[from] crate::Error),
+    Mlx(crate::Error),
+}
+
+impl From<crate::Error> for VerifyError {
+    fn from(error: crate::Error) -> Self {
+        Self::Mlx(error)
+    }
 }
 
 impl From<Exception> for VerifyError {
