@@ -8,7 +8,7 @@ pub(crate) struct Names {
     pub trunk: &'static str,
     /// The untied head.
     pub lm_head: &'static str,
-    /// Whether it is there.
+    /// True where the checkpoint has one.
     pub has_lm_head: bool,
     /// Before `fc`, `layers`, `norm` of the draft head.
     pub head: &'static str,

@@ -16,10 +16,10 @@ pub fn fault_of(error: &LoadError) -> Fault {
     Fault::model(error.kind().unwrap_or(ErrorKind::Damaged), error.to_string(), hint)
 }
 
-/// What comparing a checkpoint with its architecture showed.
+/// The differences of a checkpoint from its architecture's list.
 #[derive(Debug, Default)]
 pub struct Compared {
-    /// What keeps it from running. Of the draft head only what is there and not read: what it lacks,
+    /// Faults that keep it from running. Of the draft head only tensors that are there and not read: those it lacks,
     /// [`MtpArchitecture::detect`] says.
     pub faults: Vec<Fault>,
     /// Tensors that nothing reads and that may well be meant so, by the list or the tensor that they belong to, and how

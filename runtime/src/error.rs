@@ -66,7 +66,7 @@ impl From<Exception> for LoadError {
 }
 
 impl LoadError {
-    /// What the error means for the user; `None` when the files are not at fault.
+    /// Its meaning for the user; `None` when the files are not at fault.
     pub fn kind(&self) -> Option<ErrorKind> {
         match self {
             Self::Artifact(error) => Some(error.kind()),

@@ -81,7 +81,7 @@ fn mtplx(program: &Path) -> Command {
     command
 }
 
-/// What was compared, and how far it is apart.
+/// The tensors that were compared, and their largest difference.
 fn said(report: &str) -> String {
     let report: Value = serde_json::from_str(report).unwrap_or_default();
     let compared = report["compared"].as_array().into_iter().flatten();

@@ -13,7 +13,7 @@ pub(super) struct PackedRows {
     pub biases: Vec<u8>,
 }
 
-/// What an artifact's numbers come from.
+/// The origin of an artifact's numbers.
 pub(super) trait TensorSource: Sync {
     /// Fills in rows of an output.
     fn rows(&self, output: &Output, rows: Range<usize>, parts: &mut PackedRows) -> Result<(), ForgeError>;

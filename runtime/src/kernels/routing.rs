@@ -39,7 +39,7 @@ pub struct RouterParams {
     pub scoring: Scoring,
     /// Experts a row.
     pub top_k: usize,
-    /// Whether the chosen weights are made to sum to one.
+    /// True where the chosen weights are made to sum to one.
     pub normalize: bool,
 }
 

@@ -7,7 +7,7 @@ use mlx_rs::Dtype;
 use crate::mlx::{cuda_default, values};
 use crate::{Array, Result};
 
-/// Whether a kernel may run: a CUDA device, and a self-check that passed.
+/// The condition for a kernel to run: a CUDA device, and a comparison with its twin that passed.
 pub struct SelfCheck {
     name: &'static str,
     passed: OnceLock<bool>,

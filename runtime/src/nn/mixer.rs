@@ -4,13 +4,13 @@ use super::residual::{BlockInput, BlockOutput};
 use crate::cache::KvCache;
 use crate::{Array, Result};
 
-/// What mixes the rows of a layer and keeps two arrays a row: attention in all its forms.
+/// The part of a layer that mixes rows and keeps two arrays a row: attention in all its forms.
 pub trait Mixer: Send {
     /// `[n, hidden]` -> `[n, hidden]`, over the rows before them and, causally, over one another.
     fn forward(&self, x: BlockInput<'_>, rows: &mut Rows<'_>) -> Result<BlockOutput>;
 }
 
-/// Where a block's new keys and values go, and what it attends to.
+/// The destination of a block's new keys and values, and the rows that it attends to.
 pub enum Rows<'a> {
     /// Into the cache, over everything in it.
     Kept(&'a mut KvCache),

@@ -10,7 +10,7 @@ use crate::quant::linear::product;
 use crate::quant::{Fused, Linear};
 use crate::{Array, Result};
 
-/// What a part of a layer reads: the stream behind a norm, or rows as they are.
+/// The input of a part of a layer: the stream behind a norm, or rows as they are.
 #[derive(Debug)]
 pub struct BlockInput<'a>(Source<'a>);
 
@@ -49,7 +49,7 @@ impl<'a> BlockInput<'a> {
     }
 }
 
-/// What a part of a layer adds to the stream, `[n, hidden]`: made already, or by a launch that can add it as well.
+/// The output of a part of a layer, which is added to the stream, `[n, hidden]`: made already, or by a launch that can add it as well.
 #[derive(Debug)]
 pub enum BlockOutput {
     /// As is.
@@ -67,7 +67,7 @@ impl From<Array> for BlockOutput {
 }
 
 impl BlockOutput {
-    /// What `linear` makes of `x` `[n, in]`.
+    /// The product of `linear` with `x` `[n, in]`.
     pub fn product(linear: &Linear, x: Array) -> Result<Self> {
         match linear.tiled() {
             Some(w) if qmm::ready(&x, w) => Ok(Self::Product(x, w.clone())),
@@ -94,7 +94,7 @@ impl BlockOutput {
         }
     }
 
-    /// What there is to begin on.
+    /// The array that a device can begin on.
     fn pending_array(&self) -> &Array {
         match self {
             Self::Rows(x) | Self::Product(x, _) => x,
@@ -103,8 +103,7 @@ impl BlockOutput {
     }
 }
 
-/// Additions, two a layer, after which a CUDA device begins on them: soon, and then rarely, since that takes as long as ten
-/// operations.
+/// Additions, two a layer, after which a CUDA device begins on them: after 4, then every 32; a flush costs about ten launches.
 const FIRST_FLUSH: usize = 4;
 const FLUSH_EVERY: usize = 32;
 /// The same with many rows, where the next but one waits for them: weights that were unpacked for them are held until then.

@@ -18,7 +18,7 @@ pub const LEVEL: f64 = 1e-6;
 /// How much is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Effort {
-    /// What contracts call it.
+    /// Its name in contracts.
     pub name: &'static str,
     /// Prompts that are used at most.
     pub prompts: usize,
@@ -36,13 +36,13 @@ pub struct Effort {
     pub samples: usize,
     /// Tokens generated behind each prompt.
     pub tokens: usize,
-    /// Whether plain decoding is fed the loop's text token by token in any case. If not, it is fed all of it at once, and
+    /// True where plain decoding is fed the loop's text token by token in any case. If not, it is fed all of it at once, and
     /// token by token only where that disagrees.
     pub stepwise: bool,
 }
 
 impl Effort {
-    /// What evidence should come from.
+    /// The effort that evidence should come from.
     pub const FULL: Self = Self {
         name: "full",
         prompts: 8,
@@ -77,7 +77,7 @@ impl Effort {
     }
 }
 
-/// What is measured, and how.
+/// The inputs of a verification.
 #[derive(Debug, Clone)]
 pub struct Options {
     /// Token ids; empty ones are left out.
@@ -94,12 +94,12 @@ pub struct Options {
     pub seed: u64,
 }
 
-/// What one gate found.
+/// The result of one gate.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct GateResult {
     /// Its name.
     pub name: &'static str,
-    /// Whether the model passed.
+    /// True where the model passed.
     pub passed: bool,
     /// The figures in a line, for people.
     pub summary: String,
@@ -114,7 +114,7 @@ impl GateResult {
     }
 }
 
-/// How far two ways to compute the same row may differ, for each unit of the largest value.
+/// The largest differences of two ways to compute the same row, for each unit of the largest value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Tolerance {
     /// In the worst place.
@@ -139,7 +139,7 @@ impl Tolerance {
     }
 }
 
-/// Where a verification stands.
+/// The progress of a verification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
     /// The gate.
@@ -165,7 +165,7 @@ impl ProgressReporter<'_> {
     }
 }
 
-/// What every gate is given.
+/// The state that every gate is given.
 pub(super) struct Verification<'a> {
     pub(super) model: &'a mut MtpModel,
     pub(super) prompts: Vec<Rc<Prompt>>,

@@ -10,7 +10,7 @@ use serde::Serialize;
 pub(super) struct Document<'a> {
     pub(super) model: &'a str,
     pub(super) verdict: &'a Verdict,
-    /// What the verdict says, in a line.
+    /// The verdict in a line.
     pub(super) says: String,
     /// The exit code of a command that the verdict keeps from running.
     pub(super) exit_code: u8,

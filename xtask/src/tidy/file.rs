@@ -27,6 +27,7 @@ pub fn is_data(path: &str) -> bool {
     is_fixture(path) || ["models/", "fuzz/seeds/", "fuzz/found/"].iter().any(|data| path.starts_with(data))
 }
 
+/// A file that tests compare with.
 pub fn is_fixture(path: &str) -> bool {
     path.split('/').any(|part| part == "fixtures" || part == "snapshots")
 }

@@ -10,7 +10,7 @@ use super::feed_forward::FeedForwardPlan;
 
 /// The plan of a layer's mixer.
 pub trait MixerPlan {
-    /// What it loads.
+    /// The mixer that it loads.
     type Mixer: Mixer;
 
     /// Adds the tensors under `module` to `list`. The checkpoint is asked where a family is stored in more than one way.

@@ -31,6 +31,7 @@ pub(super) const INTERNAL: [&str; 12] = [
     "__subclasshook__",
 ];
 
+/// The sandbox's answer to `name` of a value of this type.
 pub(super) fn access(kind: Kind, name: &str) -> Access {
     let forbidden = match kind {
         Kind::List => FORBIDDEN_OF_LISTS.contains(&name),

@@ -111,7 +111,7 @@ fn both_precisions_are_believed() {
     assert_eq!(said[0], "exactness_baseline.dtype: \"other\": expected float32 or float16 or bfloat16");
 }
 
-/// What a contract is before it is verified, with all that evidence is bound to.
+/// A contract before it is verified, with all that evidence is bound to.
 fn conventional() -> Value {
     json!({"mtp_depth_max": 2, "mtp_depth_default": 1, "recommended_draft_lm_head": {"bits": 4},
         "mtp_contract": {"hidden_variant": "post_norm", "concat_order": "embedding_hidden", "mtp_quant_bits": 4}})
@@ -377,7 +377,7 @@ fn a_bare_status() {
     assert_eq!(fooled("/verified_on/device", json!(" ")), ["verified_on.device: \" \": expected a text"]);
 }
 
-/// What steers head and trunk is bound to the evidence; what a run may choose anyway is not.
+/// Evidence is bound to the conventions of head and trunk, not to the choices of a run.
 #[test]
 fn conventions_that_were_changed() {
     let again = "run `mtplx verify` again";
