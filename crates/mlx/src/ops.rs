@@ -133,7 +133,9 @@ pub fn update_axis(buffer: &Array, update: &Array, axis: usize, start: i32) -> R
 /// # Errors
 /// When MLX fails.
 pub fn values<T: ArrayElement + Clone>(a: &Array) -> Result<Vec<T>> {
-    a.to_vec_cast::<T>().map_err(|error| Exception::custom(error.to_string()))
+    // A round's outcomes are contiguous: they are read without one more operation.
+    let read = a.to_vec_cast::<T>().or_else(|_| a.contiguous()?.to_vec_cast::<T>());
+    read.map_err(|error| Exception::custom(error.to_string()))
 }
 
 /// `x sigmoid(x)`. Not mlx-rs's own, which is compiled: on CPU that would call a C++ compiler at run time.
@@ -214,4 +216,17 @@ pub fn gather_qmm(x: &Array, w: &QuantizedWeight, experts: &Array) -> Result<Arr
             stream,
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_in_the_order_of_the_shape_and_not_of_the_memory() {
+        let a = Array::from_slice(&[1_i32, 2, 3, 4, 5, 6], &[2, 3]);
+        assert_eq!(values::<f32>(&a.transpose().unwrap()).unwrap(), [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert_eq!(values::<i32>(&slice_axis(&a, 1, 0, 2).unwrap()).unwrap(), [1, 2, 4, 5]);
+        assert_eq!(values::<u32>(&a).unwrap(), [1, 2, 3, 4, 5, 6]);
+    }
 }
