@@ -19,7 +19,7 @@ use crate::args::{self, EvidenceArgs, Model};
 use crate::error::{Exit, Failure};
 use crate::state_dirs::StateDirs;
 use crate::terminal::Progress;
-use crate::{builtin, hub, input, machine, settings};
+use crate::{builtin, hint, hub, input, machine, settings};
 
 /// The architectures that this program vouches for: checked against independent references, with evidence shipped.
 const VERIFIED: [Verified; 1] = [("qwen3-next-mtp", "mtplx-arch-qwen3-next")];
@@ -153,13 +153,14 @@ impl AssessedModel {
             of_config.for_each(|finding| what.push_str(&format!("; {finding}")));
         }
         let failure = Failure::new(Exit::from(verdict), what);
-        Err(match (verdict, verdict.hint()) {
+        let more = if verdict.is_shortened() { "; `mtplx inspect` lists every reason" } else { "" };
+        Err(match (verdict, hint::of_verdict(verdict)) {
             (Verdict::Unverified { .. } | Verdict::Contradicted { .. }, _) if require_verified => failure
                 .hint("`mtplx verify` measures the evidence on this machine; --require-verified runs nothing without"),
             (Verdict::Incomplete { .. } | Verdict::NoMtp, Some(hint)) if require_verified => {
                 failure.hint(format!("{hint}, without --require-verified"))
             }
-            (_, Some(hint)) => failure.hint(hint),
+            (_, Some(hint)) => failure.hint(format!("{hint}{more}")),
             (_, None) => failure,
         })
     }
@@ -189,7 +190,7 @@ impl AssessedModel {
         let wanted = |fault: &&Fault| with_template || fault.area != Area::Template;
         if let Some(fault) = self.text.faults().iter().find(wanted) {
             let what = format!("{}: {}", self.checkpoint.label(), fault.what);
-            return Err(Failure::new(fault.kind.into(), what).hint(&*fault.hint).into());
+            return Err(Failure::new(fault.kind.into(), what).hint(hint::words(&fault.hint)).into());
         }
         let tokenizer = self.text.tokenizer.clone().context("a tokenizer without faults")?;
         let template = self.text.template.clone().filter(|_| with_template);
@@ -315,7 +316,7 @@ impl DraftVocab {
     /// The text cannot be read.
     pub fn of(args: &args::DraftVocabArgs, tokenizer: &Tokenizer) -> anyhow::Result<Option<Self>> {
         let Some(count) = args.draft_vocab else { return Ok(None) };
-        let sample = match &args.draft_vocab_text {
+        let sample = match &args.draft_corpus {
             Some(path) => tokenizer.encode(&input::from_file(path)?, false)?,
             None => Vec::new(),
         };

@@ -17,6 +17,8 @@ use mtplx_runtime::registry::ResolveError;
 use mtplx_runtime::speculative::SessionError;
 use mtplx_runtime::text::TextError;
 
+use crate::hint::words;
+
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 const HINT: Style = AnsiColor::Cyan.on_default().bold();
@@ -120,13 +122,13 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
             return (failure.exit, failure.hint.clone());
         }
         if let Some(error) = cause.downcast_ref::<ForgeError>() {
-            return (Exit::from(error), error.hint().map(str::to_owned));
+            return (Exit::from(error), error.hint().map(|hint| words(&hint).into_owned()));
         }
         if let Some(error) = cause.downcast_ref::<LoadError>() {
-            return (Exit::from(error), error.hint().map(str::to_owned));
+            return (Exit::from(error), error.hint().map(|hint| words(&hint).into_owned()));
         }
         if let Some(error) = cause.downcast_ref::<ArtifactError>() {
-            return (error.kind().into(), error.hint().map(str::to_owned));
+            return (error.kind().into(), Some(words(&error.hint()).into_owned()));
         }
         if let Some(error) = cause.downcast_ref::<TextError>() {
             return text(error);
@@ -154,7 +156,7 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
 }
 
 fn text(error: &TextError) -> (Exit, Option<String>) {
-    (error.kind().into(), Some(error.hint().to_owned()))
+    (error.kind().into(), Some(words(&error.hint()).into_owned()))
 }
 
 fn session(error: &SessionError) -> (Exit, Option<String>) {

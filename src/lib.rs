@@ -23,6 +23,7 @@ mod builtin;
 mod commands;
 mod engine;
 mod error;
+mod hint;
 mod hub;
 mod input;
 mod log;

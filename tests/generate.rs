@@ -58,16 +58,16 @@ fn drafts_from_a_part_of_the_vocabulary() {
     let dir = tempfile::tempdir().unwrap();
     let sample = dir.path().join("sample.txt").display().to_string();
     fs::write(&sample, whole["text"].as_str().unwrap()).unwrap();
-    let own = of(&["--draft-vocab", "300", "--draft-vocab-text", &sample]);
+    let own = of(&["--draft-vocab", "300", "--draft-corpus", &sample]);
     for document in [&some, &own] {
         assert_eq!(document["token_ids"], whole["token_ids"]);
     }
     let [some, own, whole] = [&some, &own, &whole].map(rounds);
     assert!(whole < some && own < some, "{some} {own} {whole}");
 
-    let (error, _) = fails(&["run", "x", "--draft-vocab", "9", "--draft-vocab-text", "/nowhere"], 5);
+    let (error, _) = fails(&["run", "x", "--draft-vocab", "9", "--draft-corpus", "/nowhere"], 5);
     assert!(error.contains("/nowhere"), "{error}");
-    for args in [&["--draft-vocab", "0"][..], &["--draft-vocab-text", "x"], &["--draft-vocab", "9", "--no-mtp"]] {
+    for args in [&["--draft-vocab", "0"][..], &["--draft-corpus", "x"], &["--draft-vocab", "9", "--no-mtp"]] {
         assert_eq!(run(&[&["run", "x"], args].concat()).code, 2, "{args:?}");
     }
 }

@@ -8,11 +8,11 @@ use crate::LoadError;
 use crate::architecture::MtpArchitecture;
 use crate::artifact::expected::{Comparison, Names, refuse_endless};
 use crate::artifact::quant::Quantization;
-use crate::artifact::{ArtifactError, Checkpoint, ErrorKind, Fault, Finding};
+use crate::artifact::{ArtifactError, Checkpoint, ErrorKind, Fault, Finding, Hint};
 
 /// The fault that loading would end with.
 pub fn fault_of(error: &LoadError) -> Fault {
-    let hint = error.hint().unwrap_or("run it again: MLX failed");
+    let hint = error.hint().unwrap_or_else(|| "run it again: MLX failed".into());
     Fault::model(error.kind().unwrap_or(ErrorKind::Damaged), error.to_string(), hint)
 }
 
@@ -93,23 +93,19 @@ pub fn compare(checkpoint: &Checkpoint, architecture: &dyn MtpArchitecture) -> C
     let Comparison { missing, misshapen, unreadable, contradicted, .. } = comparison;
     let contradicted = Quantization::contradicted(checkpoint.config(), &contradicted);
     let (missing, unread) = if checkpoint.whole().weights { (missing, unread) } else { Default::default() };
-    let of = |kind: ErrorKind, hint: &str| {
-        let hint = hint.to_owned();
-        move |what: String| Fault::model(kind, what, hint.clone())
-    };
+    let of = |kind: ErrorKind, hint: Hint| move |what: String| Fault::model(kind, what, hint.clone());
     let partial = "the checkpoint is partial, or its config.json belongs to another model: download it again";
-    let download = checkpoint.incomplete_download();
-    let partial = download.as_deref().unwrap_or(partial);
+    let partial = checkpoint.incomplete_download().unwrap_or_else(|| partial.into());
     let foreign = "config.json and weights belong to different models, or the file is damaged";
     let convert = "convert the checkpoint to bf16, or to MLX's quantization";
     let mut faults: Vec<Fault> = missing.lines(": tensor not found").map(of(ErrorKind::Damaged, partial)).collect();
-    faults.extend(misshapen.lines("").map(of(ErrorKind::Damaged, foreign)));
-    faults.extend(unreadable.lines("").map(of(ErrorKind::Incompatible, convert)));
+    faults.extend(misshapen.lines("").map(of(ErrorKind::Damaged, foreign.into())));
+    faults.extend(unreadable.lines("").map(of(ErrorKind::Incompatible, convert.into())));
     let without = format!(": {id} has no place for it, and without it another model would run");
     let other =
         "use a checkpoint of the architecture as published; if this is one, its architecture's crate is too old";
     let mut needed = Names::default();
     unread.needed.into_iter().for_each(|name| needed.push(name));
-    faults.extend(needed.lines(&without).map(of(ErrorKind::Incompatible, other)));
+    faults.extend(needed.lines(&without).map(of(ErrorKind::Incompatible, other.into())));
     Compared { faults, strange: unread.strange, contradicted }
 }

@@ -2,7 +2,7 @@
 
 use mlx_rs::error::Exception;
 
-use crate::artifact::{ArtifactError, ErrorKind};
+use crate::artifact::{ArtifactError, ErrorKind, Hint};
 
 /// Why a model did not compute what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -75,9 +75,9 @@ impl LoadError {
     }
 
     /// The next step.
-    pub fn hint(&self) -> Option<&str> {
+    pub fn hint(&self) -> Option<Hint> {
         match self {
-            Self::Artifact(error) => error.hint(),
+            Self::Artifact(error) => Some(error.hint()),
             Self::Mlx(_) => None,
         }
     }

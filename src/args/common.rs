@@ -145,14 +145,14 @@ pub struct DraftingArgs {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Drafting")]
 pub struct DraftVocabArgs {
-    /// Draft from N tokens of the vocabulary, whose logits are then all that a draft computes: added tokens and those with
-    /// the lowest ids, which are the frequent ones. Still exact: other tokens come from the verification.
+    /// Compute draft logits for N frequent tokens only (faster drafts, same output distribution): added tokens and those with
+    /// the lowest ids.
     #[arg(long, value_name = "N", value_parser = positive)]
     pub draft_vocab: Option<usize>,
 
-    /// Count what is frequent in this text first.
-    #[arg(long, value_name = "PATH", requires = "draft_vocab")]
-    pub draft_vocab_text: Option<PathBuf>,
+    /// Text whose most frequent tokens come first among the N.
+    #[arg(long, value_name = "PATH", requires = "draft_vocab", alias = "draft-vocab-text")]
+    pub draft_corpus: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]

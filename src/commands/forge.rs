@@ -108,7 +108,8 @@ fn synth(args: &SynthArgs) -> anyhow::Result<Exit> {
         .map_err(|error| Failure::new(Exit::File, format!("{}: {error}", args.like)).hint("expected a config.json"))?;
     if let Some(layers) = args.layers {
         shapes::with_layers(&mut config, layers)
-            .map_err(|error| Failure::usage(error.to_string(), "give fewer layers"))?;
+            .map_err(|all| format!("--layers: {layers}: expected 1 to {all}, the layers of the shape"))
+            .map_err(|what| Failure::usage(what, "give fewer layers"))?;
     }
     let Value::Object(config) = config else {
         return Err(Failure::new(Exit::File, format!("{}: not an object", args.like))

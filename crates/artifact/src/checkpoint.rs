@@ -18,6 +18,7 @@ use super::convert::to_f32;
 use super::diagnostic::{Finding, Severity};
 use super::digest::{FileStamp, sha256};
 use super::error::{ArtifactError, shown};
+use super::hint::Hint;
 use super::index::{self, INDEX, Shards};
 use super::sidecar::{self, HeadSource};
 use super::source::{Bytes, Source};
@@ -360,7 +361,7 @@ impl Checkpoint {
     }
 
     /// The hint for missing tensors and files of an incomplete download; `None` where nothing says that it is one.
-    pub fn incomplete_download(&self) -> Option<String> {
+    pub fn incomplete_download(&self) -> Option<Hint> {
         let stale = self.findings.iter().any(|finding| finding.file == INDEX);
         (stale || self.source.is_interrupted()).then(|| self.source.incomplete())
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde_json::{Map, Value};
 
 use super::error::{ArtifactError, ErrorKind, shown, shown_value};
+use super::hint::Hint;
 use super::json;
 
 /// Largest `config.json` in bytes (per-module quantization of large models takes megabytes).
@@ -336,11 +337,11 @@ impl Config {
     }
 
     /// [`Config::unsupported`] with a hint of its own.
-    pub fn unsupported_with(&self, field: &str, what: String, hint: &str) -> ArtifactError {
+    pub fn unsupported_with(&self, field: &str, what: String, hint: impl Into<Hint>) -> ArtifactError {
         self.fault(field, what, ErrorKind::Incompatible, hint)
     }
 
-    fn fault(&self, field: &str, what: String, kind: ErrorKind, hint: &str) -> ArtifactError {
+    fn fault(&self, field: &str, what: String, kind: ErrorKind, hint: impl Into<Hint>) -> ArtifactError {
         ArtifactError::Field {
             file: self.file.as_ref().into(),
             field: self.path_of(field).into(),

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::error::{ArtifactError, ErrorKind};
+use super::hint::Hint;
 
 /// How much a finding weighs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
@@ -63,19 +64,18 @@ pub struct Fault {
     pub what: String,
     /// The next step.
     #[serde(skip)]
-    pub hint: String,
+    pub hint: Hint,
 }
 
 impl Fault {
     /// A fault of configuration or weights.
-    pub fn model(kind: ErrorKind, what: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub fn model(kind: ErrorKind, what: impl Into<String>, hint: impl Into<Hint>) -> Self {
         Self { area: Area::Model, kind, what: what.into(), hint: hint.into() }
     }
 }
 
 impl From<&ArtifactError> for Fault {
     fn from(error: &ArtifactError) -> Self {
-        let hint = error.hint().unwrap_or("check the file, and the disk that it is on");
-        Self::model(error.kind(), error.to_string(), hint)
+        Self::model(error.kind(), error.to_string(), error.hint())
     }
 }

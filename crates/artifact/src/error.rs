@@ -7,6 +7,7 @@ use std::io;
 use safetensors::Dtype;
 use serde_json::Value;
 
+use crate::hint::Hint;
 use crate::quant::scheme::SchemeError;
 
 /// What an error means for the user.
@@ -32,8 +33,8 @@ pub enum ArtifactError {
     Missing {
         /// The path.
         file: Box<str>,
-        /// What to do.
-        hint: Box<str>,
+        /// The next step.
+        hint: Hint,
     },
     /// The operating system refused.
     #[error("{file}: {error}")]
@@ -50,8 +51,8 @@ pub enum ArtifactError {
         file: Box<str>,
         /// What was found and what was expected.
         what: Box<str>,
-        /// What to do.
-        hint: Box<str>,
+        /// The next step.
+        hint: Hint,
     },
     /// A field of a JSON file has a value that cannot be.
     #[error("{file}: {field}: {value}: {what}")]
@@ -67,8 +68,8 @@ pub enum ArtifactError {
         /// [`ErrorKind::Damaged`] for a value that makes no sense, [`ErrorKind::Incompatible`] for one that makes sense and
         /// is not supported.
         kind: ErrorKind,
-        /// What to do.
-        hint: Box<str>,
+        /// The next step.
+        hint: Hint,
     },
     /// Weights in a format that this program never reads.
     #[error("{file}: {what}")]
@@ -77,8 +78,8 @@ pub enum ArtifactError {
         file: Box<str>,
         /// Why.
         what: Box<str>,
-        /// What to do.
-        hint: Box<str>,
+        /// The next step.
+        hint: Hint,
     },
     /// A tensor is not there.
     #[error("{searched}: {tensor}: tensor not found")]
@@ -131,7 +132,7 @@ const DOWNLOAD_AGAIN: &str = "download the file again; if it stays the same, the
 
 impl ArtifactError {
     /// A file or folder that is not there.
-    pub fn missing(file: impl Into<Box<str>>, hint: impl Into<Box<str>>) -> Self {
+    pub fn missing(file: impl Into<Box<str>>, hint: impl Into<Hint>) -> Self {
         Self::Missing { file: file.into(), hint: hint.into() }
     }
 
@@ -141,12 +142,12 @@ impl ArtifactError {
     }
 
     /// A file that breaks its format.
-    pub fn damaged_with(file: impl Into<Box<str>>, what: impl Into<Box<str>>, hint: impl Into<Box<str>>) -> Self {
+    pub fn damaged_with(file: impl Into<Box<str>>, what: impl Into<Box<str>>, hint: impl Into<Hint>) -> Self {
         Self::Damaged { file: file.into(), what: what.into(), hint: hint.into() }
     }
 
     /// A sound file in a format that is never read.
-    pub fn refused(file: impl Into<Box<str>>, what: impl Into<Box<str>>, hint: impl Into<Box<str>>) -> Self {
+    pub fn refused(file: impl Into<Box<str>>, what: impl Into<Box<str>>, hint: impl Into<Hint>) -> Self {
         Self::Refused { file: file.into(), what: what.into(), hint: hint.into() }
     }
 
@@ -176,21 +177,21 @@ impl ArtifactError {
     }
 
     /// The next step.
-    pub fn hint(&self) -> Option<&str> {
+    pub fn hint(&self) -> Hint {
         match self {
             Self::Missing { hint, .. }
             | Self::Damaged { hint, .. }
             | Self::Field { hint, .. }
-            | Self::Refused { hint, .. } => Some(hint),
-            Self::Io { error, .. } => Some(io_hint(error)),
+            | Self::Refused { hint, .. } => hint.clone(),
+            Self::Io { error, .. } => io_hint(error).into(),
             Self::MissingTensor { .. } => {
-                Some("the checkpoint is partial, or its config.json belongs to another model")
+                "the checkpoint is partial, or its config.json belongs to another model".into()
             }
             Self::Misshapen { .. } => {
-                Some("config.json and weights belong to different models, or the file is damaged")
+                "config.json and weights belong to different models, or the file is damaged".into()
             }
-            Self::WrongDtype { .. } => Some("convert the checkpoint to bf16, or to MLX's quantization"),
-            Self::Quantized { .. } => Some("the quantization stated in config.json is not the one the weights have"),
+            Self::WrongDtype { .. } => "convert the checkpoint to bf16, or to MLX's quantization".into(),
+            Self::Quantized { .. } => "the quantization stated in config.json is not the one the weights have".into(),
         }
     }
 }

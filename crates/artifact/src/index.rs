@@ -217,8 +217,8 @@ impl Shards {
     /// The error of a shard that is not there.
     pub(super) fn missing(&self, source: &Source, file: &str) -> ArtifactError {
         let hint = match self.placed.get(file).copied().unwrap_or(0) {
-            0 => "the file went away while the folder was read".to_owned(),
-            count => format!("{INDEX} places {count} tensors there: {}", source.incomplete()),
+            0 => "the file went away while the folder was read".into(),
+            count => source.incomplete_since(&format!("{INDEX} places {count} tensors there: ")),
         };
         ArtifactError::missing(source.path(file), hint)
     }

@@ -19,6 +19,7 @@ mod families;
 pub mod group;
 pub mod hashes;
 mod header;
+mod hint;
 mod index;
 pub mod json;
 #[allow(unsafe_code)]
@@ -57,6 +58,7 @@ pub use families::known_family;
 pub use group::{Group, Part};
 pub use hashes::KnownHashes;
 pub use header::parse as parse_header;
+pub use hint::Hint;
 pub use index::parse as parse_index;
 pub use norms::{NormEncoding, NormRule, norm_encoding};
 pub use shard_list::weight_files;

@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::digest::FileStamp;
 use super::error::{ArtifactError, shown};
+use super::hint::Hint;
 use crate::memory::{Mapped, map_file};
 
 /// Files that are compiled in.
@@ -151,11 +152,15 @@ impl Source {
         blobs.as_deref().is_some_and(unfinished) || unfinished(&beside)
     }
 
-    /// The hint of a download that lacks something.
-    pub(super) fn incomplete(&self) -> String {
-        let repository = self.repository();
-        let repository = repository.as_deref().unwrap_or("OWNER/NAME");
-        format!("the download is incomplete: `mtplx pull {repository}` fetches what is missing")
+    /// The hint of a download that lacks files.
+    pub(super) fn incomplete(&self) -> Hint {
+        self.incomplete_since("")
+    }
+
+    /// The same with what tells so in front.
+    pub(super) fn incomplete_since(&self, sign: &str) -> Hint {
+        let repository = self.repository().map(String::into_boxed_str);
+        Hint::Download { reason: format!("{sign}the download is incomplete").into(), repository }
     }
 
     /// The names at the folder's top, sorted. Not checked yet: opening does that.

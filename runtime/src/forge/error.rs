@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use crate::LoadError;
-use crate::artifact::{ArtifactError, Fault, io_hint, size_shown};
+use crate::artifact::{ArtifactError, Fault, Hint, io_hint, size_shown};
 
 /// Why an artifact was not made. Nothing that loads is left behind, whatever it was.
 #[derive(Debug, thiserror::Error)]
@@ -34,8 +34,8 @@ pub enum ForgeError {
     Unsupported {
         /// What was found.
         what: Box<str>,
-        /// What to do.
-        hint: Box<str>,
+        /// The next step.
+        hint: Hint,
     },
     /// The draft head is missing or partial.
     #[error("{checkpoint}: {what}")]
@@ -74,8 +74,8 @@ pub enum ForgeError {
         path: Box<str>,
         /// What is there.
         what: Box<str>,
-        /// What to do.
-        hint: Box<str>,
+        /// The next step.
+        hint: Hint,
     },
     /// The operating system refused.
     #[error("{path}: {error}")]
@@ -95,7 +95,7 @@ impl ForgeError {
         Self::Policy { file: file.into(), field: field.into(), what: what.into() }
     }
 
-    pub(super) fn unsupported(what: impl Into<Box<str>>, hint: &str) -> Self {
+    pub(super) fn unsupported(what: impl Into<Box<str>>, hint: impl Into<Hint>) -> Self {
         Self::Unsupported { what: what.into(), hint: hint.into() }
     }
 
@@ -105,19 +105,19 @@ impl ForgeError {
         move |error| Self::Io { path: path.into(), error }
     }
 
-    /// What to do next.
-    pub fn hint(&self) -> Option<&str> {
-        match self {
+    /// The next step.
+    pub fn hint(&self) -> Option<Hint> {
+        Some(match self {
             Self::Artifact(error) => error.hint(),
-            Self::Fault(fault) => Some(&fault.hint),
-            Self::Load(error) => error.hint(),
-            Self::Policy { .. } => Some("`mtplx forge --help` shows what a policy file looks like"),
-            Self::Unsupported { hint, .. } | Self::Occupied { hint, .. } => Some(hint),
-            Self::Head { .. } => Some("use a checkpoint that still has its head, or take one with --mtp-from"),
-            Self::Graft { .. } => Some("take the head of a checkpoint of the same model"),
-            Self::DiskFull { .. } => Some("make room, or give a folder on another disk"),
-            Self::Io { error, .. } => Some(io_hint(error)),
-            Self::Interrupted => Some("the same command goes on after the last file that was finished"),
-        }
+            Self::Fault(fault) => fault.hint.clone(),
+            Self::Load(error) => return error.hint(),
+            Self::Policy { .. } => Hint::PolicyFile,
+            Self::Unsupported { hint, .. } | Self::Occupied { hint, .. } => hint.clone(),
+            Self::Head { .. } => Hint::TakeHead,
+            Self::Graft { .. } => "take the head of a checkpoint of the same model".into(),
+            Self::DiskFull { .. } => "make room, or give a folder on another disk".into(),
+            Self::Io { error, .. } => io_hint(error).into(),
+            Self::Interrupted => "the same command goes on after the last file that was finished".into(),
+        })
     }
 }

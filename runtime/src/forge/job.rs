@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::files::{self, Documents, pretty};
 use super::layout::numbers;
-use super::plan::{Output, PACKED_HINT, Plan};
+use super::plan::{Output, Plan};
 use super::read::Reader;
 use super::run::{Contents, Outcome, RunControl, run};
 use super::source::{PackedRows, TensorSource};
@@ -16,7 +16,7 @@ use super::work::hex;
 use super::{Coding, ForgeError, Part, Policy, affine, graft, tokenizer};
 use crate::architecture::{Detection, HeadStatus, MtpArchitecture};
 use crate::artifact::expected::{Comparison, refuse_endless};
-use crate::artifact::{ArtifactError, Checkpoint, norm_encoding, shown};
+use crate::artifact::{ArtifactError, Checkpoint, Hint, norm_encoding, shown};
 use crate::quant::{HeadQuantization, Quantization};
 
 /// A piece of work: what will be written, from what.
@@ -199,8 +199,10 @@ fn refuse_packed(checkpoint: &Checkpoint, policy: &Policy) -> Result<(), ForgeEr
             }
         }
         let (method, hint) = match section.string_opt("quant_method")? {
-            Some(method) => (method, "forge from the unquantized checkpoint: this method's packing is not read"),
-            None => ("MLX's quantization", PACKED_HINT),
+            Some(method) => {
+                (method, Hint::from("forge from the unquantized checkpoint: this method's packing is not read"))
+            }
+            None => ("MLX's quantization", Hint::KeepPacking),
         };
         let what = format!("{}: packed already ({})", checkpoint.path("config.json"), shown(method));
         return Err(ForgeError::unsupported(what, hint));

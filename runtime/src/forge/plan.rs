@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::layout::{self, SHARD, Tensor, numbers};
 use super::{ForgeError, Group, Part, Policy, Rule, Rules, Source};
-use crate::artifact::Checkpoint;
+use crate::artifact::{Checkpoint, Hint};
 use crate::quant::{Mode, Quantization, Scheme};
 
 /// How an output is stored.
@@ -310,10 +310,6 @@ impl Plan {
     }
 }
 
-/// What to do about a checkpoint that is packed already.
-pub(super) const PACKED_HINT: &str =
-    "forge from the unquantized checkpoint: what packing lost does not come back; `--policy as-is` keeps it as it is";
-
 /// Whether a checkpoint states block-scaled fp8.
 fn is_fp8(checkpoint: &Checkpoint) -> Result<bool, ForgeError> {
     let Some(stated) = checkpoint.config().section("quantization_config")? else { return Ok(false) };
@@ -392,7 +388,7 @@ fn kept(
         let (known, dtype) = *found.get_or_insert((scheme, one(scales.dtype, biases)));
         if known != scheme {
             let what = format!("{}: {}: packed as {known} and as {scheme}", checkpoint.label(), rule.module());
-            return Err(ForgeError::unsupported(what, PACKED_HINT));
+            return Err(ForgeError::unsupported(what, Hint::KeepPacking));
         }
         found = Some((scheme, one(dtype, one(scales.dtype, biases))));
         let stored = ["weight", "scales", "biases"].map(|part| format!("{module}.{part}"));
@@ -410,7 +406,10 @@ pub(super) fn scale_name(weight: &str) -> String {
 fn source_type(checkpoint: &Checkpoint, name: &str, dtype: Dtype) -> Result<Dtype, ForgeError> {
     let module = name.strip_suffix(".weight").unwrap_or(name);
     if dtype == Dtype::U32 || checkpoint.tensor(&format!("{module}.scales")).is_some() {
-        return Err(ForgeError::unsupported(format!("{}: {name}: packed already", checkpoint.label()), PACKED_HINT));
+        return Err(ForgeError::unsupported(
+            format!("{}: {name}: packed already", checkpoint.label()),
+            Hint::KeepPacking,
+        ));
     }
     match dtype {
         Dtype::F32 | Dtype::F16 | Dtype::BF16 => Ok(dtype),

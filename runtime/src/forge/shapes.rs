@@ -4,8 +4,6 @@
 
 use serde_json::{Value, json};
 
-use super::ForgeError;
-
 /// Names and configurations.
 const SHAPES: [(&str, &str); 7] = [
     ("qwen3.6-27b", include_str!("shapes/qwen3.6-27b.json")),
@@ -30,17 +28,13 @@ pub fn config(name: &str) -> Option<&'static str> {
 /// A configuration with only the first `layers` of the trunk's layers.
 ///
 /// # Errors
-/// None, or more than there are.
-pub fn with_layers(config: &mut Value, layers: usize) -> Result<(), ForgeError> {
+/// `layers` is 0 or more than there are; the error is their number.
+pub fn with_layers(config: &mut Value, layers: usize) -> Result<(), u64> {
     let nested = config.get("text_config").is_some_and(Value::is_object);
     let text = if nested { &mut config["text_config"] } else { config };
     let all = text["num_hidden_layers"].as_u64().unwrap_or(0);
     if layers == 0 || layers as u64 > all {
-        return Err(ForgeError::Policy {
-            file: "--layers".into(),
-            field: layers.to_string().into(),
-            what: format!("expected 1 to {all}, the layers of the shape").into(),
-        });
+        return Err(all);
     }
     text["num_hidden_layers"] = json!(layers);
     for field in ["layer_types", "attn_type_list"] {

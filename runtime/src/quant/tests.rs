@@ -461,7 +461,7 @@ fn modules_are_what_their_tensors_are() {
         error.to_string().contains("weight of shape [2, 8]: expected [2, 16] for affine 8-bit group 32"),
         "{error}"
     );
-    assert_eq!(error.hint(), Some("the quantization stated in config.json is not the one the weights have"));
+    assert_eq!(error.hint().text(), Some("the quantization stated in config.json is not the one the weights have"));
     assert_eq!(resolve(false).unwrap(), four);
     // A group size alone is what the shapes say.
     for group_size in [32, 64, 128] {

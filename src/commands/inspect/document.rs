@@ -14,7 +14,7 @@ pub(super) struct Document<'a> {
     pub(super) says: String,
     /// The exit code of a command that the verdict keeps from running.
     pub(super) exit_code: u8,
-    pub(super) hint: Option<&'a str>,
+    pub(super) hint: Option<String>,
     #[serde(flatten)]
     pub(super) inspection: Inspection,
     pub(super) contract: Option<&'a Contract>,

@@ -7,8 +7,8 @@ use std::io::{self, Write as _};
 
 use self::document::{Document, Tensor};
 use crate::args::InspectArgs;
-use crate::engine;
 use crate::error::Exit;
+use crate::{engine, hint};
 use mtplx_engine::assess::Assessment;
 use mtplx_runtime::artifact::Checkpoint;
 use mtplx_runtime::inspect::inspect as look;
@@ -23,7 +23,7 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<Exit> {
         verdict,
         says: verdict.to_string(),
         exit_code: Exit::from(verdict) as u8,
-        hint: verdict.hint(),
+        hint: hint::of_verdict(verdict),
         inspection: look(&checkpoint, &engine::registry()),
         contract: contract.as_ref(),
         findings,

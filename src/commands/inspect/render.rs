@@ -76,7 +76,7 @@ fn verdict(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
     for reason in reasons {
         writeln!(out, "                {reason}")?;
     }
-    document.hint.map_or(Ok(()), |hint| writeln!(out, "                hint: {hint}"))
+    document.hint.as_ref().map_or(Ok(()), |hint| writeln!(out, "                hint: {hint}"))
 }
 
 fn stored(out: &mut impl Write, groups: &[Group]) -> io::Result<()> {

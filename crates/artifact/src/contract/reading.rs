@@ -112,11 +112,11 @@ impl Contract {
     /// Fields that are read and not followed, and why.
     fn ignored(&self) -> Vec<Finding> {
         let profile = self.recommended_profile.as_deref().filter(|profile| *profile != OWN_PROFILE).map(|profile| {
-            let what = "ignored: there is one profile here; `mtplx tune` finds the depth, flags set the sampler";
+            let what = "ignored: there is one profile here, whose depth and sampler can be set";
             remark("recommended_profile", format!("\"{}\": {what}", shown(profile)))
         });
         let lm_head = self.recommended_draft_lm_head.as_ref().map(|scheme| {
-            let what = "ignored: drafts use lm_head as it is stored; `--draft-vocab` makes them cheaper";
+            let what = "ignored: drafts use lm_head as it is stored";
             remark("recommended_draft_lm_head", format!("{scheme}: {what}"))
         });
         let engine = self.min_engine_version.as_deref().filter(|_| self.counts_otherwise()).map(|asked| {

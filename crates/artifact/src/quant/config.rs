@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::scheme::{Mode, Scheme};
 use crate::{
-    ArtifactError, CONTRACT, Checkpoint, Config, Finding, HeadSource, MtpContract, Severity, TensorInfo,
+    ArtifactError, CONTRACT, Checkpoint, Config, Finding, HeadSource, Hint, MtpContract, Severity, TensorInfo,
     is_head_tensor, shown,
 };
 
@@ -49,8 +49,8 @@ impl Quantization {
                     return Self::parse(&stated);
                 }
                 let hint = match stated.string_opt("quant_method")? {
-                    Some("fp8") => "`mtplx forge` converts block-scaled fp8 weights",
-                    _ => "use the unquantized checkpoint, or one converted for MLX",
+                    Some("fp8") => Hint::ConvertFp8,
+                    _ => "use the unquantized checkpoint, or one converted for MLX".into(),
                 };
                 return Err(stated.unsupported_with(
                     "quant_method",

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{ArtifactError, Checkpoint};
+use crate::{ArtifactError, Checkpoint, Hint};
 
 /// A checkpoint's folder.
 #[derive(Debug)]
@@ -77,7 +77,13 @@ impl Folder {
 
     /// `broken: message (hint)` or `incompatible: ...`, with the folder's path as `DIR`.
     pub fn describe(&self, error: &ArtifactError) -> String {
-        let hint = error.hint().unwrap_or("-");
+        let hint = match error.hint() {
+            Hint::Text(text) => text.into(),
+            Hint::Download { reason, repository } => {
+                format!("{reason}: fetch {}", repository.as_deref().unwrap_or("what is missing"))
+            }
+            other => format!("{other:?}"),
+        };
         let kind = if error.is_missing_or_damaged() { "broken" } else { "incompatible" };
         let text = format!("{kind}: {error} ({hint})");
         assert!(!text.contains('\n'), "more than one line: {text}");

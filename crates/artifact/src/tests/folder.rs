@@ -10,7 +10,7 @@ use serde_json::json;
 use super::{Folder, safetensors};
 use crate::{ArtifactError, Checkpoint, Contract, HeadSource, weight_files};
 
-const INCOMPLETE: &str = "the download is incomplete: `mtplx pull OWNER/NAME` fetches what is missing";
+const INCOMPLETE: &str = "the download is incomplete: fetch what is missing";
 
 fn names(checkpoint: &Checkpoint) -> Vec<&str> {
     checkpoint.tensors().map(|(name, _)| name).collect()
@@ -243,6 +243,7 @@ mod links {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::Hint;
 
     #[test]
     fn out_of_the_folder_are_refused() {
@@ -291,32 +292,38 @@ mod links {
     }
 
     #[test]
-    fn an_interrupted_download_names_the_command_that_goes_on() {
+    fn an_interrupted_download_names_the_repository_to_fetch_from() {
         let whole = safetensors(&[("x", "U8", vec![1], vec![1])]);
         let said = |dir: &Path| {
             let error = Checkpoint::open(dir).expect_err("opened");
-            (error.to_string(), error.hint().unwrap().to_owned())
+            (error.to_string(), error.hint())
         };
-        let pull = |what: &str| format!("the download is incomplete: `mtplx pull {what}` fetches what is missing");
+        let incomplete = |repository: Option<&str>| Hint::Download {
+            reason: "the download is incomplete".into(),
+            repository: repository.map(Into::into),
+        };
         let cache = Folder::empty().file("models--o--n/blobs/c0", r#"{"model_type":"toy"}"#);
         let snapshot = cache.path().join("models--o--n/snapshots/abc");
         fs::create_dir_all(&snapshot).unwrap();
         symlink("../../blobs/c0", snapshot.join("config.json")).unwrap();
         // Nothing tells that more was meant to come.
-        assert!(!said(&snapshot).1.contains("pull"));
+        assert!(said(&snapshot).1.text().is_some());
         let cache = cache.file("models--o--n/blobs/w0.incomplete", &whole[..9]);
         let (what, hint) = said(&snapshot);
-        assert!(what.ends_with("model.safetensors: not found") && hint == pull("o/n"), "{what}: {hint}");
+        assert!(what.ends_with("model.safetensors: not found") && hint == incomplete(Some("o/n")), "{what}: {hint:?}");
         symlink("../../blobs/w0", snapshot.join("model.safetensors")).unwrap();
         let (what, hint) = said(&snapshot);
-        assert!(what.ends_with("model.safetensors: the link's target: not found") && hint == pull("o/n"), "{hint}");
+        assert!(
+            what.ends_with("model.safetensors: the link's target: not found") && hint == incomplete(Some("o/n")),
+            "{hint:?}"
+        );
         let cache = cache.file("models--o--n/refs/main", "def\n");
-        assert_eq!(said(&snapshot).1, pull("o/n@abc"));
+        assert_eq!(said(&snapshot).1, incomplete(Some("o/n@abc")));
         let cache = cache.file("models--o--n/blobs/w0", whole);
         Checkpoint::open(&snapshot).unwrap();
         drop(cache);
         let folder = Folder::new().file(".cache/huggingface/download/w.incomplete", "");
-        assert_eq!(said(folder.path()).1, pull("OWNER/NAME"));
+        assert_eq!(said(folder.path()).1, incomplete(None));
     }
 
     /// A snapshot whose `config.json` is the given link, in a cache with things to reach for.
@@ -634,7 +641,7 @@ fn what_an_architecture_asks_for() {
     let folder = Folder::new().file("model.safetensors", safetensors(&[("x", "I32", vec![2, 1], vec![0; 8])]));
     let checkpoint = folder.open().unwrap();
     let said = |error: ArtifactError| {
-        format!("{error} ({})", error.hint().unwrap()).replace(folder.path().to_str().unwrap(), "DIR")
+        format!("{error} ({})", error.hint().text().unwrap()).replace(folder.path().to_str().unwrap(), "DIR")
     };
     assert!(checkpoint.require_shape("x", &[2, 1], "").is_ok());
     assert_eq!(

@@ -9,7 +9,7 @@ use super::files::{
     ADDED_TOKENS, CHAT_TEMPLATE, CONFIG, GENERATION_CONFIG, SPECIAL_TOKENS_MAP, TOKENIZER, TOKENIZER_CONFIG, TextFiles,
 };
 use super::{ChatTemplate, Message, RenderInput, Tokenizer};
-use crate::{Area, Checkpoint, ErrorKind, Fault, Finding};
+use crate::{Area, Checkpoint, ErrorKind, Fault, Finding, Hint};
 
 /// Tokenizer, chat template and generation settings.
 #[derive(Debug, Clone, Default)]
@@ -23,7 +23,7 @@ pub struct TextAssets {
     faults: Vec<Fault>,
     findings: Vec<Finding>,
     /// The hint for a missing file of an interrupted download.
-    download: Option<String>,
+    download: Option<Hint>,
 }
 
 impl TextAssets {
@@ -94,15 +94,15 @@ impl TextAssets {
     }
 
     /// Adds what only the program knows to be wrong.
-    pub fn fault(&mut self, kind: ErrorKind, what: String, hint: &str) {
-        self.faults.push(Fault { area: Area::Text, kind, what, hint: hint.to_owned() });
+    pub fn fault(&mut self, kind: ErrorKind, what: String, hint: impl Into<Hint>) {
+        self.faults.push(Fault { area: Area::Text, kind, what, hint: hint.into() });
     }
 
     fn note(&mut self, area: Area, error: &TextError) {
         let what = error.to_string();
         if self.faults.iter().all(|fault| fault.what != what) {
             let download = self.download.clone().filter(|_| error.kind() == ErrorKind::Missing);
-            let hint = download.unwrap_or_else(|| error.hint().to_owned());
+            let hint = download.unwrap_or_else(|| error.hint());
             self.faults.push(Fault { area, kind: error.kind(), what, hint });
         }
     }

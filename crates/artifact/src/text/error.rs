@@ -1,6 +1,6 @@
 //! What can go wrong between text and tokens: always the file, and the field or line in it.
 
-use crate::{ArtifactError, ErrorKind};
+use crate::{ArtifactError, ErrorKind, Hint};
 
 /// Why text could not become tokens, or tokens text.
 #[derive(Debug, thiserror::Error)]
@@ -72,13 +72,15 @@ impl TextError {
         }
     }
 
-    /// What to do next.
-    pub fn hint(&self) -> &str {
+    /// The next step.
+    pub fn hint(&self) -> Hint {
         match self {
-            Self::File(error) => error.hint().unwrap_or("check the file, and the disk that it is on"),
-            Self::Missing { .. } => "a model's folder needs its tokenizer; download the file from where the model came",
-            Self::Template { .. } => "correct the template, or download it again; `mtplx run --raw` goes without it",
-            _ => "download the file again; if it stays the same, the published file is broken",
+            Self::File(error) => error.hint(),
+            Self::Missing { .. } => {
+                "a model's folder needs its tokenizer; download the file from where the model came".into()
+            }
+            Self::Template { .. } => Hint::Template,
+            _ => "download the file again; if it stays the same, the published file is broken".into(),
         }
     }
 }

@@ -49,7 +49,7 @@ pub fn doubts(contract: &Contract) -> Doubts {
     if let (Some(depth), Some(ceiling)) = (depth, contract.mtp_depth_max)
         && depth < ceiling as u64
     {
-        let what = format!("{depth}: mtp_depth_max allows {ceiling} drafts a round: run `mtplx verify` again");
+        let what = format!("{depth}: mtp_depth_max allows {ceiling} drafts a round");
         doubts.against.push(format!("exactness_baseline.depth: {what}"));
     }
     let effort = at.one_of("effort", &[Effort::FULL.name, Effort::QUICK.name]);
@@ -115,7 +115,7 @@ fn differences(now: &Map<String, Value>, measured: &Map<String, Value>) -> Vec<S
         if now != measured {
             let was = measured.map_or("nothing stated".to_owned(), |value| shown_value(Some(value)));
             let now = shown_value(now);
-            faults.push(format!("{field}: {now}: the evidence was measured with {was}: run `mtplx verify` again"));
+            faults.push(format!("{field}: {now}: the evidence was measured with {was}"));
         }
     };
     for field in union(now, measured).filter(|field| *field != NEVER_FOLLOWED) {

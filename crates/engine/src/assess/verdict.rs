@@ -16,8 +16,8 @@ use mtplx_runtime::architecture::{Descriptor, HeadStatus, Tier};
 use mtplx_runtime::artifact::quant::{HeadQuantization, Quantization};
 use mtplx_runtime::artifact::text::TextAssets;
 use mtplx_runtime::artifact::{
-    Area, ArtifactError, CONTRACT, Checkpoint, Contract, ErrorKind, Fault, Finding, HeadSource, KnownHashes, Severity,
-    known_family, norm_encoding, shown,
+    Area, ArtifactError, CONTRACT, Checkpoint, Contract, ErrorKind, Fault, Finding, HeadSource, Hint, KnownHashes,
+    Severity, known_family, norm_encoding, shown,
 };
 use mtplx_runtime::compatibility::{self, Compared};
 use mtplx_runtime::registry::{Claim, Registry, ResolveError};
@@ -41,17 +41,17 @@ pub enum Verdict {
     Unverified {
         /// What the evidence lacks.
         why: Vec<String>,
-        /// The next step.
+        /// The tier of the architecture.
         #[serde(skip)]
-        hint: &'static str,
+        tier: Tier,
     },
     /// Complete, with evidence that speaks against these files, or a contract with errors.
     Contradicted {
         /// Contradictions first, then gaps in the evidence.
         why: Vec<String>,
-        /// The next step.
+        /// True for a contract with errors that new evidence does not remove.
         #[serde(skip)]
-        hint: &'static str,
+        needs_correction: bool,
     },
     /// A draft head is announced and is missing, partial or misshapen.
     Incomplete {
@@ -69,7 +69,7 @@ pub enum Verdict {
         why: Vec<String>,
         /// The next step.
         #[serde(skip)]
-        hint: String,
+        hint: Hint,
     },
     /// Not for this program.
     Incompatible {
@@ -77,7 +77,7 @@ pub enum Verdict {
         why: Vec<String>,
         /// The next step.
         #[serde(skip)]
-        hint: String,
+        hint: Hint,
     },
 }
 
@@ -95,37 +95,39 @@ impl Verdict {
         }
     }
 
-    /// The next step.
-    pub fn hint(&self) -> Option<&str> {
+    /// Reasons, and how many of them the line of a verdict repeats.
+    fn reasons(&self) -> (&[String], usize) {
         match self {
-            Self::Verified => None,
-            Self::Unverified { hint, .. } | Self::Contradicted { hint, .. } => Some(hint),
-            // Commands are named with flags that not every command has.
-            Self::Incomplete { .. } => Some("`mtplx run --no-mtp` runs the trunk alone"),
-            Self::NoMtp => Some("`mtplx run --no-mtp` runs it without drafting"),
-            Self::Damaged { hint, .. } | Self::Incompatible { hint, .. } => Some(hint),
+            Self::Unverified { why, .. } | Self::Contradicted { why, .. } => (why, DOUBTS_IN_A_LINE),
+            Self::Damaged { why, .. } | Self::Incompatible { why, .. } => (why, IN_A_LINE),
+            Self::Verified | Self::NoMtp | Self::Incomplete { .. } => (&[], 0),
         }
+    }
+
+    /// True where the line of the verdict leaves reasons out.
+    pub fn is_shortened(&self) -> bool {
+        let (why, most) = self.reasons();
+        why.len() > most
     }
 }
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())?;
-        let reasons = |f: &mut fmt::Formatter<'_>, why: &[String], most: usize| {
-            write!(f, ": {}", why[..why.len().min(most)].join("; "))?;
-            let more = why.len().saturating_sub(most);
-            if more > 0 { write!(f, "; and {more} more, which `mtplx inspect` lists") } else { Ok(()) }
-        };
         match self {
             Self::Verified => Ok(()),
             Self::NoMtp => f.write_str(": the trunk is supported and has no draft head"),
-            Self::Unverified { why, .. } | Self::Contradicted { why, .. } => reasons(f, why, DOUBTS_IN_A_LINE),
-            Self::Damaged { why, .. } | Self::Incompatible { why, .. } => reasons(f, why, IN_A_LINE),
             Self::Incomplete { missing, misshapen } => {
                 let lists = [("missing", missing), ("misshapen", misshapen)];
                 let lists = lists.iter().filter(|(_, names)| !names.is_empty());
                 let lists: Vec<_> = lists.map(|(what, names)| format!("{what} {}", names.join(", "))).collect();
                 write!(f, ": the draft head is announced but {}", lists.join("; "))
+            }
+            _ => {
+                let (why, most) = self.reasons();
+                write!(f, ": {}", why[..why.len().min(most)].join("; "))?;
+                let more = why.len().saturating_sub(most);
+                if more > 0 { write!(f, "; and {more} more") } else { Ok(()) }
             }
         }
     }
@@ -211,18 +213,15 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Assess
     let claim = match registry.resolve(checkpoint) {
         claim if checkpoint.is_head_alone() => {
             let what = format!("{}: a draft head by itself, without the trunk it drafts for", checkpoint.label());
-            let hint =
-                "put its file beside the trunk as mtp.safetensors, or take it with `mtplx forge TRUNK OUT --mtp-from`";
             let kind = if claim.is_ok() { ErrorKind::Damaged } else { ErrorKind::Incompatible };
-            faults.push(Fault::model(kind, what, hint));
+            faults.push(Fault::model(kind, what, Hint::JoinHead));
             None
         }
         Ok(claim) => Some(claim),
         // It is said already that there is nothing that anyone might claim.
         Err(_) if checkpoint.config().string("model_type").is_err() => None,
         Err(error) => {
-            let hint = "`mtplx archs` lists what is linked";
-            faults.push(Fault::model(ErrorKind::Incompatible, unclaimed(&error, &code), hint));
+            faults.push(Fault::model(ErrorKind::Incompatible, unclaimed(&error, &code), Hint::Architectures));
             None
         }
     };
@@ -257,17 +256,16 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Assess
             let tier = registry.tier(descriptor);
             // Evidence is not looked at where nothing could run.
             if !runs {
-                return Verdict::Unverified { why: Vec::new(), hint: MEASURE };
+                return Verdict::Unverified { why: Vec::new(), tier };
             }
             let doubts = doubts(checkpoint, descriptor, tier, contract.as_ref(), &findings, witness);
-            match (doubts.is_empty(), doubts.against.is_empty(), tier) {
-                (true, ..) => Verdict::Verified,
-                (_, true, Tier::Verified) => Verdict::Unverified { why: doubts.lacking, hint: MEASURE },
-                (_, true, Tier::Recognized) => Verdict::Unverified { why: doubts.lacking, hint: MEASURE_FIRST },
-                (_, false, _) => {
-                    let hint = if lasting(checkpoint, descriptor) { CORRECT } else { REPLACE };
-                    Verdict::Contradicted { why: doubts.all().collect(), hint }
-                }
+            match (doubts.is_empty(), doubts.against.is_empty()) {
+                (true, _) => Verdict::Verified,
+                (_, true) => Verdict::Unverified { why: doubts.lacking, tier },
+                (_, false) => Verdict::Contradicted {
+                    why: doubts.all().collect(),
+                    needs_correction: lasting(checkpoint, descriptor),
+                },
             }
         }),
         None => Verdict::NoMtp,
@@ -449,23 +447,9 @@ fn doubts(
     doubts
 }
 
-/// The hint for an unverified model of a verified architecture.
-const MEASURE: &str = "`mtplx verify` measures the evidence on this machine; without, it runs behind a warning, and not at all with \
-     --require-verified";
-/// The hint for one of a recognized architecture.
-const MEASURE_FIRST: &str = "`mtplx verify` measures the evidence on this machine; `mtplx run --no-mtp` decodes plainly, which needs \
-     none; --allow-unverified drafts without";
-/// The hint for evidence that contradicts the files.
-const REPLACE: &str = "`mtplx verify` replaces the evidence with what it measures on this machine; `mtplx run --no-mtp` decodes \
-     plainly, which needs none; --allow-unverified drafts all the same";
-/// The same where `mtplx verify` would refuse the contract.
-const CORRECT: &str = "correct mtplx_runtime.json or move it out of the way, then `mtplx verify` measures the evidence on this \
-     machine; `mtplx run --no-mtp` decodes plainly, which needs none; --allow-unverified drafts all the same";
-
 /// The fault of a contract that is none.
 fn no_contract(finding: &Finding) -> Fault {
-    let hint = "correct mtplx_runtime.json, or move it out of the way: `mtplx verify` writes a new one; `mtplx run --no-mtp` does without";
-    Fault { area: Area::Contract, ..Fault::model(ErrorKind::Damaged, finding.to_string(), hint) }
+    Fault { area: Area::Contract, ..Fault::model(ErrorKind::Damaged, finding.to_string(), Hint::Contract) }
 }
 
 /// Whether the contract has errors that no evidence would make up for.

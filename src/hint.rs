@@ -1,0 +1,101 @@
+//! Next steps in words: the commands and flags of this program for the hints and verdicts of the libraries.
+
+use std::borrow::Cow;
+
+use mtplx_engine::assess::Verdict;
+use mtplx_runtime::architecture::Tier;
+use mtplx_runtime::artifact::Hint;
+
+/// An unverified model of a verified architecture.
+const MEASURE: &str = "`mtplx verify` measures the evidence on this machine; without, it runs behind a warning, and not at all with \
+     --require-verified";
+/// One of a recognized architecture.
+const MEASURE_FIRST: &str = "`mtplx verify` measures the evidence on this machine; `mtplx run --no-mtp` decodes plainly, which needs \
+     none; --allow-unverified drafts without";
+/// Evidence that contradicts the files.
+const REPLACE: &str = "`mtplx verify` replaces the evidence with what it measures on this machine; `mtplx run --no-mtp` decodes \
+     plainly, which needs none; --allow-unverified drafts all the same";
+/// The same where `mtplx verify` would refuse the contract.
+const CORRECT: &str = "correct mtplx_runtime.json or move it out of the way, then `mtplx verify` measures the evidence on this \
+     machine; `mtplx run --no-mtp` decodes plainly, which needs none; --allow-unverified drafts all the same";
+
+/// The words of a library's hint.
+pub fn words(hint: &Hint) -> Cow<'_, str> {
+    match hint {
+        Hint::Text(text) => Cow::Borrowed(text),
+        Hint::Download { reason, repository } => {
+            let repository = repository.as_deref().unwrap_or("OWNER/NAME");
+            format!("{reason}: `mtplx pull {repository}` fetches what is missing").into()
+        }
+        Hint::Template => "correct the template, or download it again; `mtplx run --raw` goes without it".into(),
+        Hint::ConvertFp8 => "`mtplx forge` converts block-scaled fp8 weights".into(),
+        Hint::JoinHead => {
+            "put its file beside the trunk as mtp.safetensors, or take it with `mtplx forge TRUNK OUT --mtp-from`".into()
+        }
+        Hint::Architectures => "`mtplx archs` lists what is linked".into(),
+        Hint::Contract => "correct mtplx_runtime.json, or move it out of the way: `mtplx verify` writes a new one; `mtplx run --no-mtp` \
+             does without"
+            .into(),
+        Hint::KeepPacking => "forge from the unquantized checkpoint: what packing lost does not come back; `--policy as-is` keeps it \
+             as it is"
+            .into(),
+        Hint::PolicyFile => "`mtplx forge --help` shows what a policy file looks like".into(),
+        Hint::TakeHead => "use a checkpoint that still has its head, or take one with --mtp-from".into(),
+    }
+}
+
+/// The next step after a verdict; `None` for a model that is ready.
+pub fn of_verdict(verdict: &Verdict) -> Option<String> {
+    let words = match verdict {
+        Verdict::Verified => return None,
+        Verdict::Unverified { tier: Tier::Verified, .. } => MEASURE.into(),
+        Verdict::Unverified { tier: Tier::Recognized, .. } => MEASURE_FIRST.into(),
+        Verdict::Contradicted { needs_correction: true, .. } => CORRECT.into(),
+        Verdict::Contradicted { needs_correction: false, .. } => REPLACE.into(),
+        Verdict::Incomplete { .. } => "`mtplx run --no-mtp` runs the trunk alone".into(),
+        Verdict::NoMtp => "`mtplx run --no-mtp` runs it without drafting".into(),
+        Verdict::Damaged { hint, .. } | Verdict::Incompatible { hint, .. } => words(hint),
+    };
+    Some(words.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+    use crate::args::Cli;
+
+    /// A hint never sends anyone to a command or a flag that is not there.
+    #[test]
+    fn hints_name_commands_and_flags_that_exist() {
+        let hints = [
+            Hint::Download { reason: "x".into(), repository: None },
+            Hint::Template,
+            Hint::ConvertFp8,
+            Hint::JoinHead,
+            Hint::Architectures,
+            Hint::Contract,
+            Hint::KeepPacking,
+            Hint::PolicyFile,
+            Hint::TakeHead,
+        ];
+        let mut all: Vec<String> = hints.iter().map(|hint| words(hint).into_owned()).collect();
+        all.extend([MEASURE, MEASURE_FIRST, REPLACE, CORRECT].map(str::to_owned));
+        let program = Cli::command();
+        let flags: Vec<String> = program
+            .get_subcommands()
+            .flat_map(clap::Command::get_arguments)
+            .filter_map(|argument| argument.get_long().map(|long| format!("--{long}")))
+            .chain(["--help".to_owned()])
+            .collect();
+        for text in &all {
+            let mut command =
+                text.split("`mtplx ").skip(1).map(|rest| rest.split([' ', '`']).next().unwrap_or_default());
+            let commands_exist = command.all(|name| program.find_subcommand(name).is_some());
+            let mut words = text.split([' ', '`', ';', ':', ',']).filter(|word| word.starts_with("--"));
+            let flags_exist = words.all(|word| flags.iter().any(|flag| flag == word));
+            assert!(commands_exist && flags_exist, "{text}");
+        }
+    }
+}
