@@ -9,6 +9,7 @@ use crate::DeepSeekV3;
 mtplx_runtime::conformance!(
     DeepSeekV3,
     tiny: tiny,
+    samples: mtplx_runtime::testing::conformance::FEWER_SAMPLES,
     fixtures: "../tests/fixtures",
     [deepseek_v3, deepseek_v3_bf16]
 );

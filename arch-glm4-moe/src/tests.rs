@@ -17,6 +17,7 @@ use crate::Glm4Moe;
 mtplx_runtime::conformance!(
     Glm4Moe,
     tiny: tiny,
+    samples: mtplx_runtime::testing::conformance::FEWER_SAMPLES,
     fixtures: "../tests/fixtures",
     [glm4_moe, glm4_moe_air_bf16]
 );

@@ -9,6 +9,7 @@ use crate::Mimo;
 mtplx_runtime::conformance!(
     Mimo,
     tiny: tiny,
+    samples: mtplx_runtime::testing::conformance::FEWER_SAMPLES,
     fixtures: "../tests/fixtures",
     [mimo_bf16]
 );

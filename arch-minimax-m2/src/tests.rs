@@ -12,6 +12,7 @@ use crate::{MiniMaxM2, plan};
 mtplx_runtime::conformance!(
     MiniMaxM2,
     tiny: tiny,
+    samples: mtplx_runtime::testing::conformance::FEWER_SAMPLES,
     fixtures: "../tests/fixtures",
     [minimax_m2_bf16]
 );

@@ -12,8 +12,10 @@ pub const HELP: &str = "\
 Usage: cargo xtask <task>
 
   run [ARGS]          build mtplx and run `mtplx run ARGS`; without ARGS, a demonstration
-  test [STEP…]        everything that continuous integration checks, or only these steps:
-                      fmt, tidy, clippy, test, mlx-lm, third-party, doc
+  test [--long] [STEP…]
+                      everything that continuous integration checks, or only these steps:
+                      fmt, tidy, clippy, test, mlx-lm, third-party, doc; --long: with more
+                      samples in statistical tests and a release build of the example
   tidy                the repository's own rules: sizes, layers, unsafe, links
   new-arch NAME [--dir DIR]
                       the skeleton of an architecture: a crate of this workspace, or, in DIR, a
@@ -35,8 +37,13 @@ pub enum Task {
     Setup,
     /// `mtplx run` with these arguments.
     Run(Vec<OsString>),
-    /// The checks of these names, or all.
-    Test(Vec<String>),
+    /// Checks.
+    Test {
+        /// Their names; none for all.
+        names: Vec<String>,
+        /// With what continuous integration has no time for.
+        long: bool,
+    },
     /// The repository checks.
     Tidy,
     /// The portable folder.
@@ -72,12 +79,15 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Task> {
         setup::BINDINGS => Ok(Task::Bindings(rest.into_iter().map(PathBuf::from).collect())),
         "setup" | "test" | "tidy" | "dist" | "new-arch" if asks_help(&rest) => Ok(Task::Help),
         "test" => {
-            let names: Vec<String> = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            let mut names: Vec<String> = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            let all = names.len();
+            names.retain(|name| name != "--long");
+            let long = names.len() < all;
             match names.iter().find(|name| !test::NAMES.contains(&name.as_str())) {
                 Some(name) => {
                     Err(wrong(&format!("there is no step `{name}`; the steps are {}", test::NAMES.join(", "))))
                 }
-                None => Ok(Task::Test(names)),
+                None => Ok(Task::Test { names, long }),
             }
         }
         "dist" => match &*rest {
@@ -129,7 +139,9 @@ mod tests {
         let new_arch = |dir: Option<&str>| Task::NewArch { name: "acme".into(), dir: dir.map(PathBuf::from) };
         assert_eq!(parsed(&["new-arch", "acme"]).unwrap(), new_arch(None));
         assert_eq!(parsed(&["new-arch", "acme", "--dir", "x"]).unwrap(), new_arch(Some("x")));
-        assert_eq!(parsed(&["test", "fmt", "doc"]).unwrap(), Task::Test(vec!["fmt".into(), "doc".into()]));
+        let test = |names: &[&str], long| Task::Test { names: names.iter().map(|&name| name.into()).collect(), long };
+        assert_eq!(parsed(&["test", "fmt", "doc"]).unwrap(), test(&["fmt", "doc"], false));
+        assert_eq!(parsed(&["test", "--long", "doc"]).unwrap(), test(&["doc"], true));
     }
 
     #[test]

@@ -51,7 +51,7 @@ fn perform(task: Task, root: &Path) -> Result {
             }
         },
         Task::Run(arguments) => run::run(root, &arguments),
-        Task::Test(names) => test::test(root, &names),
+        Task::Test { names, long } => test::test(root, &names, long),
         Task::Tidy => tidy::tidy(root),
         Task::Dist { out } => dist::dist(root, out),
         Task::NewArch { name, dir } => new_arch::new_arch(root, &name, dir.as_deref()),

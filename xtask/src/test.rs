@@ -23,6 +23,8 @@ enum Work {
     Cargo(&'static [&'static str]),
     /// Something of our own.
     Own(fn(&Path) -> Result),
+    /// The same, with more in a long run.
+    Graded(fn(&Path, bool) -> Result),
 }
 
 const CHECKS: [Check; 7] = [
@@ -44,7 +46,7 @@ const CHECKS: [Check; 7] = [
         hint: "again: cargo test --workspace",
     },
     Check { name: "mlx-lm", work: Work::Own(mlx_lm::check), hint: "again: cargo xtask test mlx-lm" },
-    Check { name: "third-party", work: Work::Own(third_party::check), hint: "again: cargo xtask test third-party" },
+    Check { name: "third-party", work: Work::Graded(third_party::check), hint: "again: cargo xtask test third-party" },
     Check {
         name: "doc",
         work: Work::Cargo(&["doc", "--workspace", "--no-deps", "--locked"]),
@@ -63,8 +65,11 @@ pub const NAMES: [&str; CHECKS.len()] = {
     names
 };
 
+/// Sequences a setting in the tests of the joint distribution, in a long run.
+const LONG_SAMPLES: &str = "2000";
+
 /// Sets up, then makes the checks of these names, or all. Ends at the first that fails, and says what each took.
-pub fn test(root: &Path, names: &[String]) -> Result {
+pub fn test(root: &Path, names: &[String], long: bool) -> Result {
     let start = Instant::now();
     let wanted = |check: &&Check| names.is_empty() || names.iter().any(|name| name == check.name);
     let checks: Vec<&Check> = CHECKS.iter().filter(wanted).collect();
@@ -74,7 +79,7 @@ pub fn test(root: &Path, names: &[String]) -> Result {
         checks.iter().enumerate().try_for_each(|(index, check)| {
             let label = format!("[{}/{}] {}", index + 1, checks.len(), check.name);
             let begun = Instant::now();
-            let made = check.make(root, &label);
+            let made = check.make(root, &label, long);
             let state = if made.is_ok() { "" } else { " (failed)" };
             steps.push((format!("{}{state}", check.name), begun.elapsed()));
             made.map_err(|failure| {
@@ -91,16 +96,20 @@ pub fn test(root: &Path, names: &[String]) -> Result {
 }
 
 impl Check {
-    fn make(&self, root: &Path, label: &str) -> Result {
+    fn make(&self, root: &Path, label: &str, long: bool) -> Result {
         let arguments = match self.work {
             Work::Cargo(arguments) => arguments,
             Work::Own(work) => return work(root),
+            Work::Graded(work) => return work(root, long),
         };
         let mut command = process::cargo(root);
         command.args(arguments);
         if self.name == "test" {
             // Tests run side by side; OpenBLAS's threads on top of that only wait for each other.
             command.env("OPENBLAS_NUM_THREADS", "1");
+            if long {
+                command.env("MTPLX_JOINT_SAMPLES", LONG_SAMPLES);
+            }
         }
         if self.name == "doc" {
             command.env("RUSTDOCFLAGS", "-D warnings");

@@ -1,7 +1,7 @@
 //! The step `third-party` of `cargo xtask test`: an architecture outside the workspace, in a program of its own, and the
 //! skeleton that its author started from.
 //!
-//! Linkers differ in what they drop, so the program is built and run three times: debug, release, link-time optimised.
+//! Linkers differ in what they drop, so the program is built and run in debug and link-time optimised; in a long run, in release as well.
 //! Outside workspaces share the target folder: with the same lock file and profiles they share what is compiled. So both are
 //! given this workspace's, to which cargo adds what is theirs.
 
@@ -20,13 +20,14 @@ use crate::{
 
 const EXAMPLE: &str = "examples/third-party";
 /// The builds: how they are called, and their arguments to cargo. Debug takes what the tests were linked with.
-const BUILDS: [(&str, &[&str]); 3] =
-    [("debug", &["--workspace", "--all-targets"]), ("release", &["--release"]), ("LTO", &["--profile", "lto"])];
+const BUILDS: [(&str, &[&str]); 2] = [("debug", &["--workspace", "--all-targets"]), ("LTO", &["--profile", "lto"])];
+/// The build of a long run: it drops what one of the others drops, too, and compiles every dependency once more.
+const RELEASE: (&str, &[&str]) = ("release", &["--release"]);
 /// Sequences a setting in the tests of the joint law: those of the workspace draw more, from the same loop.
 const SAMPLES: &str = "100";
 
 /// Tests the example, runs its program in each build, and tests a skeleton.
-pub fn check(root: &Path) -> Result {
+pub fn check(root: &Path, long: bool) -> Result {
     let target = run::target(root)?;
     let cargo = |command: &str, folder: &Path| {
         let mut cargo = process::cargo(root);
@@ -43,7 +44,7 @@ pub fn check(root: &Path) -> Result {
     let model = target.join("third-party");
     let package = ["--quiet", "--package", "acme-architecture", "--example", "tiny", "--"];
     shown(cargo("run", &example).args(package).arg(&model))?;
-    for (name, arguments) in BUILDS {
+    for (name, arguments) in BUILDS.into_iter().chain(long.then_some(RELEASE)) {
         let mut build = cargo("build", &example);
         // What the linker drops does not depend on how well the code is optimised; how long this takes does.
         build.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "1").env("CARGO_PROFILE_LTO_OPT_LEVEL", "1");

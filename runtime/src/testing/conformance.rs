@@ -32,8 +32,11 @@ pub const CHECKS: [(&str, Check); 19] = [
     ("forged_artifacts_are_the_same_model", checks::forged_artifacts_are_the_same_model),
 ];
 
-/// Sequences that a test of the joint law draws for each setting; negative controls stop when they are noticed.
+/// Sequences that a test of the joint distribution draws for each setting; negative controls stop when they are noticed.
 pub const SAMPLES: u64 = 500;
+
+/// Sequences where another family's suite draws [`SAMPLES`]: the loop is the same, and the family's own arithmetic is compared exactly.
+pub const FEWER_SAMPLES: u64 = 150;
 
 /// Runs `check` over the checkpoints in `folder`.
 pub fn run(check: Check, architecture: &dyn MtpArchitecture, folder: &Path) {
@@ -76,7 +79,7 @@ pub fn run_all(architecture: &dyn MtpArchitecture, root: &Path) {
 /// ```
 ///
 /// `tiny` is a [`Tiny`](crate::testing::checks::joint::Tiny): the joint law of its model's sequences is tested in the
-/// module `joint`, with [`SAMPLES`] sequences a setting, or as many as `MTPLX_JOINT_SAMPLES` says.
+/// module `joint`, with [`SAMPLES`] sequences a setting, or `samples` (may be left out), or as many as `MTPLX_JOINT_SAMPLES` says.
 ///
 /// `made` (may be left out) are functions, each of which writes a checkpoint to a folder of its own: `fn() -> TempDir`, as
 /// [`TinyCheckpoint::write`](crate::testing::TinyCheckpoint::write) does.
@@ -91,6 +94,7 @@ macro_rules! conformance {
     (
         $architecture:expr,
         tiny: $tiny:expr
+        $(, samples: $samples:expr)?
         $(, made: [$($made:ident),+ $(,)?])?
         $(, fixtures: $root:literal, [$($folder:ident),+ $(,)?])?
         $(,)?
@@ -120,6 +124,14 @@ macro_rules! conformance {
                 }
             }
 
+            #[allow(unused_assignments, unused_mut, reason = "no samples may be stated")]
+            fn samples() -> u64 {
+                let mut samples = $crate::testing::conformance::SAMPLES;
+                $(samples = $samples;)?
+                let asked = ::std::env::var("MTPLX_JOINT_SAMPLES").ok();
+                asked.map_or(samples, |asked| asked.parse().expect("MTPLX_JOINT_SAMPLES"))
+            }
+
             $crate::conformance! { @joint $tiny, [
                 plain_decoding_is_exact,
                 rejection_is_exact_when_filtered,
@@ -140,11 +152,6 @@ macro_rules! conformance {
         mod joint {
             #[allow(unused_imports, reason = "the model may be named by a path")]
             use super::*;
-
-            fn samples() -> u64 {
-                let asked = ::std::env::var("MTPLX_JOINT_SAMPLES").ok();
-                asked.map_or($crate::testing::conformance::SAMPLES, |asked| asked.parse().expect("MTPLX_JOINT_SAMPLES"))
-            }
 
             $(
                 #[test]
