@@ -234,7 +234,8 @@ impl AssessedModel {
         let started = Instant::now();
         let claim = registry().resolve(&self.checkpoint)?;
         let weights = self.fits(trunk_only, precision)?;
-        let model = claim.architecture.load(&self.checkpoint, &LoadOptions { precision, trunk_only })?;
+        let plan = claim.architecture.plan(&self.checkpoint)?;
+        let model = plan.load(&self.checkpoint, &LoadOptions { precision, trunk_only })?;
         if let (Some(budget), Some(weights)) = (MemoryBudget::of_default(), weights) {
             budget.wire(weights);
         }

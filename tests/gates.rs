@@ -8,10 +8,8 @@ use std::fs;
 use std::path::Path;
 
 use mtplx_engine::assess::{Verdict, assess};
-use mtplx_runtime::LoadError;
-use mtplx_runtime::architecture::{Descriptor, Detection, HeadStatus, LoadOptions, MtpArchitecture, Tier};
-use mtplx_runtime::artifact::{Checkpoint, Hint, sha256};
-use mtplx_runtime::model::MtpModel;
+use mtplx_runtime::architecture::{Descriptor, ModelPlan, MtpArchitecture, Tier};
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint, Hint, sha256};
 use mtplx_runtime::registry::Registry;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -573,12 +571,12 @@ impl MtpArchitecture for Claims {
         CLAIMANTS.iter().map(|claims| &claims.0).find(|descriptor| descriptor.id == self.0.id).unwrap()
     }
 
-    fn detect(&self, _: &Checkpoint) -> Detection {
-        Detection::Claimed { head: HeadStatus::Complete }
+    fn claims(&self, _: &Checkpoint) -> bool {
+        true
     }
 
-    fn load(&self, checkpoint: &Checkpoint, _: &LoadOptions) -> Result<MtpModel, LoadError> {
-        Ok(checkpoint.require("nothing is loaded here").map(|_| unreachable!())?)
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<Box<dyn ModelPlan>, ArtifactError> {
+        Err(checkpoint.config().error("model_type", "nothing is planned here"))
     }
 }
 

@@ -313,7 +313,7 @@ fn the_log_goes_to_standard_error() {
         assert!(out.status.success());
         String::from_utf8(out.stderr).unwrap()
     };
-    assert!(logged("debug").contains("debug: mtplx_arch_qwen3_next::weights: norms of the draft head encoding="));
+    assert!(logged("debug").contains("debug: mtplx_runtime::nn::plan::drafter: norms of the draft head encoding="));
     assert!(!logged("warn").contains("norms of the draft head"));
     assert!(logged("loud").starts_with("warning: MTPLX_LOG: expected off, error"));
 }

@@ -5,42 +5,34 @@
 //! layer as in vLLM `deepseek_mtp.py`; MLX names as mlx-lm 0.32 writes them.
 
 mod config;
-mod forge;
-mod mla;
-mod mla_plan;
 mod plan;
 
-use mtplx_runtime::architecture::{Descriptor, Tier};
-use mtplx_runtime::artifact::{ArtifactError, Checkpoint, Rules};
-use mtplx_runtime::nn::plan::{DecoderPlan, PlannedArchitecture};
-use mtplx_runtime::{LoadError, register_architecture};
-
-use mla_plan::MlaPlan;
+use mtplx_runtime::architecture::{Descriptor, ModelPlan, MtpArchitecture, Tier};
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_runtime::register_architecture;
 
 /// The DeepSeek-V3 class.
 pub struct DeepSeekV3;
 
 register_architecture!(&DeepSeekV3);
 
-impl PlannedArchitecture for DeepSeekV3 {
-    type Mixer = MlaPlan;
+static DESCRIPTOR: Descriptor = Descriptor {
+    id: "deepseek-v3-mtp",
+    name: "DeepSeek-V3, DeepSeek-R1",
+    model_types: &["deepseek_v3"],
+    tier: Tier::Recognized,
+    max_depth: 8,
+    crate_name: env!("CARGO_PKG_NAME"),
+    crate_version: env!("CARGO_PKG_VERSION"),
+};
 
-    const DESCRIPTOR: Descriptor = Descriptor {
-        id: "deepseek-v3-mtp",
-        name: "DeepSeek-V3, DeepSeek-R1",
-        model_types: &["deepseek_v3"],
-        tier: Tier::Recognized,
-        max_depth: 8,
-        crate_name: env!("CARGO_PKG_NAME"),
-        crate_version: env!("CARGO_PKG_VERSION"),
-    };
-
-    fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<MlaPlan>, ArtifactError> {
-        plan::plan(checkpoint)
+impl MtpArchitecture for DeepSeekV3 {
+    fn descriptor(&self) -> &'static Descriptor {
+        &DESCRIPTOR
     }
 
-    fn forge_rules(plan: &DecoderPlan<MlaPlan>, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
-        forge::rules(plan, checkpoint)
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<Box<dyn ModelPlan>, ArtifactError> {
+        Ok(Box::new(plan::plan(checkpoint, DESCRIPTOR.max_depth)?))
     }
 }
 

@@ -8,46 +8,30 @@
 //! `shared_head.norm` (vLLM pull requests 45895 and 47448). vLLM makes the first position's embedding zero; that row holds a
 //! real token after the shift, so this is taken for a mistake and not repeated (vLLM issue 33299).
 
-use mtplx_runtime::artifact::{ArtifactError, Checkpoint, ConcatOrder};
-use mtplx_runtime::nn::plan::{DecoderPlan, DrafterPlan, FeedForwardPlan, LayerPlan, SwiGluPlan};
+use std::sync::Arc;
+
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_runtime::nn::plan::{DecoderPlan, DrafterPlan, FeedForwardPlan, LayerPlan, MixerPlan};
 
 use crate::config::{Config, NAMES};
-use crate::mla_plan::MlaPlan;
 
 /// The whole model.
-pub(crate) fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<MlaPlan>, ArtifactError> {
+pub(crate) fn plan(checkpoint: &Checkpoint, max_depth: usize) -> Result<DecoderPlan, ArtifactError> {
     let config = Config::new(checkpoint)?;
-    Ok(DecoderPlan { layers: layers(&config), head: drafter(&config), common: config.common })
+    let attention: Arc<dyn MixerPlan> = Arc::new(config.attention.clone());
+    // MTP layers are numbered on.
+    let layer = |index| LayerPlan::new(&config.common, attention.clone(), feed_forward(&config, index));
+    let first = config.common.layers;
+    let head = (first..first + config.mtp_layers).map(layer).collect();
+    let drafter = DrafterPlan::new(NAMES, first, head, max_depth);
+    Ok(DecoderPlan::new(config.common.clone(), (0..first).map(layer).collect(), drafter))
 }
 
-/// One layer, MTP layers counted on.
-fn layer(config: &Config, index: usize) -> LayerPlan<MlaPlan> {
-    LayerPlan {
-        hidden: config.common.hidden,
-        eps: config.common.eps,
-        mixer: MlaPlan(config.clone()),
-        feed_forward: feed_forward(config, index),
-        mlp: "mlp",
-    }
-}
-
-/// All of them.
-fn layers(config: &Config) -> Vec<LayerPlan<MlaPlan>> {
-    (0..config.common.layers).map(|index| layer(config, index)).collect()
-}
-
-/// The feed-forward part of layer `layer`, MTP layers counted on.
-fn feed_forward(config: &Config, layer: usize) -> FeedForwardPlan {
-    if config.sparse(layer) {
+/// The feed-forward part of layer `index`.
+fn feed_forward(config: &Config, index: usize) -> FeedForwardPlan {
+    if config.is_sparse(index) {
         FeedForwardPlan::Sparse(config.moe.clone())
     } else {
-        FeedForwardPlan::Dense(SwiGluPlan { hidden: config.common.hidden, intermediate: config.intermediate })
+        FeedForwardPlan::dense(config.common.hidden, config.intermediate)
     }
-}
-
-/// The draft head.
-fn drafter(config: &Config) -> DrafterPlan<MlaPlan> {
-    let first = config.common.layers;
-    let layers = (first..first + config.mtp_layers).map(|index| layer(config, index)).collect();
-    DrafterPlan { names: NAMES, first, order: ConcatOrder::EmbeddingHidden, layers }
 }

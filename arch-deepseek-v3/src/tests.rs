@@ -26,5 +26,5 @@ fn tiny(seed: u64) -> MtpModel {
         "rope_scaling": {"type": "yarn", "factor": 40, "original_max_position_embeddings": 64, "mscale": 1.0,
             "mscale_all_dim": 0.5},
     });
-    TinyCheckpoint::planned::<DeepSeekV3>(config, seed).load(&DeepSeekV3)
+    TinyCheckpoint::planned(&DeepSeekV3, config, seed).load(&DeepSeekV3)
 }

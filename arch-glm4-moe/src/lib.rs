@@ -7,9 +7,8 @@
 mod config;
 mod plan;
 
-use mtplx_runtime::architecture::{Descriptor, Tier};
+use mtplx_runtime::architecture::{Descriptor, ModelPlan, MtpArchitecture, Tier};
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
-use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, PlannedArchitecture};
 use mtplx_runtime::register_architecture;
 
 /// The GLM-4.5 class.
@@ -17,21 +16,23 @@ pub struct Glm4Moe;
 
 register_architecture!(&Glm4Moe);
 
-impl PlannedArchitecture for Glm4Moe {
-    type Mixer = AttentionPlan;
+static DESCRIPTOR: Descriptor = Descriptor {
+    id: "glm4-moe-mtp",
+    name: "GLM-4.5, GLM-4.6, GLM-4.7",
+    model_types: &["glm4_moe"],
+    tier: Tier::Recognized,
+    max_depth: 8,
+    crate_name: env!("CARGO_PKG_NAME"),
+    crate_version: env!("CARGO_PKG_VERSION"),
+};
 
-    const DESCRIPTOR: Descriptor = Descriptor {
-        id: "glm4-moe-mtp",
-        name: "GLM-4.5, GLM-4.6, GLM-4.7",
-        model_types: &["glm4_moe"],
-        tier: Tier::Recognized,
-        max_depth: 8,
-        crate_name: env!("CARGO_PKG_NAME"),
-        crate_version: env!("CARGO_PKG_VERSION"),
-    };
+impl MtpArchitecture for Glm4Moe {
+    fn descriptor(&self) -> &'static Descriptor {
+        &DESCRIPTOR
+    }
 
-    fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
-        plan::plan(checkpoint)
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<Box<dyn ModelPlan>, ArtifactError> {
+        Ok(Box::new(plan::plan(checkpoint, DESCRIPTOR.max_depth)?))
     }
 }
 

@@ -7,33 +7,25 @@
 //! is the output after `shared_head.norm` (vLLM `glm4_moe_mtp.py` dissents). With several layers, layer k sees all rows and
 //! ids shifted by k + 1.
 
-use mtplx_runtime::artifact::{ArtifactError, Checkpoint, ConcatOrder};
+use std::sync::Arc;
+
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
 use mtplx_runtime::nn::plan::{
-    AttentionPlan, DecoderPlan, DrafterPlan, FeedForwardPlan, LayerPlan, QkNormPlan, SwiGluPlan,
+    AttentionPlan, DecoderPlan, DrafterPlan, FeedForwardPlan, LayerPlan, MixerPlan, QkNormPlan,
 };
 
 use crate::config::{Config, NAMES};
 
 /// The whole model.
-pub(crate) fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
+pub(crate) fn plan(checkpoint: &Checkpoint, max_depth: usize) -> Result<DecoderPlan, ArtifactError> {
     let config = Config::new(checkpoint)?;
-    Ok(DecoderPlan { layers: layers(&config), head: drafter(&config), common: config.common })
-}
-
-/// One layer, MTP layers counted on.
-fn layer(config: &Config, index: usize) -> LayerPlan<AttentionPlan> {
-    LayerPlan {
-        hidden: config.common.hidden,
-        eps: config.common.eps,
-        mixer: attention(config),
-        feed_forward: feed_forward(config, index),
-        mlp: "mlp",
-    }
-}
-
-/// All of them.
-fn layers(config: &Config) -> Vec<LayerPlan<AttentionPlan>> {
-    (0..config.common.layers).map(|index| layer(config, index)).collect()
+    let attention: Arc<dyn MixerPlan> = Arc::new(attention(&config));
+    // MTP layers are numbered on.
+    let layer = |index| LayerPlan::new(&config.common, attention.clone(), feed_forward(&config, index));
+    let first = config.common.layers;
+    let head = (first..first + config.mtp_layers).map(layer).collect();
+    let drafter = DrafterPlan::new(NAMES, first, head, max_depth);
+    Ok(DecoderPlan::new(config.common.clone(), (0..first).map(layer).collect(), drafter))
 }
 
 /// Attention: biases on queries, keys and values only; where there are norms, over each head.
@@ -45,18 +37,11 @@ fn attention(config: &Config) -> AttentionPlan {
     }
 }
 
-/// The feed-forward part of layer `layer`, MTP layers counted on.
-fn feed_forward(config: &Config, layer: usize) -> FeedForwardPlan {
-    if layer < config.dense_layers {
-        FeedForwardPlan::Dense(SwiGluPlan { hidden: config.common.hidden, intermediate: config.intermediate })
+/// The feed-forward part of layer `index`.
+fn feed_forward(config: &Config, index: usize) -> FeedForwardPlan {
+    if index < config.dense_layers {
+        FeedForwardPlan::dense(config.common.hidden, config.intermediate)
     } else {
         FeedForwardPlan::Sparse(config.moe.clone())
     }
-}
-
-/// The draft head.
-fn drafter(config: &Config) -> DrafterPlan<AttentionPlan> {
-    let first = config.common.layers;
-    let layers = (first..first + config.mtp_layers).map(|index| layer(config, index)).collect();
-    DrafterPlan { names: NAMES, first, order: ConcatOrder::EmbeddingHidden, layers }
 }

@@ -31,7 +31,7 @@ fn tiny(seed: u64) -> MtpModel {
         "n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "moe_intermediate_size": 16,
         "first_k_dense_replace": 1, "num_nextn_predict_layers": 3,
     });
-    TinyCheckpoint::planned::<Glm4Moe>(config, seed).load(&Glm4Moe)
+    TinyCheckpoint::planned(&Glm4Moe, config, seed).load(&Glm4Moe)
 }
 
 /// An MTP layer may bring its own embedding and head: the draft head is that of a model that has these for its trunk.
@@ -48,7 +48,7 @@ fn an_own_embedding_and_head_are_the_draft_heads() {
         ("model.embed_tokens.weight", "model.layers.1.embed_tokens.weight"),
         ("lm_head.weight", "model.layers.1.shared_head.head.weight"),
     ];
-    let mut checkpoint = TinyCheckpoint::planned::<Glm4Moe>(config, 3);
+    let mut checkpoint = TinyCheckpoint::planned(&Glm4Moe, config, 3);
     for (_, name) in own {
         checkpoint.tensor(name, &[vocab, hidden], Fill::Linear(1.0));
     }
@@ -82,7 +82,7 @@ fn an_own_embedding_and_head_are_the_draft_heads() {
     assert_ne!(logits(dir.path()), logits(copied.path()));
     let forged = |dir: &Path| {
         let checkpoint = Checkpoint::open(dir).expect("a checkpoint");
-        let rules = Glm4Moe.forge_rules(&checkpoint).expect("rules");
+        let rules = Glm4Moe.plan(&checkpoint).expect("a plan").conversion(&checkpoint).expect("rules");
         rules.iter().filter(|rule| rule.shape == [vocab, hidden]).map(|rule| rule.output.clone()).collect::<Vec<_>>()
     };
     let trunk = own.map(|(trunk, _)| trunk.to_owned());

@@ -6,13 +6,14 @@ use mtplx_runtime::nn::plan::config::{Common, Heads, MAX_WIDTH, RopeFields};
 
 /// A list of its own, and other words than DeepSeek's.
 pub(crate) const NAMES: HeadNames = HeadNames {
-    list: "model.mtp_layers",
+    list: "model.mtp_layers.",
+    shared: None,
     embedding_norm: "token_layernorm",
     hidden_norm: "hidden_layernorm",
     projection: "input_proj",
     norm: ["final_layernorm"; 2],
     embedding: "embed_tokens",
-    head: ["lm_head"; 2],
+    head: Some(["lm_head"; 2]),
 };
 
 /// The model's shape.

@@ -6,9 +6,8 @@
 mod config;
 mod plan;
 
-use mtplx_runtime::architecture::{Descriptor, Tier};
+use mtplx_runtime::architecture::{Descriptor, ModelPlan, MtpArchitecture, Tier};
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
-use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, PlannedArchitecture};
 use mtplx_runtime::register_architecture;
 
 /// MiMo-7B.
@@ -16,21 +15,23 @@ pub struct Mimo;
 
 register_architecture!(&Mimo);
 
-impl PlannedArchitecture for Mimo {
-    type Mixer = AttentionPlan;
+static DESCRIPTOR: Descriptor = Descriptor {
+    id: "mimo-mtp",
+    name: "MiMo-7B",
+    model_types: &["mimo"],
+    tier: Tier::Recognized,
+    max_depth: 8,
+    crate_name: env!("CARGO_PKG_NAME"),
+    crate_version: env!("CARGO_PKG_VERSION"),
+};
 
-    const DESCRIPTOR: Descriptor = Descriptor {
-        id: "mimo-mtp",
-        name: "MiMo-7B",
-        model_types: &["mimo"],
-        tier: Tier::Recognized,
-        max_depth: 8,
-        crate_name: env!("CARGO_PKG_NAME"),
-        crate_version: env!("CARGO_PKG_VERSION"),
-    };
+impl MtpArchitecture for Mimo {
+    fn descriptor(&self) -> &'static Descriptor {
+        &DESCRIPTOR
+    }
 
-    fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
-        plan::plan(checkpoint)
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<Box<dyn ModelPlan>, ArtifactError> {
+        Ok(Box::new(plan::plan(checkpoint, DESCRIPTOR.max_depth)?))
     }
 }
 

@@ -21,5 +21,5 @@ fn tiny(seed: u64) -> MtpModel {
         "hidden_size": 32, "vocab_size": 4, "num_hidden_layers": 2, "num_attention_heads": 2, "dtype": "float32",
         "num_key_value_heads": 1, "intermediate_size": 32, "num_nextn_predict_layers": 1,
     });
-    TinyCheckpoint::planned::<Mimo>(config, seed).load(&Mimo)
+    TinyCheckpoint::planned(&Mimo, config, seed).load(&Mimo)
 }

@@ -7,9 +7,8 @@
 mod config;
 mod plan;
 
-use mtplx_runtime::architecture::{Descriptor, HeadStatus, Tier};
+use mtplx_runtime::architecture::{Descriptor, ModelPlan, MtpArchitecture, Tier};
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
-use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, PlannedArchitecture};
 use mtplx_runtime::register_architecture;
 
 /// The MiniMax-M2 class.
@@ -17,25 +16,23 @@ pub struct MiniMaxM2;
 
 register_architecture!(&MiniMaxM2);
 
-impl PlannedArchitecture for MiniMaxM2 {
-    type Mixer = AttentionPlan;
+static DESCRIPTOR: Descriptor = Descriptor {
+    id: "minimax-m2-mtp",
+    name: "MiniMax-M2",
+    model_types: &["minimax_m2"],
+    tier: Tier::Recognized,
+    max_depth: 8,
+    crate_name: env!("CARGO_PKG_NAME"),
+    crate_version: env!("CARGO_PKG_VERSION"),
+};
 
-    const DESCRIPTOR: Descriptor = Descriptor {
-        id: "minimax-m2-mtp",
-        name: "MiniMax-M2",
-        model_types: &["minimax_m2"],
-        tier: Tier::Recognized,
-        max_depth: 8,
-        crate_name: env!("CARGO_PKG_NAME"),
-        crate_version: env!("CARGO_PKG_VERSION"),
-    };
-
-    fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
-        plan::plan(checkpoint)
+impl MtpArchitecture for MiniMaxM2 {
+    fn descriptor(&self) -> &'static Descriptor {
+        &DESCRIPTOR
     }
 
-    fn judge(plan: &DecoderPlan<AttentionPlan>, checkpoint: &Checkpoint) -> HeadStatus {
-        plan::judge(&plan.head, checkpoint)
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<Box<dyn ModelPlan>, ArtifactError> {
+        Ok(Box::new(plan::plan(checkpoint, DESCRIPTOR.max_depth)?))
     }
 }
 

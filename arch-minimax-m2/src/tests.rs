@@ -7,7 +7,7 @@ use mtplx_runtime::testing::TinyCheckpoint;
 use mtplx_runtime::testing::host::token_array;
 use serde_json::json;
 
-use crate::{MiniMaxM2, plan};
+use crate::MiniMaxM2;
 
 mtplx_runtime::conformance!(
     MiniMaxM2,
@@ -25,7 +25,7 @@ fn tiny(seed: u64) -> MtpModel {
         "num_key_value_heads": 1, "head_dim": 16, "rotary_dim": 8, "intermediate_size": 16, "num_local_experts": 4,
         "num_experts_per_tok": 2, "use_mtp": true, "num_mtp_modules": 1, "mtp_transformer_layers": 1,
     });
-    TinyCheckpoint::planned::<MiniMaxM2>(config, seed).load(&MiniMaxM2)
+    TinyCheckpoint::planned(&MiniMaxM2, config, seed).load(&MiniMaxM2)
 }
 
 #[test]
@@ -36,8 +36,7 @@ fn published_checkpoints_announce_modules_that_they_lack() {
         "num_local_experts": 4, "num_experts_per_tok": 2, "use_mtp": true, "num_mtp_modules": 3,
         "mtp_transformer_layers": 1, "dtype": "float32",
     });
-    let trunk = |checkpoint: &Checkpoint| plan::plan(checkpoint).expect("a plan").expected_trunk(checkpoint);
-    let dir = TinyCheckpoint::new(config, 1).fill(trunk).write();
+    let dir = TinyCheckpoint::planned_trunk(&MiniMaxM2, config, 1).write();
     let checkpoint = Checkpoint::open(dir.path()).expect("a checkpoint");
 
     let Detection::Claimed { head: HeadStatus::Incomplete { missing, misshapen } } = MiniMaxM2.detect(&checkpoint)
@@ -49,11 +48,12 @@ fn published_checkpoints_announce_modules_that_they_lack() {
         missing[0],
         "model.layers.2.* (config.json announces 3 MTP modules, the checkpoint carries none; MiniMax has published none)"
     );
-    let error = MiniMaxM2.load(&checkpoint, &LoadOptions::default()).err().expect("an error").to_string();
+    let plan = MiniMaxM2.plan(&checkpoint).expect("a plan");
+    let error = plan.load(&checkpoint, &LoadOptions::default()).err().expect("an error").to_string();
     assert!(error.contains("model.layers.2."), "{error}");
 
     let options = LoadOptions { trunk_only: true, ..LoadOptions::default() };
-    let mut model = MiniMaxM2.load(&checkpoint, &options).expect("the trunk");
+    let mut model = plan.load(&checkpoint, &options).expect("the trunk");
     assert!(model.drafter.is_none());
     let mut cache = model.trunk.new_cache();
     let hidden = model.trunk.forward(&token_array(&[1, 2, 3]), &mut cache).expect("a forward pass");

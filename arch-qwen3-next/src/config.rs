@@ -1,6 +1,5 @@
 //! `config.json` of the family, read once and bounded.
 
-use mtplx_runtime::architecture::CacheSize;
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint, Config as Json};
 use mtplx_runtime::nn::plan::config::{
     Common, Heads, MAX_EXPERTS, MAX_HEADS, MAX_LAYERS, MAX_MTP_LAYERS, MAX_WIDTH, RopeFields,
@@ -9,9 +8,9 @@ use mtplx_runtime::nn::plan::{MoePlan, RouterPlan, SharedPlan};
 
 use crate::names::Names;
 
-/// What mixes the rows of a layer.
+/// The mixer of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mixer {
+pub(crate) enum MixerKind {
     /// `linear_attention`.
     GatedDelta,
     /// `full_attention`.
@@ -50,7 +49,7 @@ impl DeltaShape {
 pub(crate) struct Config {
     pub common: Common,
     pub heads: Heads,
-    pub mixers: Vec<Mixer>,
+    pub mixers: Vec<MixerKind>,
     pub gated: bool,
     pub attention_bias: bool,
     pub rotary_dims: usize,
@@ -114,36 +113,26 @@ impl Config {
         Ok(config)
     }
 
-    /// What a sequence holds: keys and values of attention layers, the head's among them; one state and the last inputs of
-    /// the convolution of each Gated DeltaNet layer, in f32 at most.
-    pub(crate) fn cache_size(&self) -> CacheSize {
-        let attention = self.mixers.iter().filter(|mixer| **mixer == Mixer::Attention).count() + self.mtp_layers;
-        let delta = self.mixers.len() + self.mtp_layers - attention;
-        let DeltaShape { value_heads, key_dim, value_dim, taps, .. } = self.delta;
-        let state = value_heads * value_dim * key_dim + (taps - 1) * self.delta.channels();
-        CacheSize { row_elements: attention * 2 * self.heads.keys * self.heads.dim, state_bytes: 4 * delta * state }
-    }
-
-    /// Whether the feed-forward part of trunk layer `layer` is routed.
+    /// The experts of trunk layer `layer`; `None` for a dense one.
     pub(crate) fn sparse(&self, layer: usize) -> Option<&MoePlan> {
         let sparse = (layer + 1).is_multiple_of(self.sparse_step) && !self.dense_layers.contains(&layer);
         self.moe.as_ref().filter(|_| sparse)
     }
 }
 
-fn mixers(text: &Json, layers: usize) -> Result<Vec<Mixer>, ArtifactError> {
+fn mixers(text: &Json, layers: usize) -> Result<Vec<MixerKind>, ArtifactError> {
     let Some(list) = text.get("layer_types").and_then(|value| value.as_array()) else {
         let interval = text.size_or("full_attention_interval", 4, MAX_LAYERS)?;
         let full = |layer: usize| (layer + 1).is_multiple_of(interval);
-        return Ok((0..layers).map(|i| if full(i) { Mixer::Attention } else { Mixer::GatedDelta }).collect());
+        return Ok((0..layers).map(|i| if full(i) { MixerKind::Attention } else { MixerKind::GatedDelta }).collect());
     };
     if list.len() != layers {
         return Err(text.error("layer_types", &format!("{} entries for num_hidden_layers {layers}", list.len())));
     }
     list.iter()
         .map(|entry| match entry.as_str() {
-            Some("linear_attention") => Ok(Mixer::GatedDelta),
-            Some("full_attention") => Ok(Mixer::Attention),
+            Some("linear_attention") => Ok(MixerKind::GatedDelta),
+            Some("full_attention") => Ok(MixerKind::Attention),
             _ => Err(text.error("layer_types", &format!("{entry}: expected linear_attention or full_attention"))),
         })
         .collect()

@@ -17,10 +17,10 @@
 //! So a prompt costs a few products a chunk, a verification is one chunk, and (K, U, G) is the tape from which the
 //! state after any of its rows follows. Every exponent is at most 0. States and all of this are f32.
 
-use mtplx_runtime::cache::{RecurrentCache, Tape};
+use mtplx_runtime::cache::{LayerCache, RecurrentCache, Tape};
 use mtplx_runtime::mlx::{finite_rows, silu, slice_axis};
 use mtplx_runtime::mlx_rs::{Dtype, fast, ops};
-use mtplx_runtime::nn::{BlockInput, BlockOutput, RmsNorm};
+use mtplx_runtime::nn::{BlockInput, BlockOutput, Mixer, RmsNorm, Rows};
 use mtplx_runtime::quant::{Fused, Linear};
 use mtplx_runtime::{Array, Result};
 
@@ -99,9 +99,24 @@ pub(crate) fn qk_scale(shape: &DeltaShape) -> Array {
     Array::from_slice(&[unit * unit, unit], &[2, 1, 1])
 }
 
+impl Mixer for GatedDelta {
+    fn new_cache(&self) -> LayerCache {
+        LayerCache::Recurrent(RecurrentCache::default())
+    }
+
+    fn forward(&self, x: BlockInput<'_>, rows: &mut Rows<'_>) -> Result<BlockOutput> {
+        match rows {
+            Rows::Kept(cache) => self.run(x, cache.recurrent()?),
+            Rows::Beside { .. } => {
+                Err(mtplx_runtime::Error::unsupported("a recurrent layer keeps no rows beside a history"))
+            }
+        }
+    }
+}
+
 impl GatedDelta {
     /// `[n, hidden]` -> `[n, hidden]`; leaves the tape in `cache`.
-    pub(crate) fn forward(&self, x: BlockInput<'_>, cache: &mut RecurrentCache) -> Result<BlockOutput> {
+    fn run(&self, x: BlockInput<'_>, cache: &mut RecurrentCache) -> Result<BlockOutput> {
         let x = x.normed(&self.inputs)?;
         let states = match cache.states() {
             [state, conv] => [state.clone(), conv.clone()],

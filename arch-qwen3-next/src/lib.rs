@@ -5,23 +5,14 @@
 //! MLX names as mlx-lm 0.32 writes them.
 
 mod config;
-mod drafter;
-mod forge;
 mod gated_delta;
+mod gated_delta_plan;
 mod names;
-mod trunk;
-mod weights;
+mod plan;
 
-use mtplx_runtime::architecture::{
-    CheckpointFacts, Descriptor, Detection, HeadStatus, LoadOptions, MtpArchitecture, Tier,
-};
-use mtplx_runtime::artifact::expected::{Expected, TensorRole};
-use mtplx_runtime::artifact::{Checkpoint, HeadSource, Rules};
-use mtplx_runtime::model::{ModelInfo, MtpModel};
-use mtplx_runtime::{LoadError, register_architecture};
-
-use config::Config;
-use names::Names;
+use mtplx_runtime::architecture::{Descriptor, ModelPlan, MtpArchitecture, Tier};
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_runtime::register_architecture;
 
 /// The Qwen3-Next class.
 pub struct Qwen3Next;
@@ -43,63 +34,13 @@ impl MtpArchitecture for Qwen3Next {
         &DESCRIPTOR
     }
 
-    fn detect(&self, checkpoint: &Checkpoint) -> Detection {
-        // A bare text model of the later families calls itself `qwen3_5_text`, `qwen3_5_moe_text`.
+    /// A text model by itself of the later families calls itself `qwen3_5_text`, `qwen3_5_moe_text`.
+    fn claims(&self, checkpoint: &Checkpoint) -> bool {
         let model_type = checkpoint.config().model_type();
-        let model_type = model_type.strip_suffix("_text").unwrap_or(model_type);
-        if !DESCRIPTOR.model_types.contains(&model_type) {
-            return Detection::No;
-        }
-        let names = Names::new(checkpoint);
-        let head = match Config::new(checkpoint, &names) {
-            Err(_) => HeadStatus::unjudged(checkpoint),
-            Ok(config) if config.mtp_layers == 0 => HeadStatus::Absent,
-            Ok(config) => HeadStatus::judge(checkpoint, &names.expected_head(checkpoint, &config)),
-        };
-        Detection::Claimed { head }
+        DESCRIPTOR.model_types.contains(&model_type.strip_suffix("_text").unwrap_or(model_type))
     }
 
-    fn expected(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(TensorRole, Expected)) -> Result<bool, LoadError> {
-        let names = Names::new(checkpoint);
-        let config = Config::new(checkpoint, &names)?;
-        names.each_of_trunk(checkpoint, &config, &mut |expected| each(TensorRole::Trunk, expected));
-        if config.mtp_layers > 0 {
-            names.expected_head(checkpoint, &config).into_iter().for_each(|expected| each(TensorRole::Head, expected));
-        }
-        names.own_embedding(checkpoint, &config).into_iter().for_each(|expected| each(TensorRole::Optional, expected));
-        Ok(true)
-    }
-
-    fn facts(&self, checkpoint: &Checkpoint) -> Result<CheckpointFacts, LoadError> {
-        let names = Names::new(checkpoint);
-        let config = Config::new(checkpoint, &names)?;
-        let headless = config.mtp_layers == 0 || *checkpoint.head_source() == HeadSource::None;
-        // A head that is incomplete may lack the very norms that are asked; the verdict says so.
-        let norms = if headless { None } else { weights::head_norms(checkpoint, &names).ok() };
-        Ok(CheckpointFacts { cache: Some(config.cache_size()), norms })
-    }
-
-    fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError> {
-        let names = Names::new(checkpoint);
-        let config = Config::new(checkpoint, &names)?;
-        let loader = weights::Loader::new(checkpoint, &config, &names, options)?;
-        let trunk = trunk::Qwen3NextTrunk::load(&loader)?;
-        let drafter = if options.trunk_only || config.mtp_layers == 0 {
-            None
-        } else {
-            Some(drafter::load(&loader, &trunk, DESCRIPTOR.max_depth)?)
-        };
-        let info = ModelInfo {
-            vocab_size: config.common.vocab,
-            hidden_size: config.common.hidden,
-            context: config.common.context,
-            weight_bytes: loader.weights.nbytes(),
-            hidden_variant: trunk.output.variant(),
-        };
-        Ok(MtpModel { trunk: Box::new(trunk), drafter, info })
-    }
-
-    fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
-        forge::rules(checkpoint)
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<Box<dyn ModelPlan>, ArtifactError> {
+        Ok(Box::new(plan::plan(checkpoint, DESCRIPTOR.max_depth)?))
     }
 }

@@ -1,6 +1,7 @@
 //! Prefixes of the family's tensor names, as Hugging Face and as MLX write them.
 
 use mtplx_runtime::artifact::Checkpoint;
+use mtplx_runtime::nn::plan::HeadNames;
 
 /// Where the parts of this checkpoint are.
 pub(crate) struct Names {
@@ -10,8 +11,8 @@ pub(crate) struct Names {
     pub lm_head: &'static str,
     /// True where the checkpoint has one.
     pub has_lm_head: bool,
-    /// Before `fc`, `layers`, `norm` of the draft head.
-    pub head: &'static str,
+    /// The draft head's.
+    pub head: HeadNames,
     /// Hugging Face's own layout: norms around zero, convolutions as (channels, 1, taps).
     pub raw: bool,
     head_layers: usize,
@@ -19,7 +20,8 @@ pub(crate) struct Names {
 
 const TRUNKS: [&str; 3] = ["language_model.model.", "model.language_model.", "model."];
 const LM_HEADS: [&str; 2] = ["language_model.lm_head", "lm_head"];
-const HEADS: [&str; 2] = ["mtp.", "language_model.mtp."];
+/// Prefixes of the draft head and of its layers.
+const HEADS: [[&str; 2]; 2] = [["mtp.", "mtp.layers."], ["language_model.mtp.", "language_model.mtp.layers."]];
 
 /// Qwen3-Next fuses a Gated DeltaNet's projections and has no `language_model.` before its names.
 pub(crate) fn is_next(checkpoint: &Checkpoint) -> bool {
@@ -35,11 +37,18 @@ impl Names {
         let wrapped = trunk.starts_with("language_model.");
         let lm_head =
             LM_HEADS.into_iter().find(|p| has(format!("{p}.weight"))).unwrap_or(LM_HEADS[usize::from(!wrapped)]);
-        let head = HEADS.into_iter().find(|prefix| under(prefix)).unwrap_or(HEADS[0]);
-        let numbers = checkpoint.tensors().filter_map(|(name, _)| {
-            name.strip_prefix(head)?.strip_prefix("layers.")?.split('.').next()?.parse::<usize>().ok()
-        });
-        let head_layers = numbers.max().map_or(0, |last| last.saturating_add(1));
+        let [shared, list] = HEADS.into_iter().find(|[prefix, _]| under(prefix)).unwrap_or(HEADS[0]);
+        let head = HeadNames {
+            list,
+            shared: Some(shared),
+            embedding_norm: "pre_fc_norm_embedding",
+            hidden_norm: "pre_fc_norm_hidden",
+            projection: "fc",
+            norm: ["norm", "norm"],
+            embedding: "embed_tokens",
+            head: None,
+        };
+        let head_layers = head.count(checkpoint, 0);
         // MLX moves the taps before the last axis. A checkpoint without convolutions is MLX's if it has a name or a form
         // that only MLX writes.
         let conv = checkpoint.tensors().find(|(name, _)| name.starts_with(trunk) && name.ends_with(".conv1d.weight"));
@@ -57,5 +66,29 @@ impl Names {
     /// MTP layers by the tensors.
     pub(crate) fn head_layers(&self) -> usize {
         self.head_layers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mtplx_runtime::testing::{Fill, TinyCheckpoint};
+    use serde_json::json;
+
+    use super::*;
+
+    /// A model may attend in every layer: then there is no convolution to tell the layouts by.
+    #[test]
+    fn without_convolutions_mlx_is_known_by_what_only_it_writes() {
+        let raw = |name: &str| {
+            let dir =
+                TinyCheckpoint::new(json!({"model_type": "qwen3_5"}), 0).tensor(name, &[2], Fill::Normal(1.0)).write();
+            Names::new(&Checkpoint::open(dir.path()).expect("a checkpoint")).raw
+        };
+        assert!(raw("model.norm.weight"));
+        assert!(raw("model.language_model.norm.weight"));
+        assert!(raw("model.layers.0.mlp.experts.gate_up_proj"));
+        assert!(!raw("language_model.model.norm.weight"));
+        assert!(!raw("model.layers.0.mlp.switch_mlp.gate_proj.weight"));
+        assert!(!raw("model.layers.0.mlp.gate_proj.scales"));
     }
 }

@@ -1,6 +1,6 @@
-//! What an architecture crate implements: a stateless factory that recognises a checkpoint and loads it.
+//! The trait of an architecture crate: a stateless factory that recognizes a checkpoint and plans its model.
 //!
-//! The factory works without a device; the loaded model ([`crate::model::MtpModel`]) is the heavy part.
+//! Plans need no device; the loaded model ([`crate::model::MtpModel`]) is the heavy part.
 
 use std::fmt;
 
@@ -46,7 +46,7 @@ impl Descriptor {
     }
 }
 
-/// What [`MtpArchitecture::detect`] says of a checkpoint.
+/// An architecture's answer on a checkpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Detection {
     /// Another architecture's checkpoint.
@@ -126,10 +126,10 @@ pub struct LoadOptions {
     pub trunk_only: bool,
 }
 
-/// What only the family can tell of a checkpoint without loading it. What it does not tell is `None`.
+/// Facts of a checkpoint that only its family knows, without loading it; `None` where it does not tell.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct CheckpointFacts {
-    /// What a sequence holds beside the weights.
+    /// The size of a sequence's cache.
     pub cache: Option<CacheSize>,
     /// How the draft head's norms are stored, and which rule said so; where the family has more than one way.
     pub norms: Option<(NormEncoding, NormRule)>,
@@ -145,6 +145,13 @@ pub struct CacheSize {
 }
 
 impl CacheSize {
+    /// The size of two together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        let row_elements = self.row_elements.saturating_add(other.row_elements);
+        Self { row_elements, state_bytes: self.state_bytes.saturating_add(other.state_bytes) }
+    }
+
     /// Bytes after `rows` rows, with activations of `width` bytes.
     #[must_use]
     pub fn bytes(&self, rows: usize, width: usize) -> u64 {
@@ -153,54 +160,62 @@ impl CacheSize {
     }
 }
 
-/// An architecture: recognises its checkpoints and loads them.
+/// An architecture: recognizes its checkpoints and plans their models.
 ///
-/// Register an implementation with [`crate::register_architecture!`].
+/// It gates nothing: whoever loads a model judges first what may run. Register an implementation with
+/// [`crate::register_architecture!`].
 pub trait MtpArchitecture: Send + Sync + 'static {
     /// The constant facts.
     fn descriptor(&self) -> &'static Descriptor;
 
-    /// Looks at configuration and tensor headers only.
-    fn detect(&self, checkpoint: &Checkpoint) -> Detection;
+    /// True for a checkpoint of this architecture, by `config.json` alone.
+    fn claims(&self, checkpoint: &Checkpoint) -> bool {
+        self.descriptor().claims(checkpoint)
+    }
 
-    /// Loads trunk and draft head.
+    /// The model that `config.json` describes. Headers are asked where it leaves something open; no device is needed.
+    ///
+    /// # Errors
+    /// Names the field, the value found and the one expected.
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<Box<dyn ModelPlan>, ArtifactError>;
+
+    /// Looks at configuration and tensor headers only.
+    fn detect(&self, checkpoint: &Checkpoint) -> Detection {
+        if !self.claims(checkpoint) {
+            return Detection::No;
+        }
+        let head = match self.plan(checkpoint) {
+            Ok(plan) => plan.head(checkpoint),
+            Err(_) => HeadStatus::unjudged(checkpoint),
+        };
+        Detection::Claimed { head }
+    }
+}
+
+/// The model of a checkpoint before its weights are read. Every method takes the checkpoint that the plan was made from.
+pub trait ModelPlan {
+    /// The state of the draft head, by the headers.
+    fn head(&self, checkpoint: &Checkpoint) -> HeadStatus;
+
+    /// Calls `each` with every tensor that [`ModelPlan::load`] reads, so that a tensor that is missing or misshapen, or has no place
+    /// in the model, is known before anything is loaded.
+    fn tensors(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(TensorRole, Expected));
+
+    /// Facts for a report on the checkpoint.
+    fn facts(&self, checkpoint: &Checkpoint) -> CheckpointFacts;
+
+    /// Rules from the checkpoint's tensors to those of an artifact. The checkpoint may be a bare configuration
+    /// ([`Checkpoint::of_config`]): the rules are then those of a checkpoint that has everything.
+    ///
+    /// # Errors
+    /// A tensor's bytes cannot be read; the family has no conversion.
+    fn conversion(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError>;
+
+    /// Reads trunk and draft head.
     ///
     /// # Errors
     /// Names the file, the field or tensor, the value found and the one expected.
     fn load(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<MtpModel, LoadError>;
-
-    /// Calls `each` with every tensor that [`MtpArchitecture::load`] reads of this checkpoint, as far as configuration and
-    /// headers tell; returns whether it did. What is missing or misshapen, and what there is no place for, is then known
-    /// before anything is loaded. An architecture that does not implement it returns `false`, and loading alone will tell.
-    ///
-    /// # Errors
-    /// The configuration cannot be read: the error that loading would end with.
-    fn expected(
-        &self,
-        _checkpoint: &Checkpoint,
-        _each: &mut dyn FnMut(TensorRole, Expected),
-    ) -> Result<bool, LoadError> {
-        Ok(false)
-    }
-
-    /// What a report on the checkpoint wants to know; nothing where this is not implemented.
-    ///
-    /// # Errors
-    /// The configuration or a tensor that is asked cannot be read.
-    fn facts(&self, _checkpoint: &Checkpoint) -> Result<CheckpointFacts, LoadError> {
-        Ok(CheckpointFacts::default())
-    }
-
-    /// What becomes of a checkpoint's tensors in an artifact. A checkpoint may be a bare configuration
-    /// ([`Checkpoint::of_config`]): the rules are then those of a checkpoint that has everything.
-    ///
-    /// # Errors
-    /// The configuration cannot be read; the architecture has no rules, which is what this does where it is not implemented.
-    fn forge_rules(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
-        let what = format!("{} says nothing of how its checkpoints are converted", self.descriptor().id);
-        let hint = "use an artifact that was converted already, or implement `MtpArchitecture::forge_rules`";
-        Err(ArtifactError::refused(checkpoint.label(), what, hint).into())
-    }
 }
 
 impl fmt::Debug for dyn MtpArchitecture {

@@ -20,7 +20,7 @@ pub fn fault_of(error: &LoadError) -> Fault {
 #[derive(Debug, Default)]
 pub struct Compared {
     /// Faults that keep it from running. Of the draft head only tensors that are there and not read: those it lacks,
-    /// [`MtpArchitecture::detect`] says.
+    /// the plan's `head` says.
     pub faults: Vec<Fault>,
     /// Tensors that nothing reads and that may well be meant so, by the list or the tensor that they belong to, and how
     /// many they are.
@@ -46,7 +46,7 @@ fn of_config(checkpoint: &Checkpoint, architecture: &dyn MtpArchitecture, first:
     let mut fields = Value::Object(fields.collect());
     for _ in 0..MAX_ROUNDS {
         let Ok((imagined, notes)) = checkpoint.noting(fields.to_string().as_bytes()) else { break };
-        let ended = architecture.facts(&imagined).err();
+        let ended = architecture.plan(&imagined).err().map(LoadError::from);
         let noted = notes.take();
         let none_noted = noted.is_empty();
         let mut add = |error: LoadError| {
@@ -81,13 +81,12 @@ fn remove(fields: &mut Value, path: &str) -> bool {
 pub fn compare(checkpoint: &Checkpoint, architecture: &dyn MtpArchitecture) -> Compared {
     let id = architecture.descriptor().id;
     let mut comparison = Comparison::new(checkpoint);
-    let said = refuse_endless(checkpoint)
-        .map_err(LoadError::from)
-        .and_then(|()| architecture.expected(checkpoint, &mut |place, expected| comparison.expect(place, &expected)));
-    match said {
-        Err(error) => return Compared { faults: of_config(checkpoint, architecture, &error), ..Compared::default() },
-        Ok(false) => return Compared::default(),
-        Ok(true) => {}
+    match refuse_endless(checkpoint).and_then(|()| architecture.plan(checkpoint)) {
+        Ok(plan) => plan.tensors(checkpoint, &mut |role, expected| comparison.expect(role, &expected)),
+        Err(error) => {
+            let faults = of_config(checkpoint, architecture, &error.into());
+            return Compared { faults, ..Compared::default() };
+        }
     }
     let unread = comparison.unread();
     let Comparison { missing, misshapen, unreadable, contradicted, .. } = comparison;

@@ -40,6 +40,13 @@ pub enum Expected {
         /// Its shape.
         shape: Vec<usize>,
     },
+    /// The weight of a norm, stored in the encoding of its part: as `w`, or as `w - 1`.
+    Norm {
+        /// Its whole name.
+        name: String,
+        /// Features.
+        width: usize,
+    },
     /// A matrix, or stacked matrices: `module.weight`, dense or packed with `.scales` (and `.biases`).
     Module {
         /// The name without `.weight`.
@@ -66,6 +73,11 @@ impl Expected {
         Self::Tensor { name: name.into(), shape: shape.into() }
     }
 
+    /// A norm's weight, stored in the encoding of its part.
+    pub fn norm(name: impl Into<String>, width: usize) -> Self {
+        Self::Norm { name: name.into(), width }
+    }
+
     /// A matrix, dense or packed.
     pub fn module(module: impl Into<String>, shape: impl Into<Vec<usize>>) -> Self {
         Self::Module { module: module.into(), shape: shape.into() }
@@ -74,7 +86,7 @@ impl Expected {
     /// The names that it may be stored under.
     pub fn names(&self) -> Vec<String> {
         match self {
-            Self::Tensor { name, .. } => vec![name.clone(), format!("{name}_scale_inv")],
+            Self::Tensor { name, .. } | Self::Norm { name, .. } => vec![name.clone(), format!("{name}_scale_inv")],
             // The last are scales of block-scaled fp8, which only the forge reads.
             Self::Module { module, .. } => {
                 ["weight", "scales", "biases", "weight_scale_inv"].map(|part| format!("{module}.{part}")).to_vec()
@@ -121,6 +133,7 @@ fn lack(checkpoint: &Checkpoint, quantization: &Quantization, expected: &Expecte
     };
     match expected {
         Expected::Tensor { name, shape } => compare(name.clone(), shape),
+        Expected::Norm { name, width } => compare(name.clone(), &[*width]),
         Expected::Module { module, shape } => {
             let weight = format!("{module}.weight");
             let scales = format!("{module}.scales");
@@ -142,7 +155,7 @@ fn lack(checkpoint: &Checkpoint, quantization: &Quantization, expected: &Expecte
 /// A dense tensor of a type that no place of a model can use: name, type.
 fn unreadable(checkpoint: &Checkpoint, expected: &Expected) -> Option<String> {
     let (name, module) = match expected {
-        Expected::Tensor { name, .. } => (name.clone(), false),
+        Expected::Tensor { name, .. } | Expected::Norm { name, .. } => (name.clone(), false),
         Expected::Module { module, .. } if checkpoint.tensor(&format!("{module}.scales")).is_some() => return None,
         Expected::Module { module, .. } => (format!("{module}.weight"), true),
     };

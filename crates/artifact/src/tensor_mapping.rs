@@ -65,7 +65,9 @@ pub struct Rule {
     pub packable: bool,
     /// Where its numbers come from.
     pub source: Source,
-    /// Whether 1 is added, in f32.
+    /// True for a norm in the encoding of its part.
+    pub is_norm: bool,
+    /// True where 1 is added, in f32.
     pub plus_one: bool,
 }
 
@@ -73,10 +75,12 @@ impl Rule {
     fn new(expected: &Expected, part: Part) -> Self {
         let (output, shape, packable) = match expected {
             Expected::Tensor { name, shape } => (name.clone(), shape.clone(), false),
+            Expected::Norm { name, width } => (name.clone(), vec![*width], false),
             Expected::Module { module, shape } => (format!("{module}.weight"), shape.clone(), true),
         };
+        let is_norm = matches!(expected, Expected::Norm { .. });
         let (group, source) = (Group::Other, Source::Whole(output.clone()));
-        Self { output, shape, part, group, packable, source, plus_one: false }
+        Self { output, shape, part, group, packable, source, is_norm, plus_one: false }
     }
 
     /// The module's path: the name without `.weight`.

@@ -153,11 +153,11 @@ pub(super) fn rules(
     config: &Map<String, Value>,
     other: &Checkpoint,
 ) -> Result<Rules, ForgeError> {
-    let grafted = architecture.forge_rules(other)?.grouped();
+    let grafted = architecture.plan(other)?.conversion(other)?.grouped();
     let text = Value::Object(config.clone()).to_string();
     let imagined = Checkpoint::of_config("the trunk's configuration", text.as_bytes())?;
     // Where no field announces a head (Qwen3-Next), tensors do, and these are what there is to go by.
-    let asked = architecture.forge_rules(&imagined)?.grouped();
+    let asked = architecture.plan(&imagined)?.conversion(&imagined)?.grouped();
     for rule in grafted.iter().filter(|rule| rule.part == Part::Head) {
         let ours = asked.iter().find(|asked| asked.output == rule.output).map(|asked| &asked.shape);
         if let Some(shape) = ours.filter(|shape| **shape != rule.shape) {

@@ -14,7 +14,7 @@ use super::source::{PackedRows, TensorSource};
 use super::synth::Synthetic;
 use super::work::hex;
 use super::{Coding, ForgeError, Part, Policy, affine, graft, tokenizer};
-use crate::architecture::{Detection, HeadStatus, MtpArchitecture};
+use crate::architecture::{HeadStatus, MtpArchitecture};
 use crate::artifact::expected::{Comparison, refuse_endless};
 use crate::artifact::{ArtifactError, Checkpoint, Hint, norm_encoding, shown};
 use crate::quant::{HeadQuantization, Quantization};
@@ -47,7 +47,7 @@ impl<'a> ForgeJob<'a> {
     ) -> Result<Self, ForgeError> {
         refuse_outright(checkpoint)?;
         refuse_packed(checkpoint, &policy)?;
-        let mut rules = architecture.forge_rules(checkpoint)?.grouped();
+        let mut rules = architecture.plan(checkpoint)?.conversion(checkpoint)?.grouped();
         let config: Map<String, Value> = match head {
             Some(other) => {
                 refuse_outright(other)?;
@@ -103,14 +103,15 @@ impl<'a> ForgeJob<'a> {
         let text = Value::Object(config.clone()).to_string();
         let imagined = Checkpoint::of_config(name, text.as_bytes())?;
         refuse_endless(&imagined)?;
-        if let Detection::Claimed { head: HeadStatus::Absent } = architecture.detect(&imagined) {
+        let plan = architecture.plan(&imagined)?;
+        if plan.head(&imagined) == HeadStatus::Absent {
             let what = format!("{name}: it announces no MTP layers, and an artifact without them drafts nothing");
             return Err(ForgeError::unsupported(
                 what,
                 "state them in the configuration: `num_nextn_predict_layers` or `mtp_num_hidden_layers`",
             ));
         }
-        let rules = architecture.forge_rules(&imagined)?.grouped();
+        let rules = plan.conversion(&imagined)?.grouped();
         let total = rules.iter().map(|rule| u128::from(numbers(&rule.shape))).sum::<u128>();
         if total > MAX_NUMBERS {
             let what = format!("{name}: a model of {:.0e} weights", total as f64);
@@ -225,9 +226,7 @@ fn refuse_outright(checkpoint: &Checkpoint) -> Result<(), ForgeError> {
 /// them out in silence.
 fn refuse_unread(architecture: &dyn MtpArchitecture, checkpoint: &Checkpoint) -> Result<(), ForgeError> {
     let mut comparison = Comparison::new(checkpoint);
-    if !architecture.expected(checkpoint, &mut |place, expected| comparison.expect(place, &expected))? {
-        return Ok(());
-    }
+    architecture.plan(checkpoint)?.tensors(checkpoint, &mut |role, expected| comparison.expect(role, &expected));
     let needed = comparison.unread().needed;
     if needed.is_empty() {
         return Ok(());

@@ -172,6 +172,7 @@ impl Plan {
                 group: Group::Vision,
                 packable: false,
                 source: Source::Whole(name.to_owned()),
+                is_norm: false,
                 plus_one: false,
             };
             outputs.push(Output { rule, coding: Coding::Dense(info.dtype), source_bytes: info.range.len() as u64 });

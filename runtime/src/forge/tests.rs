@@ -90,6 +90,7 @@ fn output(shape: &[usize], source: Source, plus_one: bool) -> Output {
         group: Group::Other,
         packable: false,
         source,
+        is_norm: plus_one,
         plus_one,
     };
     Output { rule, coding: Coding::Dense(Dtype::F32), source_bytes: 0 }

@@ -129,7 +129,8 @@ pub struct Vision {
 pub fn inspect(checkpoint: &Checkpoint, registry: &Registry) -> Inspection {
     let claim = registry.resolve(checkpoint).ok();
     // What cannot be told is left out here; the verdict says what is wrong.
-    let facts = claim.as_ref().and_then(|claim| claim.architecture.facts(checkpoint).ok()).unwrap_or_default();
+    let plan = claim.as_ref().and_then(|claim| claim.architecture.plan(checkpoint).ok());
+    let facts = plan.map(|plan| plan.facts(checkpoint)).unwrap_or_default();
     let CheckpointFacts { cache, norms } = facts;
     let groups = groups::of(checkpoint);
     let files: Vec<WeightFile> =

@@ -82,9 +82,10 @@ impl Attention {
 
     /// `joined`, the projections side by side, -> what goes into the output projection.
     fn by_kernels(&self, layer: &Layer<'_>, joined: &Array, rows: &mut Rows<'_>) -> Result<Array> {
-        let position = rows.position();
+        let position = rows.position()?;
         match rows {
             Rows::Kept(cache) => {
+                let cache = cache.kv()?;
                 let [k, v] = cache.reserve(joined.dim(0) as usize, &[layer.kv_heads, layer.width], joined.dtype())?;
                 let p = layer.prepare(joined, position, Some([&k, &v]))?;
                 cache.set_pending(p.k, p.v, joined.dim(0) as usize);
@@ -182,9 +183,9 @@ impl Mixer for Attention {
         };
         let parts =
             <[Array; 3]>::try_from(parts).map_err(|_| crate::Error::unsupported("three projections were joined"))?;
-        let p = self.project(parts, rows.position())?;
+        let p = self.project(parts, rows.position()?)?;
         let attended = match rows {
-            Rows::Kept(cache) => self.attend_cached(&p, cache)?,
+            Rows::Kept(cache) => self.attend_cached(&p, cache.kv()?)?,
             Rows::Beside { history, side } => self.attend_beside(&p, history, side)?,
         };
         let n = x.count();

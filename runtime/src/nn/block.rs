@@ -1,15 +1,15 @@
 //! The pre-norm decoder layer: `x + mixer(norm x)`, then `x + ffn(norm x)`.
 
 use super::mixer::{Mixer, Rows};
-use super::residual::{BlockInput, BlockOutput, Residual};
+use super::residual::{BlockInput, Residual};
 use super::{FeedForward, RmsNorm, Weights};
+use crate::cache::LayerCache;
 use crate::{LoadError, Result};
 
 /// A layer around a mixer.
-#[derive(Debug, Clone)]
-pub struct Block<M> {
+pub struct Block {
     input_norm: RmsNorm,
-    mixer: M,
+    mixer: Box<dyn Mixer>,
     post_norm: RmsNorm,
     feed_forward: FeedForward,
 }
@@ -17,40 +17,35 @@ pub struct Block<M> {
 /// The names of a layer's two norms.
 pub(super) const NORMS: [&str; 2] = ["input_layernorm", "post_attention_layernorm"];
 
-impl<M> Block<M> {
-    /// Reads the norms of the layer at `prefix` (with its dot), around `mixer` and `feed_forward`; `plus_one` for norms
-    /// stored around zero.
+impl Block {
+    /// Reads the norms of the layer at `prefix` (with its dot), around `mixer` and `feed_forward`.
     ///
     /// # Errors
     /// A norm is missing or misshapen.
     pub fn load(
         weights: &Weights<'_>,
         prefix: &str,
-        (hidden, eps, plus_one): (usize, f32, bool),
-        mixer: M,
+        (hidden, eps): (usize, f32),
+        mixer: Box<dyn Mixer>,
         feed_forward: FeedForward,
     ) -> Result<Self, LoadError> {
-        let norm = |name: &str| weights.norm(&format!("{prefix}{name}.weight"), hidden, eps, plus_one);
+        let norm = |name: &str| weights.norm(&format!("{prefix}{name}.weight"), hidden, eps);
         Ok(Self { input_norm: norm(NORMS[0])?, mixer, post_norm: norm(NORMS[1])?, feed_forward })
     }
 
-    /// What mixes the rows.
-    pub fn mixer(&self) -> &M {
-        &self.mixer
+    /// An empty cache of one sequence.
+    pub fn new_cache(&self) -> LayerCache {
+        self.mixer.new_cache()
     }
 
-    /// Adds the layer to the stream, with the mixer run by `mix`.
-    pub fn run(&self, x: &mut Residual, mix: impl FnOnce(&M, BlockInput<'_>) -> Result<BlockOutput>) -> Result<()> {
-        let mixed = mix(&self.mixer, BlockInput::stream(x, &self.input_norm))?;
+    /// Adds the layer to the stream.
+    ///
+    /// # Errors
+    /// A cache of another kind of layer; when MLX fails.
+    pub fn forward(&self, x: &mut Residual, rows: &mut Rows<'_>) -> Result<()> {
+        let mixed = self.mixer.forward(BlockInput::stream(x, &self.input_norm), rows)?;
         x.add(mixed)?;
         let fed = self.feed_forward.forward(BlockInput::stream(x, &self.post_norm))?;
         x.add(fed)
-    }
-}
-
-impl<M: Mixer> Block<M> {
-    /// Adds the layer to the stream.
-    pub fn forward(&self, x: &mut Residual, rows: &mut Rows<'_>) -> Result<()> {
-        self.run(x, |mixer, x| mixer.forward(x, rows))
     }
 }

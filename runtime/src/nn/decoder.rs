@@ -1,21 +1,21 @@
-//! The trunk of families whose layers all attend: embedding, layers, final norm, head.
+//! The trunk: embedding, layers, final norm, head.
 
-use super::{Block, Embedding, LmHead, Mixer, Output, Residual, Rows};
+use super::{Block, Embedding, LmHead, Output, Residual, Rows};
 use crate::artifact::HiddenVariant;
-use crate::cache::{Cache, KvCache, LayerCache};
+use crate::cache::Cache;
 use crate::model::Trunk;
 use crate::{Array, Result};
 
 /// A loaded trunk.
-pub struct Decoder<M> {
+pub struct Decoder {
     embedding: Embedding,
-    layers: Vec<Block<M>>,
+    layers: Vec<Block>,
     output: Output,
 }
 
-impl<M: Mixer> Decoder<M> {
+impl Decoder {
     /// A trunk of these parts.
-    pub fn new(embedding: Embedding, layers: Vec<Block<M>>, output: Output) -> Self {
+    pub fn new(embedding: Embedding, layers: Vec<Block>, output: Output) -> Self {
         Self { embedding, layers, output }
     }
 
@@ -35,9 +35,9 @@ impl<M: Mixer> Decoder<M> {
     }
 }
 
-impl<M: Mixer> Trunk for Decoder<M> {
+impl Trunk for Decoder {
     fn new_cache(&self) -> Cache {
-        Cache::new(self.layers.iter().map(|_| LayerCache::Kv(KvCache::default())).collect())
+        Cache::new(self.layers.iter().map(Block::new_cache).collect())
     }
 
     fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
@@ -47,7 +47,7 @@ impl<M: Mixer> Trunk for Decoder<M> {
         }
         let mut x = Residual::new(&self.embedding.forward(tokens)?)?;
         for (layer, cache) in self.layers.iter().zip(caches) {
-            layer.forward(&mut x, &mut Rows::Kept(cache.kv()?))?;
+            layer.forward(&mut x, &mut Rows::Kept(cache))?;
         }
         self.output.hidden(x)
     }

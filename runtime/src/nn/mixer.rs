@@ -1,19 +1,27 @@
 //! Mixers: the part of a layer that sees other rows.
 
 use super::residual::{BlockInput, BlockOutput};
-use crate::cache::KvCache;
+use crate::cache::{KvCache, LayerCache};
 use crate::{Array, Result};
 
-/// The part of a layer that mixes rows and keeps two arrays a row: attention in all its forms.
+/// The part of a layer that mixes rows: attention in all its forms, or a recurrence.
 pub trait Mixer: Send {
+    /// An empty cache of one sequence.
+    fn new_cache(&self) -> LayerCache {
+        LayerCache::Kv(KvCache::default())
+    }
+
     /// `[n, hidden]` -> `[n, hidden]`, over the rows before them and, causally, over one another.
+    ///
+    /// # Errors
+    /// A cache of another kind of layer; when MLX fails.
     fn forward(&self, x: BlockInput<'_>, rows: &mut Rows<'_>) -> Result<BlockOutput>;
 }
 
 /// The destination of a block's new keys and values, and the rows that it attends to.
 pub enum Rows<'a> {
     /// Into the cache, over everything in it.
-    Kept(&'a mut KvCache),
+    Kept(&'a mut LayerCache),
     /// Beside a history that is only read.
     Beside {
         /// Committed rows.
@@ -24,12 +32,15 @@ pub enum Rows<'a> {
 }
 
 impl Rows<'_> {
-    /// The position of the first new row.
-    pub fn position(&self) -> usize {
+    /// The position of the first new row of an attention layer.
+    ///
+    /// # Errors
+    /// A recurrent cache, which counts no rows.
+    pub fn position(&mut self) -> Result<usize> {
         match self {
-            Self::Kept(cache) => cache.len(),
+            Self::Kept(cache) => Ok(cache.kv()?.len()),
             Self::Beside { history, side } => {
-                history.len() + side.iter().map(|(k, _)| k.dim(2) as usize).sum::<usize>()
+                Ok(history.len() + side.iter().map(|(k, _)| k.dim(2) as usize).sum::<usize>())
             }
         }
     }

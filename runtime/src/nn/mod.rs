@@ -1,4 +1,4 @@
-//! What several families share: norms, embeddings, rotary positions, attention, feed-forward blocks, the next-n head.
+//! Layers that families are made of: norms, embeddings, rotary positions, attention, feed-forward blocks, the MTP head.
 //!
 //! Activations are `[n, features]`: one sequence, n rows.
 
@@ -7,6 +7,7 @@ pub mod block;
 pub mod decoder;
 pub mod embedding;
 pub mod mixer;
+pub mod mla;
 pub mod mlp;
 pub mod moe;
 pub mod mtp_head;
@@ -23,9 +24,10 @@ pub use block::Block;
 pub use decoder::Decoder;
 pub use embedding::{Embedding, LmHead};
 pub use mixer::{Mixer, Rows};
+pub use mla::Mla;
 pub use mlp::SwiGlu;
 pub use moe::{FeedForward, Router, SparseMoe, SwitchGlu};
-pub use mtp_head::{MtpHead, MtpLayer, MtpModule};
+pub use mtp_head::{MtpHead, MtpLayer};
 pub use norm::RmsNorm;
 pub use output::Output;
 pub use residual::{BlockInput, BlockOutput, Residual};

@@ -3,30 +3,19 @@
 //!
 //! Row t of layer j is fed the output of layer j-1 (the trunk's hidden state for j = 0) at row t and token t+j+1, and
 //! predicts token t+j+2. With a single layer, deeper drafts feed it its own output (after its norm) and the draft.
-//! A family supplies [`MtpModule`]; what is here is the book-keeping: which rows are committed history, which only
-//! belong to drafts, and the rows that deeper layers lag behind.
 
 use mlx_rs::ops;
 
-use super::{Block, Embedding, LmHead, Mixer, Residual, RmsNorm, Rows};
+use super::{Block, Embedding, LmHead, Residual, RmsNorm, Rows};
 use crate::artifact::{ConcatOrder, HiddenVariant};
-use crate::cache::{Cache, KvCache, LayerCache, RecurrentCache, Tape};
+use crate::cache::{Cache, LayerCache, RecurrentCache, Tape};
 use crate::mlx::slice_axis;
 use crate::model::{DraftState, Drafter, token_array};
 use crate::quant::Linear;
 use crate::{Array, Result};
 
-/// One MTP layer of a family.
-pub trait MtpModule: Send {
-    /// Norms, joins and projects a hidden state and an embedding, both `[n, hidden]` -> `[n, hidden]`.
-    fn fuse(&self, hidden: &Array, embedding: &Array) -> Result<Array>;
-    /// The decoder block and the norm before the head: `[n, hidden]` -> what each puts out, `[n, hidden]`. The norm's is also what the
-    /// next layer, or the next depth, is fed, unless a contract has the block's fed.
-    fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<[Array; 2]>;
-}
-
-/// The usual layer: `norm(block(projection([norm_e(embedding), norm_h(hidden)])))`.
-pub struct MtpLayer<M> {
+/// An MTP layer: `norm(block(projection([norm_e(embedding), norm_h(hidden)])))`.
+pub struct MtpLayer {
     /// Of the embedding.
     pub embedding_norm: RmsNorm,
     /// Of the hidden state.
@@ -36,12 +25,13 @@ pub struct MtpLayer<M> {
     /// The order of its inputs.
     pub order: ConcatOrder,
     /// The decoder layer.
-    pub block: Block<M>,
+    pub block: Block,
     /// Before the head.
     pub norm: RmsNorm,
 }
 
-impl<M: Mixer> MtpModule for MtpLayer<M> {
+impl MtpLayer {
+    /// Norms, joins and projects a hidden state and an embedding, both `[n, hidden]` -> `[n, hidden]`.
     fn fuse(&self, hidden: &Array, embedding: &Array) -> Result<Array> {
         let joined = match self.order {
             ConcatOrder::EmbeddingHidden => self.embedding_norm.join(embedding, &self.hidden_norm, hidden)?,
@@ -50,6 +40,7 @@ impl<M: Mixer> MtpModule for MtpLayer<M> {
         self.projection.forward(&joined)
     }
 
+    /// The decoder block and the norm before the head: `[n, hidden]` -> the output of each, `[n, hidden]`.
     fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<[Array; 2]> {
         let mut x = Residual::new(x)?;
         self.block.forward(&mut x, rows)?;
@@ -59,8 +50,8 @@ impl<M: Mixer> MtpModule for MtpLayer<M> {
 }
 
 /// A draft head of one or more MTP layers.
-pub struct MtpHead<M> {
-    modules: Vec<M>,
+pub struct MtpHead {
+    modules: Vec<MtpLayer>,
     embedding: Embedding,
     lm_head: LmHead,
     /// What drafts are restricted to.
@@ -83,10 +74,10 @@ struct Outputs {
     fed: Array,
 }
 
-impl<M: MtpModule> MtpHead<M> {
+impl MtpHead {
     /// A head of `modules` that shares the trunk's embedding and head, or brings its own. A single layer drafts up to
     /// `max_depth` tokens by recursion; several draft one each.
-    pub fn new(modules: Vec<M>, embedding: Embedding, lm_head: LmHead, max_depth: usize) -> Self {
+    pub fn new(modules: Vec<MtpLayer>, embedding: Embedding, lm_head: LmHead, max_depth: usize) -> Self {
         let max_depth = if modules.len() == 1 { max_depth } else { modules.len() };
         Self { modules, embedding, lm_head, restricted: None, max_depth, fed: HiddenVariant::PostNorm }
     }
@@ -132,14 +123,14 @@ fn last_row(a: &Array) -> Result<Array> {
     rows_of(a, a.dim(0) - 1, a.dim(0))
 }
 
-impl<M: MtpModule> Drafter for MtpHead<M> {
+impl Drafter for MtpHead {
     fn max_depth(&self) -> usize {
         self.max_depth
     }
 
     /// Keys and values of each layer, then for each layer but the first the one row that it lags behind.
     fn new_history(&self) -> Cache {
-        let kv = self.modules.iter().map(|_| LayerCache::Kv(KvCache::default()));
+        let kv = self.modules.iter().map(|module| module.block.new_cache());
         let lagging = self.modules.iter().skip(1).map(|_| LayerCache::Recurrent(RecurrentCache::default()));
         Cache::new(kv.chain(lagging).collect())
     }
@@ -148,7 +139,7 @@ impl<M: MtpModule> Drafter for MtpHead<M> {
         let n = hidden.dim(0);
         let layers = history.append(n as usize)?;
         let (kv, lagging) = layers.split_at_mut(self.modules.len());
-        let first = self.run(0, hidden, next_tokens, &mut Rows::Kept(kv[0].kv()?))?;
+        let first = self.run(0, hidden, next_tokens, &mut Rows::Kept(&mut kv[0]))?;
         let (mut rows, mut fed) = (vec![first.normed], vec![first.fed]);
         for layer in 1..self.modules.len() {
             let before = &fed[layer - 1];
@@ -165,7 +156,7 @@ impl<M: MtpModule> Drafter for MtpHead<M> {
                 Outputs { normed: none.clone(), fed: none }
             } else {
                 let tokens = rows_of(next_tokens, n - ready, n)?;
-                self.run(layer, &rows_of(&known, 0, ready)?, &tokens, &mut Rows::Kept(kv[layer].kv()?))?
+                self.run(layer, &rows_of(&known, 0, ready)?, &tokens, &mut Rows::Kept(&mut kv[layer]))?
             };
             rows.push(outputs.normed);
             fed.push(outputs.fed);

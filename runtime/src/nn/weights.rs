@@ -3,6 +3,7 @@
 //! Every reader names the tensor, the shape found and the one that the configuration asks for.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use mlx_rs::{Array, Dtype, transforms};
 
@@ -10,11 +11,12 @@ use super::{Embedding, RmsNorm};
 use crate::LoadError;
 use crate::architecture::LoadOptions;
 use crate::artifact::quant::{self, Scheme};
-use crate::artifact::{ArtifactError, Checkpoint, TensorInfo};
+use crate::artifact::{ArtifactError, Checkpoint, NormEncoding, TensorInfo};
 use crate::mlx::{self, Packing, QuantizedWeight};
 use crate::quant::{Linear, Quantization, Weight};
 
 /// Reads a checkpoint's tensors.
+#[derive(Clone)]
 pub struct Weights<'a> {
     checkpoint: &'a Checkpoint,
     quantization: Quantization,
@@ -22,7 +24,8 @@ pub struct Weights<'a> {
     dtype: Dtype,
     /// Whether packed weights are unpacked at load.
     unpack: bool,
-    nbytes: Cell<usize>,
+    norms: NormEncoding,
+    nbytes: Rc<Cell<usize>>,
 }
 
 type Result<T> = std::result::Result<T, LoadError>;
@@ -36,7 +39,13 @@ impl<'a> Weights<'a> {
         let quantization = Quantization::from_config(checkpoint.config())?;
         let f32 = options.precision.is_f32();
         let dtype = if f32 { Dtype::Float32 } else { native_dtype(checkpoint) };
-        Ok(Self { checkpoint, quantization, dtype, unpack: f32, nbytes: Cell::new(0) })
+        Ok(Self { checkpoint, quantization, dtype, unpack: f32, norms: NormEncoding::Absolute, nbytes: Rc::default() })
+    }
+
+    /// The same for a part whose norms are stored in `encoding`. Bytes are counted together.
+    #[must_use]
+    pub fn with_norms(&self, encoding: NormEncoding) -> Self {
+        Self { norms: encoding, ..self.clone() }
     }
 
     /// The type of activations.
@@ -104,11 +113,21 @@ impl<'a> Weights<'a> {
         self.keep(self.raw(name)?.as_dtype(dtype)?)
     }
 
-    /// A norm over `width` features; `plus_one` for weights stored around zero. The one is added in f32.
-    pub fn norm(&self, name: &str, width: usize, eps: f32, plus_one: bool) -> Result<RmsNorm> {
+    /// A norm over `width` features, stored in the encoding of its part. The 1 of [`NormEncoding::Delta`] is added in f32.
+    pub fn norm(&self, name: &str, width: usize, eps: f32) -> Result<RmsNorm> {
+        match self.norms {
+            NormEncoding::Absolute => self.norm_as_stored(name, width, eps),
+            NormEncoding::Delta => {
+                let applied = self.f32(name, &[width])?.add(Array::from_f32(1.0))?;
+                Ok(RmsNorm::new(self.keep(applied)?, eps, self.dtype))
+            }
+        }
+    }
+
+    /// A norm over `width` features that is stored as it is applied, in whatever part.
+    pub fn norm_as_stored(&self, name: &str, width: usize, eps: f32) -> Result<RmsNorm> {
         let stored = self.f32(name, &[width])?;
-        let applied = if plus_one { stored.add(Array::from_f32(1.0))? } else { stored };
-        Ok(RmsNorm::new(self.keep(applied)?, eps, self.dtype))
+        Ok(RmsNorm::new(self.keep(stored)?, eps, self.dtype))
     }
 
     /// The weight `[out, in]` of `module`, or `[experts, out, in]`: packed where `module.scales` exists.

@@ -9,11 +9,11 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::Rng;
+use crate::LoadError;
 use crate::architecture::{LoadOptions, MtpArchitecture, Precision};
 use crate::artifact::Checkpoint;
-use crate::artifact::expected::Expected;
+use crate::artifact::expected::{Expected, TensorRole};
 use crate::model::MtpModel;
-use crate::nn::plan::PlannedArchitecture;
 
 /// What a tensor is filled with.
 #[derive(Debug, Clone, Copy)]
@@ -64,11 +64,26 @@ impl TinyCheckpoint {
     /// # Panics
     /// When the architecture cannot read the configuration.
     #[must_use]
-    pub fn planned<A: PlannedArchitecture>(config: Value, seed: u64) -> Self {
+    pub fn planned(architecture: &dyn MtpArchitecture, config: Value, seed: u64) -> Self {
+        Self::with_roles(architecture, config, seed, &[TensorRole::Trunk, TensorRole::Head])
+    }
+
+    /// The same without its draft head.
+    ///
+    /// # Panics
+    /// When the architecture cannot read the configuration.
+    #[must_use]
+    pub fn planned_trunk(architecture: &dyn MtpArchitecture, config: Value, seed: u64) -> Self {
+        Self::with_roles(architecture, config, seed, &[TensorRole::Trunk])
+    }
+
+    fn with_roles(architecture: &dyn MtpArchitecture, config: Value, seed: u64, roles: &[TensorRole]) -> Self {
         let mut checkpoint = Self::new(config, seed);
-        checkpoint.fill(|checkpoint| match A::plan(checkpoint) {
-            Ok(plan) => plan.expected(checkpoint),
-            Err(error) => panic!("{error}"),
+        checkpoint.fill(|checkpoint| {
+            let mut list = Vec::new();
+            let plan = architecture.plan(checkpoint).unwrap_or_else(|error| panic!("{error}"));
+            plan.tensors(checkpoint, &mut |role, expected| list.extend(roles.contains(&role).then_some(expected)));
+            list
         });
         checkpoint
     }
@@ -111,6 +126,7 @@ impl TinyCheckpoint {
         for expected in plan(&Checkpoint::open(dir.path()).expect("a checkpoint")) {
             let (name, shape) = match expected {
                 Expected::Tensor { name, shape } => (name, shape),
+                Expected::Norm { name, width } => (name, vec![width]),
                 Expected::Module { module, shape } => (format!("{module}.weight"), shape),
             };
             let fill = Fill::of(&name, shape.len());
@@ -177,5 +193,7 @@ fn byte_symbol(byte: u8) -> char {
 pub fn load(architecture: &dyn MtpArchitecture, dir: &Path) -> MtpModel {
     let checkpoint = Checkpoint::open(dir).unwrap_or_else(|error| panic!("{}: {error}", dir.display()));
     let options = LoadOptions { precision: Precision::F32, ..LoadOptions::default() };
-    architecture.load(&checkpoint, &options).unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
+    let model = architecture.plan(&checkpoint).map_err(LoadError::from);
+    let model = model.and_then(|plan| plan.load(&checkpoint, &options));
+    model.unwrap_or_else(|error| panic!("{}: {error}", dir.display()))
 }

@@ -14,16 +14,15 @@ const HINT: &str =
     "the weights are damaged, or were overflowed when they were converted: download or convert them again";
 
 /// Refuses a checkpoint that has a number that is not finite in any tensor that `architecture` loads, scales and biases of packed
-/// weights among them. Where an architecture does not list its tensors, all are looked at but those of images.
+/// weights among them.
 ///
 /// # Errors
 /// Names the first such tensor in its file, the number and its place, and how many more there are; or the configuration cannot be read.
 pub fn require_finite(checkpoint: &Checkpoint, architecture: &dyn MtpArchitecture) -> Result<(), LoadError> {
     let mut names = BTreeSet::new();
-    let listed = architecture.expected(checkpoint, &mut |_, expected: Expected| names.extend(expected.names()))?;
-    let vision: BTreeSet<&str> = checkpoint.vision().map(|(name, _)| name).collect();
-    let loaded = |name: &str| if listed { names.contains(name) } else { !vision.contains(name) };
-    let mut faults = checkpoint.tensors().filter(|(name, _)| loaded(name)).filter_map(|(name, info)| {
+    let plan = architecture.plan(checkpoint)?;
+    plan.tensors(checkpoint, &mut |_, expected: Expected| names.extend(expected.names()));
+    let mut faults = checkpoint.tensors().filter(|(name, _)| names.contains(*name)).filter_map(|(name, info)| {
         let (place, number) = first_fault(checkpoint.bytes(name).ok()?, info.dtype)?;
         Some((info, format!("{}: number {place} of {:?} is {number}", shown(name), info.shape)))
     });

@@ -68,7 +68,11 @@ const RETIRED: &[Retired] = &[
     Retired { name: "HeadPlan", places: ANYWHERE, now: "DrafterPlan" },
     Retired { name: "NextNHead", places: ANYWHERE, now: "MtpHead" },
     Retired { name: "NextNLayer", places: ANYWHERE, now: "MtpLayer" },
-    Retired { name: "NextNModule", places: ANYWHERE, now: "MtpModule" },
+    Retired { name: "NextNModule", places: ANYWHERE, now: "MtpLayer" },
+    Retired { name: "MtpModule", places: ANYWHERE, now: "MtpLayer" },
+    Retired { name: "PlannedArchitecture", places: ANYWHERE, now: "MtpArchitecture" },
+    Retired { name: "forge_rules", places: ANYWHERE, now: "ModelPlan::conversion" },
+    Retired { name: "norms_plus_one", places: ANYWHERE, now: "DecoderPlan::norms, DrafterPlan::norms" },
 ];
 
 /// Complaints about retired names in the code of a file.

@@ -48,9 +48,9 @@ impl Folder {
         self
     }
 
-    /// With one-element u8 tensors of these names; the element tells the files apart.
+    /// With one-element f32 tensors of these names; the bytes of the element tell the files apart.
     pub fn tensors(self, file: &str, names: &[&str], element: u8) -> Self {
-        let tensors: Vec<_> = names.iter().map(|name| (*name, "U8", vec![1], vec![element])).collect();
+        let tensors: Vec<_> = names.iter().map(|name| (*name, "F32", vec![1], vec![element; 4])).collect();
         self.file(file, safetensors(&tensors))
     }
 

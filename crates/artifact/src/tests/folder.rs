@@ -37,7 +37,7 @@ fn shards_with_an_index_leave_other_files_alone() {
         .index(json!({"x": "a.safetensors", "y": "sub/b.safetensors"}));
     let checkpoint = folder.open().unwrap();
     assert_eq!(names(&checkpoint), ["x", "y"]);
-    assert_eq!((checkpoint.bytes("x").unwrap(), checkpoint.bytes("y").unwrap()), (&[1][..], &[2][..]));
+    assert_eq!((checkpoint.bytes("x").unwrap(), checkpoint.bytes("y").unwrap()), (&[1; 4][..], &[2; 4][..]));
 }
 
 #[test]

@@ -16,6 +16,6 @@ fn main() -> io::Result<()> {
         "hidden_size": 64, "vocab_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2,
         "head_dim": 16, "intermediate_size": 96, "num_nextn_predict_layers": 1,
     });
-    TinyCheckpoint::planned::<Acme>(config, 7).byte_tokenizer().write_to(&dir);
+    TinyCheckpoint::planned(&Acme, config, 7).byte_tokenizer().write_to(&dir);
     Ok(())
 }

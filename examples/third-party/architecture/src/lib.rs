@@ -6,9 +6,8 @@
 mod config;
 mod plan;
 
-use mtplx_runtime::architecture::{Descriptor, Tier};
+use mtplx_runtime::architecture::{Descriptor, ModelPlan, MtpArchitecture, Tier};
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
-use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, PlannedArchitecture};
 use mtplx_runtime::register_architecture;
 
 /// The acme family.
@@ -16,21 +15,23 @@ pub struct Acme;
 
 register_architecture!(&Acme);
 
-impl PlannedArchitecture for Acme {
-    type Mixer = AttentionPlan;
+static DESCRIPTOR: Descriptor = Descriptor {
+    id: "acme-mtp",
+    name: "Acme",
+    model_types: &["acme"],
+    tier: Tier::Recognized,
+    max_depth: 8,
+    crate_name: env!("CARGO_PKG_NAME"),
+    crate_version: env!("CARGO_PKG_VERSION"),
+};
 
-    const DESCRIPTOR: Descriptor = Descriptor {
-        id: "acme-mtp",
-        name: "Acme",
-        model_types: &["acme"],
-        tier: Tier::Recognized,
-        max_depth: 8,
-        crate_name: env!("CARGO_PKG_NAME"),
-        crate_version: env!("CARGO_PKG_VERSION"),
-    };
+impl MtpArchitecture for Acme {
+    fn descriptor(&self) -> &'static Descriptor {
+        &DESCRIPTOR
+    }
 
-    fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
-        plan::plan(checkpoint)
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<Box<dyn ModelPlan>, ArtifactError> {
+        Ok(Box::new(plan::plan(checkpoint, DESCRIPTOR.max_depth)?))
     }
 }
 

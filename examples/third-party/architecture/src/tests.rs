@@ -20,10 +20,10 @@ fn config(vocab: usize) -> Value {
 
 /// Four tokens: few enough to enumerate every text.
 fn tiny(seed: u64) -> MtpModel {
-    TinyCheckpoint::planned::<Acme>(config(4), seed).load(&Acme)
+    TinyCheckpoint::planned(&Acme, config(4), seed).load(&Acme)
 }
 
 /// A checkpoint of random weights.
 fn small() -> TempDir {
-    TinyCheckpoint::planned::<Acme>(config(64), 1).write()
+    TinyCheckpoint::planned(&Acme, config(64), 1).write()
 }

@@ -3,9 +3,10 @@
 use super::MixerPlan;
 use super::config::{Common, Heads};
 use crate::LoadError;
+use crate::architecture::CacheSize;
 use crate::artifact::Checkpoint;
 use crate::artifact::expected::Expected;
-use crate::nn::{Attention, AttentionShape, QkNorm, Rope, Weights};
+use crate::nn::{Attention, AttentionShape, Mixer, QkNorm, Rope, Weights};
 
 /// Norms of queries and keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +36,6 @@ pub struct AttentionPlan {
     pub output_bias: bool,
     /// Norms of queries and keys.
     pub qk_norm: Option<QkNormPlan>,
-    /// Whether those are stored around zero.
-    pub norms_plus_one: bool,
     /// Of those norms.
     pub eps: f32,
     /// Features rotated.
@@ -57,7 +56,6 @@ impl AttentionPlan {
             qkv_bias: false,
             output_bias: false,
             qk_norm: None,
-            norms_plus_one: false,
             eps: common.eps,
             rotary_dims,
             rope_theta,
@@ -92,8 +90,6 @@ impl AttentionPlan {
 }
 
 impl MixerPlan for AttentionPlan {
-    type Mixer = Attention;
-
     fn expected(&self, _checkpoint: &Checkpoint, module: &str, list: &mut Vec<Expected>) {
         for (name, shape, bias) in self.linears() {
             list.push(Expected::module(format!("{module}.{name}"), shape));
@@ -102,22 +98,20 @@ impl MixerPlan for AttentionPlan {
             }
         }
         for (name, width) in self.norms().into_iter().flatten() {
-            list.push(Expected::tensor(format!("{module}.{name}.weight"), [width]));
+            list.push(Expected::norm(format!("{module}.{name}.weight"), width));
         }
     }
 
-    fn row_elements(&self) -> Option<usize> {
-        Some(2 * self.widths()[1])
+    fn cache_size(&self) -> Option<CacheSize> {
+        Some(CacheSize { row_elements: 2 * self.widths()[1], state_bytes: 0 })
     }
 
-    fn load(&self, weights: &Weights<'_>, module: &str) -> Result<Attention, LoadError> {
+    fn load(&self, weights: &Weights<'_>, module: &str) -> Result<Box<dyn Mixer>, LoadError> {
         let [q, k, v, o] = self
             .linears()
             .map(|(name, [out, input], bias)| weights.linear(&format!("{module}.{name}"), out, input, bias));
         let norms = self.norms().map(|norms| {
-            let [q, k] = norms.map(|(name, width)| {
-                weights.norm(&format!("{module}.{name}.weight"), width, self.eps, self.norms_plus_one)
-            });
+            let [q, k] = norms.map(|(name, width)| weights.norm(&format!("{module}.{name}.weight"), width, self.eps));
             Ok::<_, LoadError>([q?, k?])
         });
         let norms = norms.transpose()?.map(|norms| match self.qk_norm {
@@ -131,6 +125,6 @@ impl MixerPlan for AttentionPlan {
             gated: self.gated,
         };
         let rope = Rope::new(self.rotary_dims, self.rope_theta, false);
-        Ok(Attention::new(shape, [q?, k?, v?], o?, norms, rope)?)
+        Ok(Box::new(Attention::new(shape, [q?, k?, v?], o?, norms, rope)?))
     }
 }

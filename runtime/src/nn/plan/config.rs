@@ -52,18 +52,6 @@ impl Common {
     }
 }
 
-impl Common {
-    /// The module of the token embeddings.
-    pub(super) fn embedding(&self) -> &'static str {
-        "model.embed_tokens"
-    }
-
-    /// The module of the head.
-    pub(super) fn head(&self) -> &'static str {
-        if self.tied { self.embedding() } else { "lm_head" }
-    }
-}
-
 /// The heads of grouped-query attention.
 #[derive(Debug, Clone, Copy)]
 pub struct Heads {

@@ -1,110 +1,110 @@
-//! The plan of a model whose layers all attend.
+//! The plan of a whole model: trunk and draft head.
 
+use super::config::Common;
+use super::drafter::{DrafterPlan, TrunkModules};
+use super::layer::LayerPlan;
 use crate::LoadError;
-use crate::architecture::LoadOptions;
-use crate::artifact::expected::{Expected, TensorRole};
-use crate::artifact::{Checkpoint, MtpContract};
-use crate::model::{ModelInfo, MtpModel};
+use crate::architecture::CacheSize;
+use crate::artifact::expected::Expected;
+use crate::artifact::{Checkpoint, MtpContract, NormEncoding};
 use crate::nn::{Decoder, LmHead, Output, Weights};
 
-use super::config;
-use super::drafter::DrafterPlan;
-use super::layer::{LayerPlan, MixerPlan};
-
-/// The plan of a model whose layers all attend: trunk and draft head.
-#[derive(Debug, Clone)]
-pub struct DecoderPlan<P> {
-    /// Sizes.
-    pub common: config::Common,
-    /// The trunk's layers.
-    pub layers: Vec<LayerPlan<P>>,
-    /// The draft head.
-    pub head: DrafterPlan<P>,
+/// The names of a trunk's parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DecoderNames {
+    /// The prefix of `embed_tokens`, `layers` and `norm`, with its dot.
+    pub model: &'static str,
+    /// The module of the output head, where it is not the embedding.
+    pub lm_head: &'static str,
 }
 
-impl<P: MixerPlan> DecoderPlan<P>
-where
-    P::Mixer: 'static,
-{
-    /// Elements that trunk and draft head keep of each row of context.
-    pub fn row_elements(&self) -> Option<usize> {
-        self.layers.iter().chain(&self.head.layers).map(|layer| layer.mixer.row_elements()).sum()
+impl DecoderNames {
+    /// Those of Hugging Face, which MLX keeps.
+    pub const HUGGING_FACE: Self = Self { model: "model.", lm_head: "lm_head" };
+
+    /// The module of the token embeddings.
+    fn embedding(&self) -> String {
+        format!("{}embed_tokens", self.model)
     }
 
-    /// Every tensor of the trunk.
-    pub fn expected_trunk(&self, checkpoint: &Checkpoint) -> Vec<Expected> {
-        let mut list = Vec::new();
-        self.each_of_trunk(checkpoint, &mut |expected| list.push(expected));
-        list
+    /// The prefix of a layer.
+    fn layer(&self, index: usize) -> String {
+        format!("{}layers.{index}.", self.model)
     }
 
-    /// The same one by one: a layer's list at a time is all that is held.
-    fn each_of_trunk(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(Expected)) {
-        let config::Common { hidden, vocab, tied, .. } = self.common;
-        each(Expected::module("model.embed_tokens", [vocab, hidden]));
-        each(Expected::tensor("model.norm.weight", [hidden]));
+    /// The tensor of the final norm.
+    fn norm(&self) -> String {
+        format!("{}norm.weight", self.model)
+    }
+}
+
+/// The plan of a model.
+#[derive(Debug, Clone)]
+pub struct DecoderPlan {
+    /// Sizes.
+    pub common: Common,
+    /// Names in the checkpoint.
+    pub names: DecoderNames,
+    /// Names in an artifact.
+    pub converted: DecoderNames,
+    /// The encoding of the trunk's norms.
+    pub norms: NormEncoding,
+    /// The trunk's layers.
+    pub layers: Vec<LayerPlan>,
+    /// The draft head; `None` where the configuration announces none.
+    pub drafter: Option<DrafterPlan>,
+}
+
+impl DecoderPlan {
+    /// A model under Hugging Face's names, with norms that are stored as they are applied.
+    pub fn new(common: Common, layers: Vec<LayerPlan>, drafter: Option<DrafterPlan>) -> Self {
+        let names = DecoderNames::HUGGING_FACE;
+        Self { common, names, converted: names, norms: NormEncoding::Absolute, layers, drafter }
+    }
+
+    /// The modules that the draft head reads as well.
+    pub(super) fn modules(&self) -> TrunkModules {
+        let embedding = self.names.embedding();
+        let lm_head = if self.common.tied { embedding.clone() } else { self.names.lm_head.to_owned() };
+        TrunkModules { embedding, lm_head, shape: [self.common.vocab, self.common.hidden] }
+    }
+
+    /// Calls `each` with the trunk's tensors: a layer's list at a time is all that is held.
+    pub(super) fn each_of_trunk(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(Expected)) {
+        let Common { hidden, vocab, tied, .. } = self.common;
+        each(Expected::module(self.names.embedding(), [vocab, hidden]));
+        each(Expected::norm(self.names.norm(), hidden));
         if !tied {
-            each(Expected::module("lm_head", [vocab, hidden]));
+            each(Expected::module(self.names.lm_head, [vocab, hidden]));
         }
         let mut list = Vec::new();
         for (index, layer) in self.layers.iter().enumerate() {
-            layer.expected(checkpoint, &format!("model.layers.{index}."), &mut list);
+            layer.expected(checkpoint, &self.names.layer(index), &mut list);
             list.drain(..).for_each(&mut *each);
         }
     }
 
-    /// Everything that is read of trunk and draft head, one by one.
-    pub fn each_expected(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(TensorRole, Expected)) {
-        self.each_of_trunk(checkpoint, &mut |expected| each(TensorRole::Trunk, expected));
-        self.head.expected(checkpoint).into_iter().for_each(|expected| each(TensorRole::Head, expected));
-        let optional = self.head.optional(checkpoint, &self.common);
-        optional.into_iter().for_each(|expected| each(TensorRole::Optional, expected));
+    /// The size of all caches; `None` where a layer does not tell.
+    pub(super) fn cache_size(&self) -> Option<CacheSize> {
+        let head = self.drafter.iter().flat_map(|drafter| &drafter.layers);
+        let mut sizes = self.layers.iter().chain(head).map(|layer| layer.mixer.cache_size());
+        sizes.try_fold(CacheSize::default(), |all, size| Some(all.plus(size?)))
     }
 
-    /// Every tensor of trunk and draft head.
-    pub fn expected(&self, checkpoint: &Checkpoint) -> Vec<Expected> {
-        [self.expected_trunk(checkpoint), self.head.expected(checkpoint)].concat()
-    }
-
-    /// Reads the trunk under Hugging Face's names, which MLX keeps: `model.*` and `lm_head`.
-    fn load_trunk(&self, weights: &Weights<'_>) -> Result<Decoder<P::Mixer>, LoadError> {
-        let config::Common { vocab, hidden, eps, tied, .. } = self.common;
-        let mut embedding = weights.embedding("model.embed_tokens", vocab, hidden)?;
-        let lm_head =
-            if tied { embedding.tied_head()? } else { LmHead(weights.linear("lm_head", vocab, hidden, false)?) };
-        let layers = self.layers.iter().enumerate();
-        let variant = MtpContract::stated(weights.checkpoint()).base_hidden_variant;
-        let layers = layers
-            .map(|(index, layer)| layer.load(weights, &format!("model.layers.{index}.")))
-            .collect::<Result<_, _>>()?;
-        let norm = weights.norm("model.norm.weight", hidden, eps, false)?;
-        Ok(Decoder::new(embedding, layers, Output::new(norm, lm_head, variant)))
-    }
-
-    /// Reads trunk and draft head.
-    ///
-    /// # Errors
-    /// A tensor is missing or does not fit.
-    pub fn load(
-        &self,
-        checkpoint: &Checkpoint,
-        options: &LoadOptions,
-        max_depth: usize,
-    ) -> Result<MtpModel, LoadError> {
-        let weights = Weights::new(checkpoint, options)?;
-        let trunk = self.load_trunk(&weights)?;
-        let drafter = if options.trunk_only {
-            None
+    /// Reads the trunk.
+    pub(super) fn load_trunk(&self, weights: &Weights<'_>) -> Result<Decoder, LoadError> {
+        let Common { vocab, hidden, eps, tied, .. } = self.common;
+        let mut embedding = weights.embedding(&self.names.embedding(), vocab, hidden)?;
+        let lm_head = if tied {
+            embedding.tied_head()?
         } else {
-            self.head.load(&weights, &self.common, (trunk.embedding(), trunk.lm_head()), max_depth)?
+            LmHead(weights.linear(self.names.lm_head, vocab, hidden, false)?)
         };
-        let info = ModelInfo {
-            vocab_size: self.common.vocab,
-            hidden_size: self.common.hidden,
-            context: self.common.context,
-            weight_bytes: weights.nbytes(),
-            hidden_variant: trunk.hidden_variant(),
-        };
-        Ok(MtpModel { trunk: Box::new(trunk), drafter, info })
+        let layers = self.layers.iter().enumerate();
+        let layers = layers.map(|(index, layer)| layer.load(weights, &self.names.layer(index)));
+        let layers = layers.collect::<Result<_, _>>()?;
+        let norm = weights.norm(&self.names.norm(), hidden, eps)?;
+        let variant = MtpContract::stated(weights.checkpoint()).base_hidden_variant;
+        Ok(Decoder::new(embedding, layers, Output::new(norm, lm_head, variant)))
     }
 }

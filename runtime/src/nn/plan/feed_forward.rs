@@ -100,19 +100,19 @@ enum Layout {
     /// `experts.E.gate_proj.weight`: most families as published.
     Numbered,
     /// `gate_up_proj` and `down_proj`, stacked, gates first: Qwen3.5 as published.
-    Joined(TensorRole),
+    Joined(StackedModule),
     /// `gate_proj`, `up_proj` and `down_proj`, stacked.
-    Stacked(TensorRole),
+    Stacked(StackedModule),
 }
 
 /// The module of stacked experts: MLX's `switch_mlp`, or `experts`.
-struct TensorRole {
+struct StackedModule {
     module: String,
     /// Behind a projection's name; without it there is no packed form.
     suffix: &'static str,
 }
 
-impl TensorRole {
+impl StackedModule {
     fn expected(&self, name: &str, shape: [usize; 3]) -> Expected {
         let module = format!("{}.{name}", self.module);
         if self.suffix.is_empty() { Expected::tensor(module, shape) } else { Expected::module(module, shape) }
@@ -145,7 +145,7 @@ impl MoePlan {
             let has =
                 |part: &str, name: &str, end: &str| checkpoint.tensor(&format!("{mlp}.{part}.{name}{end}")).is_some();
             let mut places = places.filter(|(part, end)| names.iter().any(|name| has(part, name, end)));
-            places.next().map(|(part, suffix)| TensorRole { module: format!("{mlp}.{part}"), suffix })
+            places.next().map(|(part, suffix)| StackedModule { module: format!("{mlp}.{part}"), suffix })
         };
         let first = self.numbered.map(|name| format!("{mlp}.experts.0.{name}.weight"));
         if let Some(place) = found(&[GATE_UP]) {
@@ -157,7 +157,7 @@ impl MoePlan {
         } else if first.iter().any(|name| checkpoint.tensor(name).is_some()) || !converted() {
             Layout::Numbered
         } else {
-            Layout::Stacked(TensorRole { module: format!("{mlp}.switch_mlp"), suffix: ".weight" })
+            Layout::Stacked(StackedModule { module: format!("{mlp}.switch_mlp"), suffix: ".weight" })
         }
     }
 
@@ -271,6 +271,11 @@ pub enum FeedForwardPlan {
 }
 
 impl FeedForwardPlan {
+    /// One block of `intermediate` features for every row.
+    pub fn dense(hidden: usize, intermediate: usize) -> Self {
+        Self::Dense(SwiGluPlan { hidden, intermediate })
+    }
+
     /// Adds the tensors under `mlp` to `list`.
     pub fn expected(&self, checkpoint: &Checkpoint, mlp: &str, list: &mut Vec<Expected>) {
         match self {

@@ -1,53 +1,71 @@
 //! The plan of a decoder layer, and of the mixer in it.
 
+use std::fmt;
+use std::sync::Arc;
+
+use super::config::Common;
+use super::feed_forward::FeedForwardPlan;
 use crate::LoadError;
-use crate::artifact::Checkpoint;
+use crate::architecture::CacheSize;
 use crate::artifact::expected::Expected;
+use crate::artifact::{Checkpoint, Rule};
 use crate::nn::block::NORMS;
 use crate::nn::{Block, Mixer, Weights};
 
-use super::feed_forward::FeedForwardPlan;
-
 /// The plan of a layer's mixer.
-pub trait MixerPlan {
-    /// The mixer that it loads.
-    type Mixer: Mixer;
+pub trait MixerPlan: fmt::Debug + Send + Sync {
+    /// Its module, under the layer's prefix.
+    fn module(&self) -> &'static str {
+        "self_attn"
+    }
 
     /// Adds the tensors under `module` to `list`. The checkpoint is asked where a family is stored in more than one way.
     fn expected(&self, checkpoint: &Checkpoint, module: &str, list: &mut Vec<Expected>);
 
-    /// Elements of keys, values or latents that it keeps of each row; `None` where that is not said.
-    fn row_elements(&self) -> Option<usize> {
+    /// The size of its cache; `None` where that is not known.
+    fn cache_size(&self) -> Option<CacheSize> {
         None
     }
 
-    /// Reads them.
+    /// The rules that take the place of `rule` in an artifact; `None` where the tensor stays as it is. Every rule of the model is
+    /// shown, in the names of the checkpoint.
+    fn convert(&self, rule: &Rule) -> Option<Vec<Rule>> {
+        let _ = rule;
+        None
+    }
+
+    /// Reads it.
     ///
     /// # Errors
     /// A tensor is missing or does not fit.
-    fn load(&self, weights: &Weights<'_>, module: &str) -> Result<Self::Mixer, LoadError>;
+    fn load(&self, weights: &Weights<'_>, module: &str) -> Result<Box<dyn Mixer>, LoadError>;
 }
 
 /// The plan of a decoder layer.
 #[derive(Debug, Clone)]
-pub struct LayerPlan<P> {
+pub struct LayerPlan {
     /// Width.
     pub hidden: usize,
     /// Of the layer's norms.
     pub eps: f32,
-    /// Mixes rows; under `self_attn`.
-    pub mixer: P,
+    /// Mixes rows.
+    pub mixer: Arc<dyn MixerPlan>,
     /// The feed-forward part.
     pub feed_forward: FeedForwardPlan,
-    /// Its module: `mlp`, as a rule.
+    /// Its module, under the layer's prefix.
     pub mlp: &'static str,
 }
 
-impl<P: MixerPlan> LayerPlan<P> {
+impl LayerPlan {
+    /// A layer whose feed-forward part is `mlp`.
+    pub fn new(common: &Common, mixer: Arc<dyn MixerPlan>, feed_forward: FeedForwardPlan) -> Self {
+        Self { hidden: common.hidden, eps: common.eps, mixer, feed_forward, mlp: "mlp" }
+    }
+
     /// Adds the tensors of a layer at `prefix` (with its dot) to `list`.
     pub fn expected(&self, checkpoint: &Checkpoint, prefix: &str, list: &mut Vec<Expected>) {
-        list.extend(NORMS.map(|norm| Expected::tensor(format!("{prefix}{norm}.weight"), [self.hidden])));
-        self.mixer.expected(checkpoint, &format!("{prefix}self_attn"), list);
+        list.extend(NORMS.map(|norm| Expected::norm(format!("{prefix}{norm}.weight"), self.hidden)));
+        self.mixer.expected(checkpoint, &format!("{prefix}{}", self.mixer.module()), list);
         self.feed_forward.expected(checkpoint, &format!("{prefix}{}", self.mlp), list);
     }
 
@@ -55,9 +73,9 @@ impl<P: MixerPlan> LayerPlan<P> {
     ///
     /// # Errors
     /// A tensor is missing or does not fit.
-    pub fn load(&self, weights: &Weights<'_>, prefix: &str) -> Result<Block<P::Mixer>, LoadError> {
-        let mixer = self.mixer.load(weights, &format!("{prefix}self_attn"))?;
+    pub fn load(&self, weights: &Weights<'_>, prefix: &str) -> Result<Block, LoadError> {
+        let mixer = self.mixer.load(weights, &format!("{prefix}{}", self.mixer.module()))?;
         let feed_forward = self.feed_forward.load(weights, &format!("{prefix}{}", self.mlp))?;
-        Block::load(weights, prefix, (self.hidden, self.eps, false), mixer, feed_forward)
+        Block::load(weights, prefix, (self.hidden, self.eps), mixer, feed_forward)
     }
 }

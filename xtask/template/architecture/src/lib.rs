@@ -3,9 +3,8 @@
 mod config;
 mod plan;
 
-use mtplx_runtime::architecture::{Descriptor, Tier};
+use mtplx_runtime::architecture::{Descriptor, ModelPlan, MtpArchitecture, Tier};
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
-use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, PlannedArchitecture};
 use mtplx_runtime::register_architecture;
 
 /// The new-arch family.
@@ -13,23 +12,25 @@ pub struct NewArch;
 
 register_architecture!(&NewArch);
 
-impl PlannedArchitecture for NewArch {
-    type Mixer = AttentionPlan;
+static DESCRIPTOR: Descriptor = Descriptor {
+    id: "new-arch-mtp",
+    // FILL IN: the name that people know it by.
+    name: "new-arch",
+    // FILL IN: `model_type` of its config.json, word for word. No other architecture may claim it.
+    model_types: &["new_arch"],
+    tier: Tier::Recognized,
+    max_depth: 8,
+    crate_name: env!("CARGO_PKG_NAME"),
+    crate_version: env!("CARGO_PKG_VERSION"),
+};
 
-    const DESCRIPTOR: Descriptor = Descriptor {
-        id: "new-arch-mtp",
-        // FILL IN: the name that people know it by.
-        name: "new-arch",
-        // FILL IN: `model_type` of its config.json, word for word. No other architecture may claim it.
-        model_types: &["new_arch"],
-        tier: Tier::Recognized,
-        max_depth: 8,
-        crate_name: env!("CARGO_PKG_NAME"),
-        crate_version: env!("CARGO_PKG_VERSION"),
-    };
+impl MtpArchitecture for NewArch {
+    fn descriptor(&self) -> &'static Descriptor {
+        &DESCRIPTOR
+    }
 
-    fn plan(checkpoint: &Checkpoint) -> Result<DecoderPlan<AttentionPlan>, ArtifactError> {
-        plan::plan(checkpoint)
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<Box<dyn ModelPlan>, ArtifactError> {
+        Ok(Box::new(plan::plan(checkpoint, DESCRIPTOR.max_depth)?))
     }
 }
 

@@ -20,12 +20,12 @@ fn config(vocab: usize) -> Value {
 
 /// Four tokens: few enough to enumerate every text.
 fn tiny(seed: u64) -> MtpModel {
-    TinyCheckpoint::planned::<NewArch>(config(4), seed).load(&NewArch)
+    TinyCheckpoint::planned(&NewArch, config(4), seed).load(&NewArch)
 }
 
 /// A checkpoint of random weights.
 fn small() -> TempDir {
-    TinyCheckpoint::planned::<NewArch>(config(64), 1).write()
+    TinyCheckpoint::planned(&NewArch, config(64), 1).write()
 }
 
 /// FILL IN: everything else here compares the crate with itself.

@@ -6,10 +6,10 @@ use super::{Folder, safetensors};
 use crate::assess::{Assessment, Verdict, assess};
 use mtplx_runtime::LoadError;
 use mtplx_runtime::architecture::{
-    CheckpointFacts, Descriptor, Detection, HeadStatus, LoadOptions, MtpArchitecture, Tier,
+    CheckpointFacts, Descriptor, HeadStatus, LoadOptions, ModelPlan, MtpArchitecture, Tier,
 };
 use mtplx_runtime::artifact::expected::{Expected, TensorRole};
-use mtplx_runtime::artifact::{Area, ArtifactError, Checkpoint, ErrorKind};
+use mtplx_runtime::artifact::{Area, ArtifactError, Checkpoint, ErrorKind, Rules};
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::registry::Registry;
 
@@ -51,29 +51,45 @@ impl MtpArchitecture for Layers {
         &DESCRIPTOR
     }
 
-    fn detect(&self, checkpoint: &Checkpoint) -> Detection {
-        let head = [Expected::tensor("mtp.fc.weight", [2])];
-        Detection::Claimed { head: HeadStatus::judge(checkpoint, &head) }
+    fn claims(&self, _: &Checkpoint) -> bool {
+        true
+    }
+
+    fn plan(&self, checkpoint: &Checkpoint) -> Result<Box<dyn ModelPlan>, ArtifactError> {
+        Ok(Box::new(LayersPlan { width: width(checkpoint)? }))
+    }
+}
+
+/// The same of one configuration.
+struct LayersPlan {
+    width: usize,
+}
+
+impl ModelPlan for LayersPlan {
+    fn head(&self, checkpoint: &Checkpoint) -> HeadStatus {
+        HeadStatus::judge(checkpoint, &[Expected::tensor("mtp.fc.weight", [2])])
     }
 
     fn load(&self, checkpoint: &Checkpoint, _: &LoadOptions) -> Result<MtpModel, LoadError> {
         Ok(checkpoint.require("nothing is loaded here").map(|_| unreachable!())?)
     }
 
-    fn facts(&self, checkpoint: &Checkpoint) -> Result<CheckpointFacts, LoadError> {
-        width(checkpoint)?;
-        Ok(CheckpointFacts::default())
+    fn facts(&self, _: &Checkpoint) -> CheckpointFacts {
+        CheckpointFacts::default()
     }
 
-    fn expected(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(TensorRole, Expected)) -> Result<bool, LoadError> {
-        let width = width(checkpoint)?;
+    fn conversion(&self, _: &Checkpoint) -> Result<Rules, LoadError> {
+        Ok(Rules::new(Vec::new(), Vec::new()))
+    }
+
+    fn tensors(&self, _: &Checkpoint, each: &mut dyn FnMut(TensorRole, Expected)) {
+        let width = self.width;
         for layer in 0..2 {
             each(TensorRole::Trunk, Expected::module(format!("model.layers.{layer}.up"), [2, width]));
             each(TensorRole::Trunk, Expected::tensor(format!("model.layers.{layer}.norm.weight"), [width]));
         }
         each(TensorRole::Head, Expected::tensor("mtp.fc.weight", [2]));
         each(TensorRole::Optional, Expected::module("mtp.embed_tokens", [2, width]));
-        Ok(true)
     }
 }
 

@@ -6,8 +6,11 @@ use super::Folder;
 use crate::assess::{Assessment, Verdict, assess};
 use crate::testing::{exactness_baseline, verified_on};
 use mtplx_runtime::LoadError;
-use mtplx_runtime::architecture::{Descriptor, Detection, HeadStatus, LoadOptions, MtpArchitecture, Tier};
-use mtplx_runtime::artifact::{Area, Checkpoint, Severity};
+use mtplx_runtime::architecture::{
+    CheckpointFacts, Descriptor, HeadStatus, LoadOptions, ModelPlan, MtpArchitecture, Tier,
+};
+use mtplx_runtime::artifact::expected::{Expected, TensorRole};
+use mtplx_runtime::artifact::{Area, ArtifactError, Checkpoint, Rules, Severity};
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::registry::Registry;
 
@@ -36,19 +39,37 @@ impl MtpArchitecture for Toy {
         [&ONE.0, &TWO.0, &SHIPPED.0].into_iter().find(|descriptor| descriptor.id == self.0.id).unwrap()
     }
 
-    fn detect(&self, checkpoint: &Checkpoint) -> Detection {
-        if !self.0.model_types.contains(&checkpoint.config().model_type()) {
-            return Detection::No;
-        }
+    fn plan(&self, _: &Checkpoint) -> Result<Box<dyn ModelPlan>, ArtifactError> {
+        Ok(Box::new(ToyPlan))
+    }
+}
+
+/// Any trunk, and a head of two tensors.
+struct ToyPlan;
+
+impl ModelPlan for ToyPlan {
+    fn head(&self, checkpoint: &Checkpoint) -> HeadStatus {
         let missing: Vec<_> = ["mtp.x", "mtp.y"].into_iter().filter(|name| checkpoint.tensor(name).is_none()).collect();
-        let head = match missing.len() {
+        match missing.len() {
             0 => HeadStatus::Complete,
             2 => HeadStatus::Absent,
             _ => {
                 HeadStatus::Incomplete { missing: missing.into_iter().map(str::to_owned).collect(), misshapen: vec![] }
             }
-        };
-        Detection::Claimed { head }
+        }
+    }
+
+    fn tensors(&self, checkpoint: &Checkpoint, each: &mut dyn FnMut(TensorRole, Expected)) {
+        let all = checkpoint.tensors().map(|(name, info)| Expected::tensor(name, info.shape.clone()));
+        all.for_each(|expected| each(TensorRole::Optional, expected));
+    }
+
+    fn facts(&self, _: &Checkpoint) -> CheckpointFacts {
+        CheckpointFacts::default()
+    }
+
+    fn conversion(&self, _: &Checkpoint) -> Result<Rules, LoadError> {
+        Ok(Rules::new(Vec::new(), Vec::new()))
     }
 
     fn load(&self, checkpoint: &Checkpoint, _: &LoadOptions) -> Result<MtpModel, LoadError> {

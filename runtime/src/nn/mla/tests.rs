@@ -1,10 +1,10 @@
 //! The forms of one layer, compared with one another: absorbed, expanded, in pieces, beside a history, packed.
 
-use mtplx_runtime::cache::{Cache, LayerCache};
-use mtplx_runtime::mlx::{Mode, Packing, QuantizedWeight};
-use mtplx_runtime::mlx_rs::{Dtype, random};
+use mlx_rs::{Dtype, random};
 
 use super::*;
+use crate::cache::{Cache, LayerCache};
+use crate::mlx::{Mode, Packing, QuantizedWeight};
 
 /// Few queries are absorbed, more than 70 expanded.
 const SHAPE: MlaShape = MlaShape { heads: 4, kv_rank: 32, nope_dim: 32, rope_dim: 16, value_dim: 12 };
@@ -53,7 +53,7 @@ fn fed(mla: &Mla, x: &Array, piece: i32, cache: &mut Cache) -> Array {
     let mut outputs = Vec::new();
     for start in (0..x.dim(0)).step_by(piece as usize) {
         let stop = (start + piece).min(x.dim(0));
-        let rows = cache.append((stop - start) as usize).unwrap()[0].kv().unwrap();
+        let rows = &mut cache.append((stop - start) as usize).unwrap()[0];
         let x = slice_axis(x, 0, start, stop).unwrap();
         outputs.push(mla.forward(x.into(), &mut Rows::Kept(rows)).unwrap().rows().unwrap());
         cache.commit((stop - start) as usize).unwrap();

@@ -13,50 +13,65 @@
 //! * *expanded*: `K_h c` and `V_h c` are computed for every row of the cache, after which each query is cheaper by
 //!   `2 rank / (nope + value)`: right for many queries.
 
-use mtplx_runtime::cache::KvCache;
-use mtplx_runtime::mlx::slice_axis;
-use mtplx_runtime::mlx_rs::fast::scaled_dot_product_attention;
-use mtplx_runtime::mlx_rs::ops;
-use mtplx_runtime::nn::{
-    BlockInput, BlockOutput, Mixer, RmsNorm, Rope, Rows, attend_in_parts, causal_mask, contain_faults,
-};
-use mtplx_runtime::quant::{Fused, Linear, NormedRows, Weight};
-use mtplx_runtime::{Array, Result};
+use mlx_rs::fast::scaled_dot_product_attention;
+use mlx_rs::ops;
+
+use super::{BlockInput, BlockOutput, Mixer, RmsNorm, Rope, Rows, attend_in_parts, causal_mask, contain_faults};
+use crate::cache::KvCache;
+use crate::mlx::slice_axis;
+use crate::quant::{Fused, Linear, NormedRows, Weight};
+use crate::{Array, Result};
 
 /// The widths of a layer.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct MlaShape {
+pub struct MlaShape {
+    /// Query heads.
     pub heads: i32,
+    /// Width of the latent of keys and values.
     pub kv_rank: i32,
+    /// Features a head without positions.
     pub nope_dim: i32,
+    /// Features a head with positions; the keys' are shared by all heads.
     pub rope_dim: i32,
+    /// Features of a head's value.
     pub value_dim: i32,
 }
 
-/// What becomes of the first projection's output.
+/// The way from the first projection to queries.
 #[derive(Debug, Clone)]
-pub(crate) enum Queries {
-    /// It is the queries.
+pub enum Queries {
+    /// The projection is the queries.
     Plain,
-    /// It is a latent of its own.
-    Compressed { norm: RmsNorm, expand: Linear },
+    /// The projection is a latent of its own.
+    Compressed {
+        /// Of the latent.
+        norm: RmsNorm,
+        /// `[heads * (nope + rope), rank]`.
+        expand: Linear,
+    },
 }
 
 /// A layer.
 #[derive(Debug, Clone)]
 pub struct Mla {
-    pub(crate) shape: MlaShape,
+    /// The widths.
+    pub shape: MlaShape,
     /// Queries (or their latent); latent and shared key: one product.
-    pub(crate) inputs: Fused,
-    pub(crate) queries: Queries,
-    pub(crate) latent_norm: RmsNorm,
+    pub inputs: Fused,
+    /// From the first of these to queries.
+    pub queries: Queries,
+    /// Of the latent of keys and values.
+    pub latent_norm: RmsNorm,
     /// `[heads, rank, nope]`: a head's query into the latent space.
-    pub(crate) embed_q: Weight,
+    pub embed_q: Weight,
     /// `[heads, value, rank]`: the latent to a head's value.
-    pub(crate) unembed_out: Weight,
-    pub(crate) output: Linear,
-    pub(crate) rope: Rope,
-    pub(crate) scale: f32,
+    pub unembed_out: Weight,
+    /// `[hidden, heads * value]`.
+    pub output: Linear,
+    /// Of the features with positions.
+    pub rope: Rope,
+    /// Of scores, before the softmax.
+    pub scale: f32,
 }
 
 /// New rows: queries `[1, heads, n, nope]` and `[1, heads, n, rope]`, latent `[1, 1, n, rank]`, key `[1, 1, n, rope]`. The
@@ -73,7 +88,7 @@ impl Mla {
         let MlaShape { heads, kv_rank, nope_dim, rope_dim, .. } = self.shape;
         let n = x.count();
         let [q, kv] = <[Array; 2]>::try_from(self.inputs.forward(x)?)
-            .map_err(|_| mtplx_runtime::Error::unsupported("two projections were joined"))?;
+            .map_err(|_| crate::Error::unsupported("two projections were joined"))?;
         let q = match &self.queries {
             Queries::Plain => q,
             Queries::Compressed { norm, expand } => expand.forward(&norm.forward(&q)?)?,
@@ -128,11 +143,11 @@ impl Mla {
 impl Mixer for Mla {
     fn forward(&self, x: BlockInput<'_>, rows: &mut Rows<'_>) -> Result<BlockOutput> {
         let x = x.normed(&self.inputs)?;
-        let p = self.project(&x, rows.position())?;
+        let p = self.project(&x, rows.position()?)?;
         let n = x.count();
         let attended = match rows {
             Rows::Kept(cache) => {
-                let all = cache.append(&p.latent, &p.k_pe)?;
+                let all = cache.kv()?.append(&p.latent, &p.k_pe)?;
                 if self.absorbs(n) { self.absorbed(&p, &[&all])? } else { self.expanded(&p, &all.0, &all.1)? }
             }
             Rows::Beside { history, side } => self.beside(&p, history, side)?,
