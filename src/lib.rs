@@ -43,6 +43,8 @@ use clap::{CommandFactory as _, Parser as _};
 use mtplx_arch_deepseek_v3 as _;
 #[cfg(feature = "glm4-moe")]
 use mtplx_arch_glm4_moe as _;
+#[cfg(feature = "glm4-moe-lite")]
+use mtplx_arch_glm4_moe_lite as _;
 #[cfg(feature = "mimo")]
 use mtplx_arch_mimo as _;
 #[cfg(feature = "minimax-m2")]

@@ -53,7 +53,6 @@ fn a_family_without_a_crate() {
     for (model_type, family) in [
         ("deepseek_v32", "DeepSeek V3.2"),
         ("deepseek_v4", "DeepSeek V4"),
-        ("glm4_moe_lite", "GLM-4.7-Flash"),
         ("glm_moe_dsa", "GLM-5"),
         ("mimo_v2_flash", "MiMo-V2-Flash"),
         ("minimax_m3", "MiniMax-M3"),

@@ -834,6 +834,7 @@ fn shapes() {
     qwen3-next-80b 45.8 GB
     deepseek-v3 384.3 GB
     glm-4.5-air 61.5 GB
+    glm-4.7-flash 17.2 GB
     mimo-7b 4.5 GB
     minimax-m2 135.0 GB
     ");

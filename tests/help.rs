@@ -39,6 +39,11 @@ fn architectures() {
       tier         recognized: drafts once `mtplx verify` has measured the artifact here, or with --allow-unverified
       depth        up to 8
       crate        mtplx-arch-deepseek-v3 0.1.0
+    glm4-moe-lite-mtp  GLM-4.7-Flash
+      model types  glm4_moe_lite
+      tier         recognized: drafts once `mtplx verify` has measured the artifact here, or with --allow-unverified
+      depth        up to 8
+      crate        mtplx-arch-glm4-moe-lite 0.1.0
     glm4-moe-mtp  GLM-4.5, GLM-4.6, GLM-4.7
       model types  glm4_moe
       tier         recognized: drafts once `mtplx verify` has measured the artifact here, or with --allow-unverified
@@ -61,9 +66,9 @@ fn architectures() {
       crate        mtplx-arch-qwen3-next 0.1.0
     ");
     let list = json(&["archs", "--json"]);
-    assert_eq!(list[4]["id"], "qwen3-next-mtp");
-    assert_eq!(list[4]["max_depth"], 8);
-    assert_eq!(list[4]["tier"], "verified");
+    assert_eq!(list[5]["id"], "qwen3-next-mtp");
+    assert_eq!(list[5]["max_depth"], 8);
+    assert_eq!(list[5]["tier"], "verified");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use mtplx_arch_deepseek_v3 as _;
 use mtplx_arch_glm4_moe as _;
+use mtplx_arch_glm4_moe_lite as _;
 use mtplx_arch_mimo as _;
 use mtplx_arch_minimax_m2 as _;
 use mtplx_arch_qwen3_next as _;

@@ -1,13 +1,12 @@
 //! Families with draft heads that are known by name and have no architecture crate here.
 
 /// The beginning of `model_type`, and the family's name.
-const FAMILIES: [(&str, &str); 16] = [
+const FAMILIES: [(&str, &str); 15] = [
     ("deepseek_v32", "DeepSeek V3.2"),
     ("deepseek_v4", "DeepSeek V4"),
     ("ernie4_5_moe", "ERNIE-4.5 MoE"),
     ("exaone_moe", "EXAONE-MoE"),
     ("gemma4_assistant", "Gemma-4 assistant"),
-    ("glm4_moe_lite", "GLM-4.7-Flash"),
     ("glm_moe_dsa", "GLM-5"),
     ("hy_v3", "Hunyuan V3"),
     ("kimi_k3", "Kimi-K3"),

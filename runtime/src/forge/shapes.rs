@@ -5,12 +5,13 @@
 use serde_json::{Value, json};
 
 /// Names and configurations.
-const SHAPES: [(&str, &str); 7] = [
+const SHAPES: [(&str, &str); 8] = [
     ("qwen3.6-27b", include_str!("shapes/qwen3.6-27b.json")),
     ("qwen3.5-4b", include_str!("shapes/qwen3.5-4b.json")),
     ("qwen3-next-80b", include_str!("shapes/qwen3-next-80b.json")),
     ("deepseek-v3", include_str!("shapes/deepseek-v3.json")),
     ("glm-4.5-air", include_str!("shapes/glm-4.5-air.json")),
+    ("glm-4.7-flash", include_str!("shapes/glm-4.7-flash.json")),
     ("mimo-7b", include_str!("shapes/mimo-7b.json")),
     ("minimax-m2", include_str!("shapes/minimax-m2.json")),
 ];

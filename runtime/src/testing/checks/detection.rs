@@ -10,7 +10,7 @@ use crate::testing::mutate::{Tensor, rewritten, with_zeros};
 use crate::testing::{Fill, TinyCheckpoint};
 
 /// Model types of families with and without draft heads, and some that only look like one.
-const MODEL_TYPES: [&str; 22] = [
+const MODEL_TYPES: [&str; 23] = [
     "deepseek_v3",
     "deepseek_v32",
     "ernie4_5_moe",
@@ -18,6 +18,7 @@ const MODEL_TYPES: [&str; 22] = [
     "gemma3",
     "glm4",
     "glm4_moe",
+    "glm4_moe_lite",
     "kimi_k2",
     "llama",
     "longcat_flash",
