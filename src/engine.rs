@@ -1,5 +1,6 @@
 //! A model ready to generate: opened, judged, loaded, with its tokenizer and chat template.
 
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -9,7 +10,7 @@ use mtplx_runtime::architecture::{Descriptor, LoadOptions, Precision, Tier};
 use mtplx_runtime::artifact::{Area, Checkpoint, ErrorKind, Fault, Finding, Severity};
 use mtplx_runtime::inspect;
 use mtplx_runtime::mlx::{self, MemoryBudget};
-use mtplx_runtime::model::MtpModel;
+use mtplx_runtime::model::{DraftVocabulary, MtpModel};
 use mtplx_runtime::registry::{Registry, Verified};
 use mtplx_runtime::text::{self as runtime, ChatTemplate, Tokenizer};
 use mtplx_runtime::verify::finite::require_finite;
@@ -326,20 +327,20 @@ impl DraftVocab {
 }
 
 impl Engine {
-    /// Restricts drafts; returns to how many tokens, if to any.
+    /// The tokens that drafts are restricted to; `None` for all.
     ///
     /// # Errors
     /// The head cannot be restricted.
-    pub fn restrict_drafts(
-        &mut self,
-        vocab: Option<&DraftVocab>,
+    pub fn draft_vocabulary(
+        &self,
+        wanted: Option<&DraftVocab>,
         tokenizer: &Tokenizer,
-    ) -> anyhow::Result<Option<usize>> {
+    ) -> anyhow::Result<Option<Rc<DraftVocabulary>>> {
         let all = self.model.info.vocab_size;
-        let Some(vocab) = vocab.filter(|vocab| vocab.count < all) else { return Ok(None) };
-        let Some(head) = &mut self.model.drafter else { return Ok(None) };
-        head.restrict(&tokenizer.most_frequent(vocab.count, all, &vocab.sample))?;
-        Ok(Some(vocab.count))
+        let Some(wanted) = wanted.filter(|wanted| wanted.count < all) else { return Ok(None) };
+        let Some(head) = &self.model.drafter else { return Ok(None) };
+        let tokens = tokenizer.most_frequent(wanted.count, all, &wanted.sample);
+        Ok(Some(Rc::new(head.restrict(&tokens)?)))
     }
 }
 

@@ -72,7 +72,7 @@ fn an_own_embedding_and_head_are_the_draft_heads() {
         },
     );
     let logits = |dir: &Path| {
-        let mut head = load(&Glm4Moe, dir).drafter.expect("a draft head");
+        let head = load(&Glm4Moe, dir).drafter.expect("a draft head");
         let values: Vec<f32> = (0..4 * hidden).map(|i| ((i * i) as f32 * 0.1).sin()).collect();
         let rows = Array::from_slice(&values, &[4, hidden as i32]);
         let state = head.ingest(&rows, &token_array(&[1, 5, 9, 2]), &mut head.new_history()).expect("rows");

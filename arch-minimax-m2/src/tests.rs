@@ -53,7 +53,7 @@ fn published_checkpoints_announce_modules_that_they_lack() {
     assert!(error.contains("model.layers.2."), "{error}");
 
     let options = LoadOptions { trunk_only: true, ..LoadOptions::default() };
-    let mut model = plan.load(&checkpoint, &options).expect("the trunk");
+    let model = plan.load(&checkpoint, &options).expect("the trunk");
     assert!(model.drafter.is_none());
     let mut cache = model.trunk.new_cache();
     let hidden = model.trunk.forward(&token_array(&[1, 2, 3]), &mut cache).expect("a forward pass");

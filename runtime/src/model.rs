@@ -1,13 +1,16 @@
 //! The seam between the loop and the architectures: trunk, draft head, and nothing else.
 //!
-//! A model owns weights only. A session owns caches, history, randomness and settings, so several sessions share a
-//! model. Arrays that cross this seam are lazy: the loop evaluates once a round.
+//! A model owns weights only, which never change. A session owns caches, history, randomness and settings, so several sessions share
+//! a model. Arrays that cross this seam are lazy: the loop evaluates once a round.
 //!
 //! One sequence at a time: there is no batch axis, because the program serves one user at batch one and a verification
 //! already is a batch of rows. Serving several sequences would add a method, not an axis to every one.
 
+use std::fmt;
+
 use crate::artifact::HiddenVariant;
 use crate::cache::Cache;
+use crate::nn::LmHead;
 use crate::{Array, Result};
 
 /// A loaded model.
@@ -47,17 +50,17 @@ pub trait Trunk: Send {
     ///
     /// The rows stay pending: the cache's length does not grow until [`Cache::commit`] says how many of them to keep.
     /// This is the whole rollback protocol; `commit(0)` aborts.
-    fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array>;
+    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array>;
 
     /// [`Trunk::verify`] with every row committed: the way to feed a prompt.
-    fn forward(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+    fn forward(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
         let hidden = self.verify(tokens, cache)?;
         cache.commit(tokens.dim(0) as usize)?;
         Ok(hidden)
     }
 
     /// `[n, hidden]` -> `[n, vocab]`, f32. Pass only the rows that are needed.
-    fn logits(&mut self, hidden: &Array) -> Result<Array>;
+    fn logits(&self, hidden: &Array) -> Result<Array>;
 }
 
 /// A draft in progress: what [`Drafter::ingest`] leaves for [`Drafter::step`].
@@ -91,25 +94,57 @@ pub trait Drafter: Send {
     /// Feeds committed rows: `hidden` `[n, hidden]` from the trunk and the token that follows each, `[n]` int32.
     ///
     /// The only way the history grows. Returns the state that drafts start from.
-    fn ingest(&mut self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState>;
+    fn ingest(&self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState>;
 
     /// Logits `[1, vocab]` of the next draft: of the first with `previous = None`, after that with the draft that was
     /// drawn before, `[1]` int32. The history is read, never changed. Where drafts are restricted, a column for each token of
-    /// [`Drafter::vocabulary`].
-    fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array>;
+    /// `vocabulary`.
+    fn step(
+        &self,
+        state: &mut DraftState,
+        previous: Option<&Array>,
+        history: &Cache,
+        vocabulary: Option<&DraftVocabulary>,
+    ) -> Result<Array>;
 
-    /// Logits `[n, vocab]` of rows of [`DraftState::rows`], restricted or not.
-    fn logits(&mut self, hidden: &Array) -> Result<Array>;
+    /// Logits `[n, vocab]` of rows of [`DraftState::rows`].
+    fn logits(&self, hidden: &Array) -> Result<Array>;
 
-    /// The tokens that drafts are restricted to, rising; `None` for the whole vocabulary.
-    fn vocabulary(&self) -> Option<&[u32]>;
-
-    /// Drafts `tokens` alone from here on, which are rising: less of the output matrix to read for each draft. Sampling stays exact,
+    /// A vocabulary of `tokens` alone, which are rising: less of the output matrix to read for each draft. Sampling stays exact,
     /// since q is 0 elsewhere (FR-Spec, Zhao et al. 2025, arXiv 2502.14856, does so with a draft model).
     ///
     /// # Errors
     /// No tokens, tokens out of order or beyond the vocabulary; when MLX fails.
-    fn restrict(&mut self, tokens: &[u32]) -> Result<()>;
+    fn restrict(&self, tokens: &[u32]) -> Result<DraftVocabulary>;
+}
+
+/// Tokens that drafts are restricted to, and their rows of the output matrix. Sequences share it.
+pub struct DraftVocabulary {
+    tokens: Vec<u32>,
+    lm_head: LmHead,
+}
+
+impl DraftVocabulary {
+    /// The rows of `lm_head` are those of `tokens`, which are rising.
+    pub fn new(tokens: Vec<u32>, lm_head: LmHead) -> Self {
+        Self { tokens, lm_head }
+    }
+
+    /// The tokens, rising.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Their rows of the output matrix.
+    pub fn lm_head(&self) -> &LmHead {
+        &self.lm_head
+    }
+}
+
+impl fmt::Debug for DraftVocabulary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DraftVocabulary({} tokens)", self.tokens.len())
+    }
 }
 
 /// Token ids as a model takes them, `[n]` int32.

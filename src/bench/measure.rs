@@ -12,7 +12,7 @@ use mtplx_runtime::mlx_rs::ops::indexing::argmax_axis;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::quant::Traffic;
 use mtplx_runtime::speculative::{
-    DepthPolicy, Session, SessionError, SessionOptions, Simulation, Snapshot, SpeculationStats,
+    DepthPolicy, DraftOptions, Session, SessionError, SessionOptions, Simulation, Snapshot, SpeculationStats,
 };
 
 use super::report::{AcceptanceReport, Decode, Prefill, VerifyCost};
@@ -26,7 +26,7 @@ pub const STEPS: usize = 8;
 
 /// What all measurements share.
 pub struct Bench<'a> {
-    pub model: &'a mut MtpModel,
+    pub model: &'a MtpModel,
     pub texts: &'a Texts,
     /// Of sessions; the depth is set for each run, and the seed counts up.
     pub options: SessionOptions,
@@ -197,7 +197,9 @@ impl Bench<'_> {
 
     fn options(&self, depth: usize, repetition: usize) -> SessionOptions {
         let seed = self.options.seed.wrapping_add(repetition as u64);
-        SessionOptions { depth: DepthPolicy::Fixed(depth), seed, ..self.options.clone() }
+        let drafts = self.options.drafts.clone();
+        let drafts = drafts.map(|drafts| DraftOptions { depth: DepthPolicy::Fixed(depth), ..drafts });
+        SessionOptions { drafts, seed, ..self.options.clone() }
     }
 
     fn start(&mut self, prompt: &[u32], repetition: usize) -> Result<Start> {
@@ -211,17 +213,10 @@ impl Bench<'_> {
 
     /// Rounds at `depth` from `snapshot`, for `tokens` tokens or a few more.
     fn run(&mut self, snapshot: &Snapshot, depth: usize, repetition: usize) -> Result<Run> {
+        let mut options = self.options(depth, repetition);
         // Plain decoding has no use for the head's history and should not pay for it.
-        let head = if depth == 0 { self.model.drafter.take() } else { None };
-        let run = self.rounds(snapshot, depth, repetition);
-        if head.is_some() {
-            self.model.drafter = head;
-        }
-        run
-    }
-
-    fn rounds(&mut self, snapshot: &Snapshot, depth: usize, repetition: usize) -> Result<Run> {
-        let mut session = Session::resume(self.model, self.options(depth, repetition), snapshot)?;
+        options.drafts = options.drafts.filter(|_| depth > 0);
+        let mut session = Session::resume(self.model, options, snapshot)?;
         if let Some(simulation) = self.simulation.as_ref().filter(|_| depth > 0) {
             session = session.simulated(simulation.clone())?;
         }

@@ -13,12 +13,15 @@ mod svg;
 mod table;
 mod texts;
 
+use std::rc::Rc;
+
 use mtplx_engine::assess::Verdict;
 use mtplx_runtime::architecture::Precision;
 use mtplx_runtime::artifact::Area;
 use mtplx_runtime::mlx;
+use mtplx_runtime::model::DraftVocabulary;
 use mtplx_runtime::quant::Traffic;
-use mtplx_runtime::speculative::{DepthPolicy, SessionOptions};
+use mtplx_runtime::speculative::{DepthPolicy, DraftOptions, SessionOptions};
 
 pub use self::compare::Comparison;
 use self::measure::Bench;
@@ -79,16 +82,17 @@ pub fn of_opened(
 
     let progress = Progress::start(format!("loading {}", opened.checkpoint.label()), quiet);
     mlx::reset_peak_memory();
-    let mut engine = opened.load(trunk_only, Precision::Auto)?;
+    let engine = opened.load(trunk_only, Precision::Auto)?;
     let plan = wanted.plan(&engine.model)?;
-    let draft_vocab = engine.restrict_drafts(draft_vocab.as_ref(), &text.tokenizer)?;
+    let vocabulary = engine.draft_vocabulary(draft_vocab.as_ref(), &text.tokenizer)?;
+    let draft_vocab = vocabulary.as_ref().map(|vocabulary| vocabulary.tokens().len());
     let traffic = traffic(opened)?;
     let traffic = draft_vocab.map_or(traffic, |tokens| traffic.with_drafts_of(tokens, engine.model.info.vocab_size));
     let tell = |what: String| progress.say(what);
     let mut bench = Bench {
-        model: &mut engine.model,
+        model: &engine.model,
         texts: &texts,
-        options: options(&settings, args),
+        options: options(&settings, args, vocabulary),
         simulation: wanted.simulation.clone(),
         traffic,
         repeats: args.repeats,
@@ -144,12 +148,12 @@ fn traffic(opened: &AssessedModel) -> anyhow::Result<Traffic> {
     Ok(Traffic::of(&opened.checkpoint, mlx::default_device() == mlx::Device::Cpu)?)
 }
 
-fn options(settings: &Settings, args: &MethodArgs) -> SessionOptions {
+fn options(settings: &Settings, args: &MethodArgs, vocabulary: Option<Rc<DraftVocabulary>>) -> SessionOptions {
+    let sampling = settings.draft_sampling();
     SessionOptions {
         sampling: settings.sampling(),
-        draft_sampling: settings.draft_sampling(),
+        drafts: Some(DraftOptions { depth: DepthPolicy::Fixed(0), sampling, vocabulary }),
         rule: settings.acceptance.value,
-        depth: DepthPolicy::Fixed(0),
         // A benchmark is repeated: its seed is fixed unless another was asked for.
         seed: args.sampling.seed.unwrap_or(0),
         stop_tokens: Vec::new(),

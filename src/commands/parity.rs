@@ -52,8 +52,8 @@ pub fn parity(args: &ParityArgs) -> anyhow::Result<Exit> {
         Dtype::Native => (Precision::Native, "native", Tolerance::Mean(0.05)),
     };
     let progress = Progress::start("loading and comparing", args.json);
-    let mut engine = opened.load(trunk_only, precision)?;
-    let report = parity::compare(&mut engine.model, &reference).with_context(|| shown.to_string())?;
+    let engine = opened.load(trunk_only, precision)?;
+    let report = parity::compare(&engine.model, &reference).with_context(|| shown.to_string())?;
     drop(progress);
 
     let tolerance = args.tolerance.map_or(usual, Tolerance::Largest);

@@ -25,9 +25,9 @@ fn difference(fixture: &Fixture, offset: f32, stated: Option<&str>) -> f64 {
         let values = tensor.bytes.as_chunks::<4>().0.iter().map(|&bytes| f32::from_le_bytes(bytes) - offset);
         Some(Tensor { bytes: values.flat_map(f32::to_le_bytes).collect(), ..tensor })
     });
-    let mut model = tiny::load(&Qwen3Next, dir.path());
+    let model = tiny::load(&Qwen3Next, dir.path());
     let golden: Reference<'_> = fixture.golden().expect("golden values");
-    parity::compare(&mut model, &golden).expect("a comparison").worst().0
+    parity::compare(&model, &golden).expect("a comparison").worst().0
 }
 
 fn sidecar() -> Fixture {

@@ -40,7 +40,7 @@ impl Trunk for Decoder {
         Cache::new(self.layers.iter().map(Block::new_cache).collect())
     }
 
-    fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
         let caches = cache.append(tokens.dim(0) as usize)?;
         if caches.len() != self.layers.len() {
             return Err(crate::Error::cache(format!("a cache of {} layers for {}", caches.len(), self.layers.len())));
@@ -52,7 +52,7 @@ impl Trunk for Decoder {
         self.output.hidden(x)
     }
 
-    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+    fn logits(&self, hidden: &Array) -> Result<Array> {
         self.output.logits(hidden)
     }
 }

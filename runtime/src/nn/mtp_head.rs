@@ -10,7 +10,7 @@ use super::{Block, Embedding, LmHead, Residual, RmsNorm, Rows};
 use crate::artifact::{ConcatOrder, HiddenVariant};
 use crate::cache::{Cache, LayerCache, RecurrentCache, Tape};
 use crate::mlx::slice_axis;
-use crate::model::{DraftState, Drafter, token_array};
+use crate::model::{DraftState, DraftVocabulary, Drafter, token_array};
 use crate::quant::Linear;
 use crate::{Array, Result};
 
@@ -54,16 +54,8 @@ pub struct MtpHead {
     modules: Vec<MtpLayer>,
     embedding: Embedding,
     lm_head: LmHead,
-    /// What drafts are restricted to.
-    restricted: Option<Restricted>,
     max_depth: usize,
     fed: HiddenVariant,
-}
-
-/// Some tokens, rising, and their rows of the output matrix.
-struct Restricted {
-    tokens: Vec<u32>,
-    lm_head: LmHead,
 }
 
 /// What a layer makes of some rows, `[n, hidden]` each.
@@ -79,7 +71,7 @@ impl MtpHead {
     /// `max_depth` tokens by recursion; several draft one each.
     pub fn new(modules: Vec<MtpLayer>, embedding: Embedding, lm_head: LmHead, max_depth: usize) -> Self {
         let max_depth = if modules.len() == 1 { max_depth } else { modules.len() };
-        Self { modules, embedding, lm_head, restricted: None, max_depth, fed: HiddenVariant::PostNorm }
+        Self { modules, embedding, lm_head, max_depth, fed: HiddenVariant::PostNorm }
     }
 
     /// The same, fed with its own outputs as a contract asks for them (`mtp_contract.hidden_variant`).
@@ -90,8 +82,8 @@ impl MtpHead {
     }
 
     /// Logits of a draft.
-    fn draft_logits(&self, hidden: &Array) -> Result<Array> {
-        self.restricted.as_ref().map_or(&self.lm_head, |restricted| &restricted.lm_head).forward(hidden)
+    fn draft_logits(&self, hidden: &Array, vocabulary: Option<&DraftVocabulary>) -> Result<Array> {
+        vocabulary.map_or(&self.lm_head, DraftVocabulary::lm_head).forward(hidden)
     }
 
     fn run(&self, layer: usize, hidden: &Array, tokens: &Array, rows: &mut Rows<'_>) -> Result<Outputs> {
@@ -135,7 +127,7 @@ impl Drafter for MtpHead {
         Cache::new(kv.chain(lagging).collect())
     }
 
-    fn ingest(&mut self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
+    fn ingest(&self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
         let n = hidden.dim(0);
         let layers = history.append(n as usize)?;
         let (kv, lagging) = layers.split_at_mut(self.modules.len());
@@ -166,8 +158,14 @@ impl Drafter for MtpHead {
         Ok(DraftState { rows, fed, last, last_fed, drafts: Vec::new(), side: Vec::new() })
     }
 
-    fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array> {
-        let Some(previous) = previous else { return self.draft_logits(&state.last) };
+    fn step(
+        &self,
+        state: &mut DraftState,
+        previous: Option<&Array>,
+        history: &Cache,
+        vocabulary: Option<&DraftVocabulary>,
+    ) -> Result<Array> {
+        let Some(previous) = previous else { return self.draft_logits(&state.last, vocabulary) };
         state.drafts.push(previous.clone());
         let depth = state.drafts.len();
         let kv = |layer: usize| match &history.layers()[layer] {
@@ -206,18 +204,14 @@ impl Drafter for MtpHead {
                 None => state.fed.push(outputs.fed),
             }
         }
-        self.draft_logits(&state.last)
+        self.draft_logits(&state.last, vocabulary)
     }
 
-    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+    fn logits(&self, hidden: &Array) -> Result<Array> {
         self.lm_head.forward(hidden)
     }
 
-    fn vocabulary(&self) -> Option<&[u32]> {
-        self.restricted.as_ref().map(|restricted| &restricted.tokens[..])
-    }
-
-    fn restrict(&mut self, tokens: &[u32]) -> Result<()> {
+    fn restrict(&self, tokens: &[u32]) -> Result<DraftVocabulary> {
         let vocab = self.lm_head.0.weight().out_features();
         let last = tokens.last().ok_or_else(|| crate::Error::unsupported("drafts of no tokens"))?;
         if !tokens.is_sorted_by(|a, b| a < b) || i64::from(*last) >= i64::from(vocab) {
@@ -226,7 +220,6 @@ impl Drafter for MtpHead {
             return Err(crate::Error::unsupported(what));
         }
         let lm_head = LmHead(self.lm_head.0.take_rows(&token_array(tokens))?);
-        self.restricted = Some(Restricted { tokens: tokens.to_vec(), lm_head });
-        Ok(())
+        Ok(DraftVocabulary::new(tokens.to_vec(), lm_head))
     }
 }

@@ -47,7 +47,7 @@ pub struct Skipped {
 ///
 /// # Errors
 /// The reference has no usable `input_ids` or tensors of other shapes than the model's, or MLX fails.
-pub fn compare(model: &mut MtpModel, reference: &Reference) -> Result<Report, ParityError> {
+pub fn compare(model: &MtpModel, reference: &Reference) -> Result<Report, ParityError> {
     let vocab = model.info.vocab_size;
     let ids = reference.ids("input_ids", vocab)?.ok_or(ReferenceError::Missing { name: "input_ids" })?;
     let mut report = Report::default();
@@ -63,7 +63,7 @@ pub fn compare(model: &mut MtpModel, reference: &Reference) -> Result<Report, Pa
         report.logits("trunk.logits", reference, &model.trunk.logits(&hidden)?)?;
     }
 
-    let Some(head) = model.drafter.as_deref_mut() else {
+    let Some(head) = model.drafter.as_deref() else {
         if reference.names().any(|name| name.starts_with("mtp")) {
             report.skip("mtp*", "the model was loaded without a draft head");
         }
@@ -108,7 +108,7 @@ impl Report {
 
     fn head(
         &mut self,
-        head: &mut dyn Drafter,
+        head: &dyn Drafter,
         reference: &Reference,
         hidden: &Array,
         next: &Array,
@@ -157,7 +157,7 @@ impl Report {
         let mut drafts = Vec::with_capacity(depth);
         let mut previous = None;
         for &id in &chain[..depth] {
-            drafts.push(head.step(&mut state, previous.as_ref(), &history)?);
+            drafts.push(head.step(&mut state, previous.as_ref(), &history, None)?);
             previous = Some(tokens(&[id]));
         }
         if !drafts.is_empty() {

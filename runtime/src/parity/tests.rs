@@ -15,13 +15,13 @@ impl Trunk for Table {
         Cache::new(Vec::new())
     }
 
-    fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
         cache.append(tokens.dim(0) as usize)?;
         let column = tokens.reshape(&[-1, 1])?.as_type::<f32>()?;
         Ok(mlx_rs::ops::concatenate(&[&column, &mlx_rs::ops::ones_like(&column)?], 1)?)
     }
 
-    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+    fn logits(&self, hidden: &Array) -> Result<Array> {
         Ok(hidden.clone())
     }
 }
@@ -92,7 +92,7 @@ fn a_trunk_against_what_a_file_has() {
         ("trunk.logits", Dtype::F32, &[3, 2], floats(&[0.0, 1.0, 1.0, 1.0, 1.0, 1.5])),
         ("mtp.next_ids", Dtype::I32, &[3], ids(&[1, 1, 0])),
     ]);
-    let report = compare(&mut model(), &Reference::parse(&bytes).unwrap()).unwrap();
+    let report = compare(&model(), &Reference::parse(&bytes).unwrap()).unwrap();
     let [logits] = &report.compared[..] else { panic!("{report:?}") };
     assert_eq!((logits.name.as_str(), logits.max_abs_diff, logits.worst), ("trunk.logits", 0.5, [2, 1]));
     assert_eq!(logits.argmax.as_ref().unwrap().agree, 2);
@@ -103,7 +103,7 @@ fn a_trunk_against_what_a_file_has() {
 #[test]
 fn faulty_references_are_errors() {
     let error = |bytes: &[u8]| match Reference::parse(bytes) {
-        Ok(reference) => compare(&mut model(), &reference).unwrap_err().to_string(),
+        Ok(reference) => compare(&model(), &reference).unwrap_err().to_string(),
         Err(error) => error.to_string(),
     };
     let wide = ("trunk.logits", Dtype::F32, &[1, 3][..], floats(&[0.0; 3]));

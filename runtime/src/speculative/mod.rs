@@ -8,5 +8,5 @@ pub mod simulate;
 
 pub use crate::speculation::{Acceptance, DepthPolicy, Rule, SpeculationStats};
 pub use crate::speculation::{accept, depth, stats};
-pub use session::{Round, Session, SessionError, SessionOptions, Snapshot};
+pub use session::{DraftOptions, Round, Session, SessionError, SessionOptions, Snapshot};
 pub use simulate::{Simulation, SimulationError};

@@ -5,6 +5,7 @@
 //! drafted. Drafts, verification and the draws that decide are one lazy graph: a round reads back once.
 
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::time::Instant;
 
 use mlx_rs::{error::Exception, ops, transforms};
@@ -16,7 +17,7 @@ use super::stats::SpeculationStats;
 use crate::Array;
 use crate::cache::Cache;
 use crate::mlx::{async_eval, cuda_default, slice_axis, values, wait};
-use crate::model::{DraftState, MtpModel, token_array};
+use crate::model::{DraftState, DraftVocabulary, MtpModel, token_array};
 use crate::sampling::device::{Outcomes, RoundNoise, TargetDistribution};
 use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
 
@@ -31,16 +32,32 @@ const QUEUE: usize = 256;
 pub struct SessionOptions {
     /// The target distribution.
     pub sampling: SamplingParams,
-    /// How drafts are drawn; like the target unless stated. It changes acceptance, never the output's distribution.
-    pub draft_sampling: Option<SamplingParams>,
+    /// Drafting; `None` decodes plainly and leaves the draft head alone.
+    pub drafts: Option<DraftOptions>,
     /// How rounds decide.
     pub rule: Rule,
-    /// How many drafts a round.
-    pub depth: DepthPolicy,
     /// All randomness follows from it.
     pub seed: u64,
     /// Tokens that end the text; they are emitted.
     pub stop_tokens: Vec<u32>,
+}
+
+/// How a session drafts. Nothing of it changes the output's distribution.
+#[derive(Debug, Clone)]
+pub struct DraftOptions {
+    /// How many drafts a round.
+    pub depth: DepthPolicy,
+    /// How drafts are drawn; like the target unless stated.
+    pub sampling: Option<SamplingParams>,
+    /// Tokens that drafts are restricted to ([`Drafter::restrict`](crate::model::Drafter::restrict)); `None` for all.
+    pub vocabulary: Option<Rc<DraftVocabulary>>,
+}
+
+impl DraftOptions {
+    /// Drafts from the whole vocabulary, drawn like the target.
+    pub fn new(depth: DepthPolicy) -> Self {
+        Self { depth, sampling: None, vocabulary: None }
+    }
 }
 
 /// Why a session cannot go on.
@@ -116,6 +133,7 @@ pub struct Snapshot {
 pub struct Session {
     sampler: DeviceSampler,
     draft_sampler: Option<DeviceSampler>,
+    vocabulary: Option<Rc<DraftVocabulary>>,
     rule: Rule,
     /// Decides instead of the rule, in benchmarks.
     simulation: Option<Simulation>,
@@ -167,16 +185,18 @@ impl Session {
     pub fn new(model: &MtpModel, options: SessionOptions) -> Result<Self> {
         let vocab = model.info.vocab_size;
         options.sampling.validate(vocab)?;
-        if let Some(draft) = &options.draft_sampling {
+        if let Some(draft) = options.drafts.as_ref().and_then(|drafts| drafts.sampling.as_ref()) {
             draft.validate(vocab)?;
         }
-        let restricted = model.drafter.as_ref().and_then(|head| head.vocabulary());
-        let draft_sampler = match (options.draft_sampling, restricted) {
+        let drafter = model.drafter.as_ref().filter(|_| options.drafts.is_some());
+        let DraftOptions { depth, sampling, vocabulary } =
+            options.drafts.unwrap_or_else(|| DraftOptions::new(DepthPolicy::Fixed(0)));
+        let draft_sampler = match (sampling, &vocabulary) {
             (None, None) => None,
             (Some(params), None) => Some(DeviceSampler::new(params, vocab)?),
-            (params, Some(tokens)) => {
+            (params, Some(restricted)) => {
                 let params = params.unwrap_or_else(|| options.sampling.clone());
-                Some(DeviceSampler::restricted(params, vocab, tokens)?)
+                Some(DeviceSampler::restricted(params, vocab, restricted.tokens())?)
             }
         };
         Ok(Self {
@@ -184,11 +204,12 @@ impl Session {
             draft_sampler,
             rule: options.rule,
             simulation: None,
-            depth: options.depth,
+            depth,
+            vocabulary,
             noise: Noise::new(options.seed),
             stop_tokens: options.stop_tokens,
             cache: model.trunk.new_cache(),
-            history: model.drafter.as_ref().map(|head| head.new_history()),
+            history: drafter.map(|head| head.new_history()),
             draft_state: None,
             queue: Vec::new(),
             counts: TokenCounts::default(),
@@ -224,13 +245,14 @@ impl Session {
         })
     }
 
-    /// A session that goes on where `snapshot` was taken, on the same model, with options of its own. On the trunk alone
-    /// (its head taken out since) it decodes plainly.
+    /// A session that goes on where `snapshot` was taken, on the same model, with options of its own; it drafts only where the
+    /// snapshot has a history.
     ///
     /// # Errors
     /// As [`Session::new`].
     pub fn resume(model: &MtpModel, options: SessionOptions, snapshot: &Snapshot) -> Result<Self> {
-        let history = snapshot.history.as_ref().filter(|_| model.drafter.is_some());
+        let new = Self::new(model, options)?;
+        let history = snapshot.history.as_ref().filter(|_| new.history.is_some());
         Ok(Self {
             cache: snapshot.cache.snapshot()?,
             history: history.map(Cache::snapshot).transpose()?,
@@ -238,7 +260,7 @@ impl Session {
             queue: snapshot.queue.clone(),
             counts: snapshot.counts.clone(),
             anchor: snapshot.anchor,
-            ..Self::new(model, options)?
+            ..new
         })
     }
 
@@ -271,7 +293,7 @@ impl Session {
     }
 
     /// The head's history, with every committed pair in it.
-    pub fn history(&mut self, model: &mut MtpModel) -> Result<Option<&Cache>> {
+    pub fn history(&mut self, model: &MtpModel) -> Result<Option<&Cache>> {
         self.ingest_queue(model)?;
         Ok(self.history.as_ref())
     }
@@ -284,7 +306,7 @@ impl Session {
     /// [`SessionError::NotFinite`].
     pub fn prefill(
         &mut self,
-        model: &mut MtpModel,
+        model: &MtpModel,
         prompt: &[u32],
         mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<u32> {
@@ -340,7 +362,7 @@ impl Session {
     /// # Errors
     /// Before [`Session::prefill`]. [`SessionError::NotFinite`], or when MLX fails: after either the session is at the end of the round
     /// before; or over, if it had sent the next round already.
-    pub fn round(&mut self, model: &mut MtpModel, limit: usize) -> Result<Round> {
+    pub fn round(&mut self, model: &MtpModel, limit: usize) -> Result<Round> {
         let started = Instant::now();
         let anchor = self.anchor.ok_or(SessionError::Order("a round before the prompt, or after an error"))?;
         if self.faulty {
@@ -401,7 +423,7 @@ impl Session {
 
     /// A round without drafts, committed. If another one follows, that one is sent before this one's token is known here: the
     /// device need not wait for the processor between them.
-    fn decide_plainly(&mut self, model: &mut MtpModel, anchor: u32, limit: usize) -> Result<Decided> {
+    fn decide_plainly(&mut self, model: &MtpModel, anchor: u32, limit: usize) -> Result<Decided> {
         let PlainRound { hidden, token, read } = match self.ahead.take() {
             Some(round) => round,
             None => self.send_plainly(model, &token_array(&[anchor]), &[])?,
@@ -436,7 +458,7 @@ impl Session {
     }
 
     /// Sends a round without drafts behind `token` `[1]` int32, which `drawn` holds as well if it is not counted yet.
-    fn send_plainly(&mut self, model: &mut MtpModel, token: &Array, drawn: &[Array]) -> Result<PlainRound> {
+    fn send_plainly(&mut self, model: &MtpModel, token: &Array, drawn: &[Array]) -> Result<PlainRound> {
         let first = self.cache.len() as u64 + 1;
         let mut send = || {
             let hidden = model.trunk.verify(token, &mut self.cache)?;
@@ -472,7 +494,7 @@ impl Session {
     }
 
     /// Drafts, verifies and decides; the rows stay pending.
-    fn decide(&mut self, model: &mut MtpModel, anchor: u32, depth: usize) -> Result<Decided> {
+    fn decide(&mut self, model: &MtpModel, anchor: u32, depth: usize) -> Result<Decided> {
         self.ingest_queue(model)?;
         let first = self.cache.len() as u64 + 1;
         let draws = |row: usize| RoundNoise { rule: self.rule, noise: &self.noise, first: first + row as u64 };
@@ -480,10 +502,10 @@ impl Session {
         let mut proposals: Vec<TargetDistribution> = Vec::with_capacity(depth); // q, a row each
         // From a copy: if the round fails, the next one drafts from the same state again.
         let mut state = self.draft_state.clone();
-        if let (Some(head), Some(history), Some(state)) = (&mut model.drafter, &self.history, &mut state) {
+        if let (Some(head), Some(history), Some(state)) = (&model.drafter, &self.history, &mut state) {
             let sampler = self.draft_sampler.as_ref().unwrap_or(&self.sampler);
             for row in 0..depth {
-                let logits = head.step(state, drafts.last(), history)?;
+                let logits = head.step(state, drafts.last(), history, self.vocabulary.as_deref())?;
                 let counts = sampler.count_row(&self.counts, &drafts)?;
                 let (q, draft) = sampler.sample(&logits, counts.as_ref(), &draws(row), Role::Draft)?;
                 async_eval([&draft])?;
@@ -513,8 +535,8 @@ impl Session {
     }
 
     /// Feeds the head every pair that waits, and starts a draft behind the last.
-    fn ingest_queue(&mut self, model: &mut MtpModel) -> Result<()> {
-        let (Some(head), Some(history)) = (&mut model.drafter, &mut self.history) else {
+    fn ingest_queue(&mut self, model: &MtpModel) -> Result<()> {
+        let (Some(head), Some(history)) = (&model.drafter, &mut self.history) else {
             self.queue.clear();
             return Ok(());
         };

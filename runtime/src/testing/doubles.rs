@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use crate::cache::{Cache, LayerCache};
 use crate::mlx::slice_axis;
-use crate::model::{DraftState, Drafter, MtpModel, Trunk};
+use crate::model::{DraftState, DraftVocabulary, Drafter, MtpModel, Trunk};
 use crate::testing::host::token_array;
 use crate::{Array, Result};
 
@@ -51,12 +51,18 @@ impl Drafter for ScriptedHead {
         self.inner.new_history()
     }
 
-    fn ingest(&mut self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
+    fn ingest(&self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
         self.inner.ingest(hidden, next_tokens, history)
     }
 
-    fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array> {
-        let real = self.inner.step(state, previous, history)?;
+    fn step(
+        &self,
+        state: &mut DraftState,
+        previous: Option<&Array>,
+        history: &Cache,
+        vocabulary: Option<&DraftVocabulary>,
+    ) -> Result<Array> {
+        let real = self.inner.step(state, previous, history, vocabulary)?;
         let token = self.script.next().ok_or_else(|| crate::Error::unsupported("the script is over"))?;
         let mut row = vec![0.0f32; self.vocab];
         row[token as usize] = 1.0;
@@ -64,15 +70,11 @@ impl Drafter for ScriptedHead {
         Ok(Array::from_slice(&row, &[1, self.vocab as i32]).add(real.multiply(Array::from_f32(1e-6))?)?)
     }
 
-    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+    fn logits(&self, hidden: &Array) -> Result<Array> {
         self.inner.logits(hidden)
     }
 
-    fn vocabulary(&self) -> Option<&[u32]> {
-        None
-    }
-
-    fn restrict(&mut self, _: &[u32]) -> Result<()> {
+    fn restrict(&self, _: &[u32]) -> Result<DraftVocabulary> {
         Err(crate::Error::unsupported("a script names any token"))
     }
 }
@@ -94,7 +96,7 @@ pub struct StaleTrunk {
     /// Rows that every sequence starts from: there nothing was dropped yet.
     base: usize,
     /// The rows before the last verification, and its tokens.
-    last: (usize, Vec<u32>),
+    last: Mutex<(usize, Vec<u32>)>,
 }
 
 impl StaleTrunk {
@@ -106,12 +108,13 @@ impl StaleTrunk {
         if stale == Stale::Recurrent && !model.trunk.new_cache().layers().iter().any(recurrent) {
             return false;
         }
-        replace_trunk(model, |inner| Box::new(Self { inner, stale, base, last: (0, Vec::new()) }));
+        replace_trunk(model, |inner| Box::new(Self { inner, stale, base, last: Mutex::default() }));
         true
     }
 
-    fn spoil(&mut self, cache: &mut Cache) -> Result<()> {
-        let (start, tokens) = &self.last;
+    fn spoil(&self, cache: &mut Cache) -> Result<()> {
+        let last = self.last.lock().expect("one thread");
+        let (start, tokens) = &*last;
         // A round keeps its anchor at least: a cache that is no longer than before is another sequence's.
         if cache.len() <= self.base.max(*start) || cache.len() >= start + tokens.len() {
             return Ok(());
@@ -138,14 +141,14 @@ impl Trunk for StaleTrunk {
         self.inner.new_cache()
     }
 
-    fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
         self.spoil(cache)?;
         let ids = crate::mlx::values(tokens)?;
-        self.last = (cache.len(), ids);
+        *self.last.lock().expect("one thread") = (cache.len(), ids);
         self.inner.verify(tokens, cache)
     }
 
-    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+    fn logits(&self, hidden: &Array) -> Result<Array> {
         self.inner.logits(hidden)
     }
 }
@@ -158,10 +161,10 @@ fn replace_trunk(model: &mut MtpModel, around: impl FnOnce(Box<dyn Trunk>) -> Bo
         fn new_cache(&self) -> Cache {
             Cache::new(Vec::new())
         }
-        fn verify(&mut self, _: &Array, _: &mut Cache) -> Result<Array> {
+        fn verify(&self, _: &Array, _: &mut Cache) -> Result<Array> {
             Err(crate::Error::unsupported("no trunk"))
         }
-        fn logits(&mut self, _: &Array) -> Result<Array> {
+        fn logits(&self, _: &Array) -> Result<Array> {
             Err(crate::Error::unsupported("no trunk"))
         }
     }
@@ -188,11 +191,11 @@ impl Trunk for NoisyTrunk {
         self.inner.new_cache()
     }
 
-    fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
         self.inner.verify(tokens, cache)
     }
 
-    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+    fn logits(&self, hidden: &Array) -> Result<Array> {
         let logits = self.inner.logits(hidden)?;
         let (rows, vocab) = (logits.dim(0), logits.dim(1));
         let at = |place: i32| {
@@ -207,16 +210,15 @@ impl Trunk for NoisyTrunk {
 /// wrong rows.
 pub struct LaggingHead {
     inner: Box<dyn Drafter>,
-    drafted: bool,
-    /// The last row that it was given.
-    last: Option<Array>,
+    /// True once it has drafted; the last row that it was given.
+    state: Mutex<(bool, Option<Array>)>,
 }
 
 impl LaggingHead {
     /// Takes the place of the head of `model`.
     pub fn install(model: &mut MtpModel) {
         let inner = model.drafter.take().expect("a draft head");
-        model.drafter = Some(Box::new(Self { inner, drafted: false, last: None }));
+        model.drafter = Some(Box::new(Self { inner, state: Mutex::default() }));
     }
 }
 
@@ -229,10 +231,11 @@ impl Drafter for LaggingHead {
         self.inner.new_history()
     }
 
-    fn ingest(&mut self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
+    fn ingest(&self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
         let rows = hidden.dim(0);
-        let last = self.last.replace(slice_axis(hidden, 0, rows - 1, rows)?);
-        match last.filter(|_| std::mem::take(&mut self.drafted)) {
+        let (drafted, last) = &mut *self.state.lock().expect("one thread");
+        let last = last.replace(slice_axis(hidden, 0, rows - 1, rows)?);
+        match last.filter(|_| std::mem::take(drafted)) {
             Some(last) if rows > 1 => {
                 let lagging = mlx_rs::ops::concatenate(&[&last, &slice_axis(hidden, 0, 0, rows - 1)?], 0)?;
                 self.inner.ingest(&lagging, next_tokens, history)
@@ -242,20 +245,22 @@ impl Drafter for LaggingHead {
         }
     }
 
-    fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array> {
-        self.drafted = true;
-        self.inner.step(state, previous, history)
+    fn step(
+        &self,
+        state: &mut DraftState,
+        previous: Option<&Array>,
+        history: &Cache,
+        vocabulary: Option<&DraftVocabulary>,
+    ) -> Result<Array> {
+        self.state.lock().expect("one thread").0 = true;
+        self.inner.step(state, previous, history, vocabulary)
     }
 
-    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+    fn logits(&self, hidden: &Array) -> Result<Array> {
         self.inner.logits(hidden)
     }
 
-    fn vocabulary(&self) -> Option<&[u32]> {
-        self.inner.vocabulary()
-    }
-
-    fn restrict(&mut self, tokens: &[u32]) -> Result<()> {
+    fn restrict(&self, tokens: &[u32]) -> Result<DraftVocabulary> {
         self.inner.restrict(tokens)
     }
 }

@@ -6,13 +6,14 @@
 //! stale caches, which no test of one position can see.
 
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use super::reference::{ReferenceLoop, ReferenceOptions, Start};
 use crate::Result;
-use crate::model::MtpModel;
+use crate::model::{DraftVocabulary, MtpModel};
 use crate::sampling::{SamplingParams, TokenCounts, filter};
 use crate::speculation::statistics::{self, ChiSquare};
-use crate::speculative::{DepthPolicy, Rule, Session, SessionError, SessionOptions};
+use crate::speculative::{DepthPolicy, DraftOptions, Rule, Session, SessionError, SessionOptions};
 use crate::verify::host::{self, token_array};
 
 /// Tokens of a sequence.
@@ -43,6 +44,8 @@ pub struct Setting {
     pub sampling: SamplingParams,
     /// That of the session's drafts, if it is another.
     pub draft_sampling: Option<SamplingParams>,
+    /// The tokens that drafts are restricted to; `None` for all.
+    pub draft_vocabulary: Option<Rc<DraftVocabulary>>,
 }
 
 impl Setting {
@@ -50,14 +53,14 @@ impl Setting {
     ///
     /// # Errors
     /// When MLX fails.
-    pub fn law(&self, model: &mut MtpModel, anchor: u32) -> Result<Vec<f64>> {
+    pub fn law(&self, model: &MtpModel, anchor: u32) -> Result<Vec<f64>> {
         let vocab = model.info.vocab_size;
         let mut counts = TokenCounts::from_prompt(&self.prompt);
         counts.push(anchor);
         let mut failed = None;
         let law = statistics::joint(vocab, LENGTH, |prefix| {
             let text = [&self.prompt, &[anchor][..], prefix].concat();
-            let mut logits = || -> Result<Vec<f32>> {
+            let logits = || -> Result<Vec<f32>> {
                 let mut cache = model.trunk.new_cache();
                 let hidden = model.trunk.forward(&token_array(&text), &mut cache)?;
                 let last = text.len() as i32;
@@ -79,9 +82,12 @@ impl Setting {
     pub fn options(&self, rule: Rule, depth: DepthPolicy, seed: u64) -> SessionOptions {
         SessionOptions {
             sampling: self.sampling.clone(),
-            draft_sampling: self.draft_sampling.clone(),
+            drafts: Some(DraftOptions {
+                depth,
+                sampling: self.draft_sampling.clone(),
+                vocabulary: self.draft_vocabulary.clone(),
+            }),
             rule,
-            depth,
             seed,
             stop_tokens: Vec::new(),
         }
@@ -90,7 +96,7 @@ impl Setting {
     /// Draws sequences with [`Session`] for the test against the law.
     ///
     /// Every second sequence is clipped by its limit, which must not change the law either.
-    pub fn test_session(&self, model: &mut MtpModel, rule: Rule, depth: &DepthPolicy, until: Until) -> Joint {
+    pub fn test_session(&self, model: &MtpModel, rule: Rule, depth: &DepthPolicy, until: Until) -> Joint {
         let mut session = Session::new(model, self.options(rule, depth.clone(), 0)).expect("a session");
         let anchor = session.prefill(model, &self.prompt, |_, _| ControlFlow::Continue(())).expect("prefill");
         let snapshot = session.snapshot().expect("a snapshot");
@@ -106,7 +112,7 @@ impl Setting {
     }
 
     /// The same with the reference, faulty or not.
-    pub fn test_reference(&self, model: &mut MtpModel, options: &ReferenceOptions, until: Until) -> Joint {
+    pub fn test_reference(&self, model: &MtpModel, options: &ReferenceOptions, until: Until) -> Joint {
         let anchor = 0;
         let start = Start::new(model, &self.prompt, anchor).expect("prefill");
         self.test(model, anchor, until, |model, seed| {
@@ -121,10 +127,10 @@ impl Setting {
 
     fn test<E: std::fmt::Display>(
         &self,
-        model: &mut MtpModel,
+        model: &MtpModel,
         anchor: u32,
         until: Until,
-        mut draw: impl FnMut(&mut MtpModel, u64) -> Result<Vec<u32>, E>,
+        mut draw: impl FnMut(&MtpModel, u64) -> Result<Vec<u32>, E>,
     ) -> Joint {
         let law = self.law(model, anchor).expect("the law");
         let mut joint = Joint { name: self.name, observed: vec![0; law.len()], law };

@@ -73,9 +73,9 @@ impl Start {
     ///
     /// # Errors
     /// When MLX fails, or the model has no draft head.
-    pub fn new(model: &mut MtpModel, prompt: &[u32], anchor: u32) -> Result<Self> {
+    pub fn new(model: &MtpModel, prompt: &[u32], anchor: u32) -> Result<Self> {
         let head =
-            model.drafter.as_mut().ok_or_else(|| crate::Error::unsupported("the reference needs a draft head"))?;
+            model.drafter.as_ref().ok_or_else(|| crate::Error::unsupported("the reference needs a draft head"))?;
         let (mut cache, mut history) = (model.trunk.new_cache(), head.new_history());
         let hidden = model.trunk.forward(&token_array(prompt), &mut cache)?;
         let last = prompt.len() as i32 - 1;
@@ -138,7 +138,7 @@ impl ReferenceLoop {
     ///
     /// # Errors
     /// When MLX fails.
-    pub fn round(&mut self, model: &mut MtpModel) -> Result<ReferenceRound> {
+    pub fn round(&mut self, model: &MtpModel) -> Result<ReferenceRound> {
         let ReferenceOptions { rule, depth, .. } = self.options;
         let first = self.state.cache.len() as u64 + 1;
         let drafts = self.draft(model, depth.min(self.state.cache.len()), first)?;
@@ -170,16 +170,16 @@ impl ReferenceLoop {
         Ok(ReferenceRound { drafts: tokens, accepted: acceptance.accepted, tokens: emitted })
     }
 
-    fn draft(&mut self, model: &mut MtpModel, depth: usize, first: u64) -> Result<Vec<Draft>> {
+    fn draft(&mut self, model: &MtpModel, depth: usize, first: u64) -> Result<Vec<Draft>> {
         let ReferenceOptions { rule, fault, ref sampling, .. } = self.options;
         let head =
-            model.drafter.as_mut().ok_or_else(|| crate::Error::unsupported("the reference needs a draft head"))?;
+            model.drafter.as_ref().ok_or_else(|| crate::Error::unsupported("the reference needs a draft head"))?;
         let mut state = head.ingest(&self.pairs.0, &token_array(&self.pairs.1), &mut self.state.history)?;
         let mut drafts: Vec<Draft> = Vec::with_capacity(depth);
         let mut tokens: Vec<u32> = Vec::with_capacity(depth);
         for position in (first..).take(depth) {
             let previous = tokens.last().map(|&token| token_array(&[token]));
-            let logits = host::table(&head.step(&mut state, previous.as_ref(), &self.state.history)?)?;
+            let logits = host::table(&head.step(&mut state, previous.as_ref(), &self.state.history, None)?)?;
             let counts = self.state.counts.with(&tokens);
             let mut q = filter::distribution(&logits[0], sampling, &counts);
             let token = accept::draft(rule, &q, position, &self.noise);

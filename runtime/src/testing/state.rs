@@ -14,7 +14,7 @@ pub const TOLERANCE: f64 = 1e-4;
 ///
 /// # Errors
 /// When MLX fails.
-pub fn fresh(model: &mut MtpModel, tokens: &[u32]) -> Result<(Cache, Array)> {
+pub fn fresh(model: &MtpModel, tokens: &[u32]) -> Result<(Cache, Array)> {
     let mut cache = model.trunk.new_cache();
     let hidden = model.trunk.forward(&token_array(tokens), &mut cache)?;
     Ok((cache, hidden))
@@ -24,10 +24,10 @@ pub fn fresh(model: &mut MtpModel, tokens: &[u32]) -> Result<(Cache, Array)> {
 ///
 /// # Errors
 /// When MLX fails, or the model has no draft head.
-pub fn fresh_history(model: &mut MtpModel, tokens: &[u32]) -> Result<Cache> {
+pub fn fresh_history(model: &MtpModel, tokens: &[u32]) -> Result<Cache> {
     let (_, hidden) = fresh(model, tokens)?;
     let pairs = tokens.len() as i32 - 1;
-    let head = model.drafter.as_mut().ok_or_else(|| crate::Error::unsupported("no draft head"))?;
+    let head = model.drafter.as_ref().ok_or_else(|| crate::Error::unsupported("no draft head"))?;
     let mut history = head.new_history();
     if pairs > 0 {
         head.ingest(&host::rows(&hidden, 0, pairs)?, &token_array(&tokens[1..]), &mut history)?;

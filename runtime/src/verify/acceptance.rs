@@ -22,7 +22,7 @@ use crate::model::MtpModel;
 use crate::sampling::device::RoundNoise;
 use crate::sampling::{DeviceSampler, Noise, Role};
 use crate::speculation::statistics::bernstein;
-use crate::speculative::{DepthPolicy, Round, Rule, Session, SessionOptions};
+use crate::speculative::{DepthPolicy, DraftOptions, Round, Rule, Session, SessionOptions};
 
 /// The gate's name.
 pub const NAME: &str = "teacher-forced";
@@ -165,9 +165,8 @@ impl Text {
         let seed = bench.options.seed.wrapping_add(index);
         let options = SessionOptions {
             sampling: bench.options.sampling.clone(),
-            draft_sampling: None,
+            drafts: Some(DraftOptions::new(DepthPolicy::Fixed(bench.depth))),
             rule: Rule::Rejection,
-            depth: DepthPolicy::Fixed(bench.depth),
             seed,
             stop_tokens: bench.options.stop_tokens.clone(),
         };
@@ -191,13 +190,13 @@ impl Text {
     /// Adds what happened to the drafts and what was promised for them.
     fn promises(
         &self,
-        model: &mut MtpModel,
+        model: &MtpModel,
         prompt: &Prompt,
         sampler: &DeviceSampler,
         depths: &mut [DepthCount],
         mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
     ) -> Result<(), VerifyError> {
-        let head = model.drafter.as_mut().ok_or(VerifyError::NoDraftHead)?;
+        let head = model.drafter.as_ref().ok_or(VerifyError::NoDraftHead)?;
         let behind = model.trunk.forward(&token_array(&self.tokens[self.prompt..]), &mut prompt.cache()?)?;
         let hidden = ops::concatenate(&[&prompt.hidden, &behind], 0)?;
         let pairs = self.tokens.len() - 1;
@@ -233,9 +232,14 @@ impl Text {
                 fed = anchor;
                 for draft in 1..examined {
                     if draft == 1 {
-                        head.step(&mut state, None, &history)?;
+                        head.step(&mut state, None, &history, None)?;
                     }
-                    q.push(head.step(&mut state, Some(&token_array(&round.drafts[draft - 1..draft])), &history)?);
+                    q.push(head.step(
+                        &mut state,
+                        Some(&token_array(&round.drafts[draft - 1..draft])),
+                        &history,
+                        None,
+                    )?);
                 }
                 let p = filtered(sampler, &host::rows(&targets, row, row + examined as i32)?)?;
                 let q = filtered(sampler, &ops::concatenate(&q, 0)?)?;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cache::Cache;
-use crate::model::{DraftState, Drafter, MtpModel, Trunk};
+use crate::model::{DraftState, DraftVocabulary, Drafter, MtpModel, Trunk};
 use crate::{Array, Result};
 
 /// Counters that the gates share.
@@ -103,19 +103,19 @@ impl Trunk for CountingModel<dyn Trunk> {
         self.with(|trunk| trunk.new_cache())
     }
 
-    fn verify(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
         self.counts.trunk.fetch_add(1, Relaxed);
         self.counts.trunk_rows.fetch_add(tokens.dim(0).max(0) as usize, Relaxed);
         self.with(|trunk| trunk.verify(tokens, cache))
     }
 
-    fn forward(&mut self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+    fn forward(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
         self.counts.trunk.fetch_add(1, Relaxed);
         self.counts.trunk_rows.fetch_add(tokens.dim(0).max(0) as usize, Relaxed);
         self.with(|trunk| trunk.forward(tokens, cache))
     }
 
-    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+    fn logits(&self, hidden: &Array) -> Result<Array> {
         self.counts.note_logits(hidden.dim(0));
         self.with(|trunk| trunk.logits(hidden))
     }
@@ -130,29 +130,30 @@ impl Drafter for CountingModel<dyn Drafter> {
         self.with(|head| head.new_history())
     }
 
-    fn ingest(&mut self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
+    fn ingest(&self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
         self.counts.head.fetch_add(1, Relaxed);
         self.with(|head| head.ingest(hidden, next_tokens, history))
     }
 
-    fn step(&mut self, state: &mut DraftState, previous: Option<&Array>, history: &Cache) -> Result<Array> {
+    fn step(
+        &self,
+        state: &mut DraftState,
+        previous: Option<&Array>,
+        history: &Cache,
+        vocabulary: Option<&DraftVocabulary>,
+    ) -> Result<Array> {
         // The first draft is read from what the last `ingest` computed.
         self.counts.head.fetch_add(usize::from(previous.is_some()), Relaxed);
         self.counts.note_logits(1);
-        self.with(|head| head.step(state, previous, history))
+        self.with(|head| head.step(state, previous, history, vocabulary))
     }
 
-    fn logits(&mut self, hidden: &Array) -> Result<Array> {
+    fn logits(&self, hidden: &Array) -> Result<Array> {
         self.counts.note_logits(hidden.dim(0));
         self.with(|head| head.logits(hidden))
     }
 
-    /// A verification is of the head as it is.
-    fn vocabulary(&self) -> Option<&[u32]> {
-        None
-    }
-
-    fn restrict(&mut self, _: &[u32]) -> Result<()> {
+    fn restrict(&self, _: &[u32]) -> Result<DraftVocabulary> {
         Err(crate::Error::unsupported("a verification drafts from the whole vocabulary"))
     }
 }
@@ -165,11 +166,11 @@ impl Trunk for Detached {
         Cache::new(Vec::new())
     }
 
-    fn verify(&mut self, _: &Array, _: &mut Cache) -> Result<Array> {
+    fn verify(&self, _: &Array, _: &mut Cache) -> Result<Array> {
         Err(crate::Error::unsupported("the trunk is lent to a verification"))
     }
 
-    fn logits(&mut self, _: &Array) -> Result<Array> {
+    fn logits(&self, _: &Array) -> Result<Array> {
         Err(crate::Error::unsupported("the trunk is lent to a verification"))
     }
 }

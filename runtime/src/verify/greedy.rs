@@ -14,7 +14,7 @@ use super::gate::{Effort, GateResult, ProgressReporter, Verification, figures};
 use super::host;
 use super::prompt::Prompt;
 use crate::sampling::SamplingParams;
-use crate::speculative::{DepthPolicy, Rule, Session, SessionOptions};
+use crate::speculative::{DepthPolicy, DraftOptions, Rule, Session, SessionOptions};
 
 /// The gate's name.
 pub const NAME: &str = "greedy";
@@ -95,9 +95,8 @@ fn text(
 ) -> Result<Vec<u32>, VerifyError> {
     let options = SessionOptions {
         sampling: SamplingParams::greedy(),
-        draft_sampling: None,
+        drafts: Some(DraftOptions::new(DepthPolicy::Fixed(bench.depth))),
         rule: Rule::Rejection,
-        depth: DepthPolicy::Fixed(bench.depth),
         seed: bench.options.seed,
         stop_tokens: Vec::new(),
     };

@@ -21,7 +21,7 @@ use crate::cache::Cache;
 use crate::model::MtpModel;
 use crate::sampling::{SamplingParams, TokenCounts, filter};
 use crate::speculation::statistics::{ChiSquare, goodness_of_fit};
-use crate::speculative::{DepthPolicy, Rule, Session, SessionOptions};
+use crate::speculative::{DepthPolicy, DraftOptions, Rule, Session, SessionOptions};
 
 /// The gate's name.
 pub const NAME: &str = "joint";
@@ -93,9 +93,8 @@ fn walk(
     let Effort { walk: count, rounds, stepwise, .. } = bench.options.effort;
     let options = SessionOptions {
         sampling: sampling.clone(),
-        draft_sampling: None,
+        drafts: Some(DraftOptions::new(DepthPolicy::Fixed(bench.depth))),
         rule,
-        depth: DepthPolicy::Fixed(bench.depth),
         seed: bench.options.seed,
         stop_tokens: Vec::new(),
     };
@@ -110,7 +109,7 @@ fn walk(
     }
     let mut walk = MartingaleTest::default();
     let mut counts = TokenCounts::from_prompt(&prompt.tokens);
-    prompt.judge(&mut *bench.model.trunk, &text, !stepwise, |index, logits| {
+    prompt.judge(&*bench.model.trunk, &text, !stepwise, |index, logits| {
         walk.note(filter::candidates(logits, sampling, &counts), text[index]);
         counts.push(text[index]);
         Ok(())
@@ -130,9 +129,8 @@ fn sequences(
     let depth = bench.depth.min(LENGTH);
     let options = |rule, seed| SessionOptions {
         sampling: sampling.clone(),
-        draft_sampling: None,
+        drafts: Some(DraftOptions::new(DepthPolicy::Fixed(depth))),
         rule,
-        depth: DepthPolicy::Fixed(depth),
         seed,
         stop_tokens: Vec::new(),
     };
@@ -216,7 +214,7 @@ struct TokenDistribution {
 
 impl TokenDistribution {
     /// The law of the tokens behind `prompt` and `anchor`, by plain decoding.
-    fn of(model: &mut MtpModel, prompt: &Prompt, anchor: u32, sampling: &SamplingParams) -> Result<Self, VerifyError> {
+    fn of(model: &MtpModel, prompt: &Prompt, anchor: u32, sampling: &SamplingParams) -> Result<Self, VerifyError> {
         let mut counts = TokenCounts::from_prompt(&prompt.tokens);
         counts.push(anchor);
         let mut law = Self { places: BTreeMap::new(), probabilities: Vec::new() };
@@ -234,7 +232,7 @@ impl TokenDistribution {
     #[expect(clippy::too_many_arguments, reason = "one step of a recursion over a tree")]
     fn grow(
         &mut self,
-        model: &mut MtpModel,
+        model: &MtpModel,
         cache: &Cache,
         last: u32,
         prefix: &mut Vec<u32>,

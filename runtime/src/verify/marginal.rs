@@ -89,7 +89,7 @@ fn number(value: f64) -> f64 {
 /// Logits of trunk and head for the same tokens, `[rows, vocab]` each: at most `most` rows, spread over the prompt.
 fn teacher_forced(bench: &mut Verification<'_>, prompt: &Prompt, most: usize) -> Result<(Array, Array), VerifyError> {
     let model = &mut *bench.model;
-    let head = model.drafter.as_mut().ok_or(VerifyError::NoDraftHead)?;
+    let head = model.drafter.as_ref().ok_or(VerifyError::NoDraftHead)?;
     let (hidden, tokens) = (&prompt.hidden, &prompt.tokens);
     let pairs = prompt.len() as i32 - 1;
     let state = head.ingest(&host::rows(hidden, 0, pairs)?, &token_array(&tokens[1..]), &mut head.new_history())?;

@@ -97,7 +97,7 @@ fn measure(
     let count = texts.len();
     for text in texts {
         watch.tick(prompts.len(), count)?;
-        prompts.push(Rc::new(Prompt::feed(&mut *model.trunk, text)?));
+        prompts.push(Rc::new(Prompt::feed(&*model.trunk, text)?));
     }
     watch.tick(count, count)?;
     let dtype = prompts.first().ok_or(VerifyError::NoPrompt)?.hidden.dtype();

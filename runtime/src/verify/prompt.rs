@@ -25,7 +25,7 @@ pub(super) struct Prompt {
 }
 
 impl Prompt {
-    pub(super) fn feed(trunk: &mut dyn Trunk, tokens: Vec<u32>) -> Result<Self> {
+    pub(super) fn feed(trunk: &dyn Trunk, tokens: Vec<u32>) -> Result<Self> {
         let mut cache = trunk.new_cache();
         let mut parts = Vec::new();
         for chunk in tokens.chunks(CHUNK) {
@@ -53,7 +53,7 @@ impl Prompt {
     /// (`at_once`) all of them in one pass.
     pub(super) fn judge(
         &self,
-        trunk: &mut dyn Trunk,
+        trunk: &dyn Trunk,
         text: &[u32],
         at_once: bool,
         mut note: impl FnMut(usize, &[f32]) -> std::result::Result<(), VerifyError>,

@@ -104,7 +104,7 @@ struct Steps {
 }
 
 impl Steps {
-    fn take(model: &mut MtpModel, prompt: &Prompt, count: usize) -> Result<Self> {
+    fn take(model: &MtpModel, prompt: &Prompt, count: usize) -> Result<Self> {
         let mut cache = prompt.cache()?;
         let logits = model.trunk.logits(&prompt.last()?)?;
         let mut steps = Self {
@@ -169,7 +169,7 @@ fn head_after_each_count(
     let text = [&prompt.tokens[..], &steps.tokens].concat();
     let hidden: Vec<&Array> = steps.hidden.iter().collect();
     let hidden = mlx_rs::ops::concatenate(&hidden, 0)?;
-    let Some(head) = bench.model.drafter.as_mut() else { return Ok(()) };
+    let Some(head) = bench.model.drafter.as_ref() else { return Ok(()) };
     let pair = |from: usize, to: usize| -> Result<(Array, Array)> {
         Ok((host::rows(&hidden, from as i32, to as i32)?, token_array(&text[from + 1..=to])))
     };
@@ -185,7 +185,7 @@ fn head_after_each_count(
         let (rows, next) = pair(row, row + 1)?;
         let mut state = head.ingest(&rows, &next, &mut one_by_one)?;
         if row >= anchor {
-            references.push((head.step(&mut state, None, &one_by_one)?, one_by_one.snapshot()?));
+            references.push((head.step(&mut state, None, &one_by_one, None)?, one_by_one.snapshot()?));
         }
     }
     let (rows, next) = pair(0, anchor)?;
@@ -193,14 +193,14 @@ fn head_after_each_count(
     // Drafts that left something behind would have left it to every count below.
     for draft in 0..depth {
         let previous = draft.checked_sub(1).map(|before| token_array(&steps.tokens[before..draft]));
-        head.step(&mut state, previous.as_ref(), &at_once)?;
+        head.step(&mut state, previous.as_ref(), &at_once, None)?;
     }
     eval(at_once.arrays().chain([&state.last]))?;
     for (accepted, (logits, reference)) in references.iter().enumerate() {
         let mut history = at_once.snapshot()?;
         let (rows, next) = pair(anchor, anchor + 1 + accepted)?;
         let mut state = head.ingest(&rows, &next, &mut history)?;
-        worst.note_logits(&head.step(&mut state, None, &history)?, logits, accepted)?;
+        worst.note_logits(&head.step(&mut state, None, &history, None)?, logits, accepted)?;
         worst.note_state(&history, reference, accepted)?;
     }
     Ok(())

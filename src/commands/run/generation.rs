@@ -2,11 +2,12 @@
 
 use std::io;
 use std::ops::ControlFlow;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mtplx_runtime::model::MtpModel;
-use mtplx_runtime::speculative::{DepthPolicy, Session, SessionError, SessionOptions, SpeculationStats};
+use mtplx_runtime::model::{DraftVocabulary, MtpModel};
+use mtplx_runtime::speculative::{DepthPolicy, DraftOptions, Session, SessionError, SessionOptions, SpeculationStats};
 use mtplx_runtime::text::{Ending, Generated, Step, TextOptions, Tokenizer, generate};
 
 use crate::args::Depth;
@@ -32,6 +33,8 @@ pub struct Generation<'a> {
     pub settings: &'a Settings,
     pub prompt: &'a [u32],
     pub tokenizer: &'a Tokenizer,
+    /// Tokens that drafts are restricted to.
+    pub draft_vocabulary: Option<Rc<DraftVocabulary>>,
 }
 
 /// What came of it.
@@ -47,7 +50,7 @@ impl Generation<'_> {
     /// The session's, the decoder's, and those of `show`.
     pub fn run(
         &self,
-        model: &mut MtpModel,
+        model: &MtpModel,
         interrupt: &Interrupt,
         mut progress: impl FnMut(usize, usize),
         mut show: impl FnMut(&str) -> io::Result<()>,
@@ -60,7 +63,9 @@ impl Generation<'_> {
             }
         };
         let stop_tokens = if self.settings.ignore_eos.value { Vec::new() } else { self.tokenizer.eos_ids().to_vec() };
-        let mut session = Session::new(model, self.options(depth, stop_tokens.clone()))?;
+        let drafts =
+            DraftOptions { depth, sampling: self.settings.draft_sampling(), vocabulary: self.draft_vocabulary.clone() };
+        let mut session = Session::new(model, self.options(Some(drafts), stop_tokens.clone()))?;
         let limit = self.settings.max_tokens.value;
         let mut emitted = 0;
         let next = || -> anyhow::Result<Step> {
@@ -105,25 +110,12 @@ impl Generation<'_> {
     /// The session's.
     pub fn plain(
         &self,
-        model: &mut MtpModel,
-        tokens: usize,
-        interrupt: &Interrupt,
-    ) -> anyhow::Result<Option<SpeculationStats>> {
-        // Without the head, which plain decoding has no use for and should not pay for.
-        let head = model.drafter.take();
-        let stats = self.plain_rounds(model, tokens, interrupt);
-        model.drafter = head;
-        stats
-    }
-
-    fn plain_rounds(
-        &self,
-        model: &mut MtpModel,
+        model: &MtpModel,
         tokens: usize,
         interrupt: &Interrupt,
     ) -> anyhow::Result<Option<SpeculationStats>> {
         // Stop tokens would end it early where the texts differ; speed is what is asked for.
-        let mut session = Session::new(model, self.options(DepthPolicy::Fixed(0), Vec::new()))?;
+        let mut session = Session::new(model, self.options(None, Vec::new()))?;
         match session.prefill(model, self.prompt, |_, _| interrupt.flow()) {
             Err(SessionError::Interrupted) => return Ok(None),
             first => first?,
@@ -137,12 +129,11 @@ impl Generation<'_> {
         Ok(Some(session.stats().clone()))
     }
 
-    fn options(&self, depth: DepthPolicy, stop_tokens: Vec<u32>) -> SessionOptions {
+    fn options(&self, drafts: Option<DraftOptions>, stop_tokens: Vec<u32>) -> SessionOptions {
         SessionOptions {
             sampling: self.settings.sampling(),
-            draft_sampling: self.settings.draft_sampling(),
+            drafts,
             rule: self.settings.acceptance.value,
-            depth,
             seed: self.settings.seed.value,
             stop_tokens,
         }

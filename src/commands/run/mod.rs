@@ -60,8 +60,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 
     let interrupt = on_interrupt()?;
     let progress = Progress::start(format!("loading {}", opened.checkpoint.label()), args.json);
-    let mut engine = opened.load(trunk_only, Precision::Auto)?;
-    settings.draft_vocab.value = engine.restrict_drafts(draft_vocab.as_ref(), &text.tokenizer)?;
+    let engine = opened.load(trunk_only, Precision::Auto)?;
+    let draft_vocabulary = engine.draft_vocabulary(draft_vocab.as_ref(), &text.tokenizer)?;
+    settings.draft_vocab.value = draft_vocabulary.as_ref().map(|vocabulary| vocabulary.tokens().len());
     drop(progress);
 
     let room = room(prompt.len(), engine.model.info.context)?;
@@ -69,12 +70,12 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let head_depth = engine.model.drafter.as_ref().map_or(0, |head| head.max_depth());
     settings.mtp_depth_max.value = settings.mtp_depth_max.value.min(head_depth);
 
-    let generation = Generation { settings: &settings, prompt: &prompt, tokenizer: &text.tokenizer };
+    let generation = Generation { settings: &settings, prompt: &prompt, tokenizer: &text.tokenizer, draft_vocabulary };
     let mut out = TextOut::new();
     let progress = Progress::start("reading the prompt", args.json);
     let mut progress = Some(progress);
     let outcome = generation.run(
-        &mut engine.model,
+        &engine.model,
         &interrupt,
         |done, all| {
             progress.iter().for_each(|progress| progress.update(done, all));
@@ -94,7 +95,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
         Depth::Fixed(0) => None,
         _ => {
             let _progress = Progress::start("plain decoding, for comparison", args.json);
-            generation.plain(&mut engine.model, outcome.generated.token_ids.len(), &interrupt)?
+            generation.plain(&engine.model, outcome.generated.token_ids.len(), &interrupt)?
         }
     };
 

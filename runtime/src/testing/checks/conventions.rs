@@ -26,8 +26,8 @@ pub fn contracts_choose_the_hidden_states(architecture: &dyn MtpArchitecture, fi
         for (variant, agrees) in [("post_norm", false), ("pre_norm", true)] {
             let contract = json!({"mtp_contract": {field: variant}}).to_string();
             std::fs::write(dir.path().join(CONTRACT), contract).expect("a contract");
-            let mut model = tiny::load(architecture, dir.path());
-            let report = parity::compare(&mut model, &reference).unwrap_or_else(|e| panic!("{}: {e}", fixture.name));
+            let model = tiny::load(architecture, dir.path());
+            let report = parity::compare(&model, &reference).unwrap_or_else(|e| panic!("{}: {e}", fixture.name));
             assert!(!report.compared.is_empty(), "{}: nothing was compared", fixture.name);
             let worst = report.worst().0;
             assert_eq!(worst <= GOLDEN, agrees, "{}: {field} {variant}: off by {worst}", fixture.name);

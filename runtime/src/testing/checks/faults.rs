@@ -26,9 +26,9 @@ pub fn faults_stay_behind_the_text(architecture: &dyn MtpArchitecture, fixture: 
     if fixture.checkpoint().config().text().flag_or("tie_word_embeddings", false).unwrap_or(false) {
         return;
     }
-    let mut whole = fixture.load(architecture);
+    let whole = fixture.load(architecture);
     let prompt = fixture.prompt(whole.info.vocab_size);
-    let text = greedy(&mut whole, &prompt, DEEPEST + 2);
+    let text = greedy(&whole, &prompt, DEEPEST + 2);
     let fault = (0..whole.info.vocab_size as u32).rev().find(|token| !prompt.contains(token) && !text.contains(token));
     let Some(fault) = fault else { return }; // a vocabulary that the text uses up
     for value in [f32::NAN, f32::INFINITY] {
@@ -42,12 +42,12 @@ pub fn faults_stay_behind_the_text(architecture: &dyn MtpArchitecture, fixture: 
                 let mut script = text[1..=depth].to_vec();
                 script[right..].fill(fault);
                 head.set(&script);
-                let mut session = started(&mut model, &prompt, greedy_options(depth));
-                let round = session.round(&mut model, 64).unwrap_or_else(|error| panic!("{what}: {error}"));
+                let mut session = started(&model, &prompt, greedy_options(depth));
+                let round = session.round(&model, 64).unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert_eq!(round.tokens, text[1..right + 2], "{what}");
                 // Everything but the anchor, of the model without the fault.
                 let fed = [&prompt, &text[..right + 1]].concat();
-                let (fresh, _) = state::fresh(&mut whole, &fed).expect("a forward pass");
+                let (fresh, _) = state::fresh(&whole, &fed).expect("a forward pass");
                 assert_same_state(&what, session.cache(), &fresh);
             }
         }
@@ -62,15 +62,15 @@ pub fn faults_stay_behind_the_text(architecture: &dyn MtpArchitecture, fixture: 
                     if ahead {
                         session = session.looking_ahead();
                     }
-                    let first = session.prefill(&mut model, &prompt, |_, _| ControlFlow::Continue(()));
+                    let first = session.prefill(&model, &prompt, |_, _| ControlFlow::Continue(()));
                     assert_eq!(first.expect("a prompt"), fault, "{what}");
-                    let round = session.round(&mut model, 64);
+                    let round = session.round(&model, 64);
                     assert!(matches!(round, Err(SessionError::NotFinite)), "{what}: {round:?}");
                 }
             }
         }
         let mut session = Session::new(&model, greedy_options(0)).expect("a session");
-        let first = session.prefill(&mut model, &[prompt[0], fault], |_, _| ControlFlow::Continue(()));
+        let first = session.prefill(&model, &[prompt[0], fault], |_, _| ControlFlow::Continue(()));
         assert!(matches!(first, Err(SessionError::NotFinite)), "{}: {value} in the prompt: {first:?}", fixture.name);
     }
 }
@@ -95,7 +95,7 @@ fn with_embedding(fixture: &Fixture, token: u32, value: f32) -> TempDir {
 }
 
 /// A session behind the prompt.
-fn started(model: &mut MtpModel, prompt: &[u32], options: SessionOptions) -> Session {
+fn started(model: &MtpModel, prompt: &[u32], options: SessionOptions) -> Session {
     let mut session = Session::new(model, options).expect("a session");
     session.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
     session

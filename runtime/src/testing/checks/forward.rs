@@ -15,8 +15,8 @@ const GOLDEN: f64 = 2e-4;
 /// Trunk and head agree with the golden tensors, where the fixture has them, and choose the same tokens.
 pub fn golden_tensors(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     let Some(golden) = fixture.golden() else { return };
-    let mut model = fixture.load(architecture);
-    let report = parity::compare(&mut model, &golden).unwrap_or_else(|error| panic!("{}: {error}", fixture.name));
+    let model = fixture.load(architecture);
+    let report = parity::compare(&model, &golden).unwrap_or_else(|error| panic!("{}: {error}", fixture.name));
     assert!(!report.compared.is_empty(), "{}: nothing was compared", fixture.name);
     assert!(report.skipped.is_empty(), "{}: not compared: {:?}", fixture.name, report.skipped);
     for comparison in report.compared {
@@ -29,8 +29,8 @@ pub fn golden_tensors(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
 /// The state after the golden prompt is the golden one, layer by layer, where the fixture has it in the layers' own form.
 pub fn golden_states(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     let (Some(golden), Some(prompt)) = (fixture.golden(), fixture.ids("input_ids")) else { return };
-    let mut model = fixture.load(architecture);
-    let (cache, _) = state::fresh(&mut model, &prompt).expect("a forward pass");
+    let model = fixture.load(architecture);
+    let (cache, _) = state::fresh(&model, &prompt).expect("a forward pass");
     for (index, layer) in cache.layers().iter().enumerate() {
         let parts: Vec<(&str, Array)> = match layer {
             LayerCache::Kv(kv) => kv.committed().expect("views").map_or(Vec::new(), |(k, v)| vec![("k", k), ("v", v)]),
@@ -56,8 +56,8 @@ pub fn chunked_prefill_is_prefill(architecture: &dyn MtpArchitecture, fixture: &
     let mut rng = Rng::new(3);
     // Long enough to cross the chunks that recurrent layers and buffers are divided into.
     let tokens = rng.tokens(150, model.info.vocab_size);
-    let (expected, hidden) = state::fresh(&mut model, &tokens).expect("a forward pass");
-    let history = state::fresh_history(&mut model, &tokens).expect("a history");
+    let (expected, hidden) = state::fresh(&model, &tokens).expect("a forward pass");
+    let history = state::fresh_history(&model, &tokens).expect("a history");
     let last = tokens.len() as i32 - 1;
     for (largest, name) in [(1, "token by token"), (7, "in small pieces"), (90, "in large pieces")] {
         let what = format!("{}: {name}", fixture.name);
@@ -84,9 +84,9 @@ pub fn chunked_prefill_is_prefill(architecture: &dyn MtpArchitecture, fixture: &
 
 /// The rows of a verification have the logits of single steps.
 pub fn verified_rows_are_single_steps(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
-    let mut model = fixture.load(architecture);
+    let model = fixture.load(architecture);
     let prompt = fixture.prompt(model.info.vocab_size);
-    let (base, _) = state::fresh(&mut model, &prompt).expect("a forward pass");
+    let (base, _) = state::fresh(&model, &prompt).expect("a forward pass");
     for width in 1..=9 {
         let tokens = Rng::new(width as u64).tokens(width, model.info.vocab_size);
         let mut together = base.snapshot().expect("a snapshot");

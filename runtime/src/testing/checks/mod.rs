@@ -26,21 +26,20 @@ use std::ops::ControlFlow;
 
 use crate::model::MtpModel;
 use crate::sampling::SamplingParams;
-use crate::speculative::{DepthPolicy, Rule, Session, SessionOptions};
+use crate::speculative::{DepthPolicy, DraftOptions, Rule, Session, SessionOptions};
 
 fn greedy_options(depth: usize) -> SessionOptions {
     SessionOptions {
         sampling: SamplingParams::greedy(),
-        draft_sampling: None,
+        drafts: Some(DraftOptions::new(DepthPolicy::Fixed(depth))),
         rule: Rule::Rejection,
-        depth: DepthPolicy::Fixed(depth),
         seed: 0,
         stop_tokens: Vec::new(),
     }
 }
 
 /// Greedy text without drafts, behind a prompt.
-fn greedy(model: &mut MtpModel, prompt: &[u32], count: usize) -> Vec<u32> {
+fn greedy(model: &MtpModel, prompt: &[u32], count: usize) -> Vec<u32> {
     let mut session = Session::new(model, greedy_options(0)).expect("a session");
     let mut text = vec![session.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt")];
     while text.len() < count {

@@ -16,12 +16,12 @@ const WIDEST: usize = 9;
 /// After any number of kept rows of a verification of any width, the trunk's state is that of a fresh forward pass of
 /// what was kept, and so are the logits behind it.
 pub fn every_keep_is_a_fresh_forward(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
-    let mut model = fixture.load(architecture);
+    let model = fixture.load(architecture);
     let vocab = model.info.vocab_size;
     let prompt = fixture.prompt(vocab);
     let kept = Rng::new(5).tokens(WIDEST, vocab);
     let fresh: Vec<_> = (0..=WIDEST)
-        .map(|keep| state::fresh(&mut model, &[&prompt, &kept[..keep]].concat()).expect("a forward pass").0)
+        .map(|keep| state::fresh(&model, &[&prompt, &kept[..keep]].concat()).expect("a forward pass").0)
         .collect();
     let probe = token_array(&Rng::new(6).tokens(2, vocab));
     for width in 1..=WIDEST {
@@ -49,9 +49,9 @@ pub fn session_commits_what_it_emits(architecture: &dyn MtpArchitecture, fixture
     let mut model = fixture.load(architecture);
     let most = model.drafter.as_ref().map_or(0, |head| head.max_depth()).min(WIDEST - 1);
     let prompt = fixture.prompt(model.info.vocab_size);
-    let text = greedy(&mut model, &prompt, 2 * WIDEST);
+    let text = greedy(&model, &prompt, 2 * WIDEST);
     let start = Session::new(&model, greedy_options(0)).and_then(|mut session| {
-        session.prefill(&mut model, &prompt, |_, _| ControlFlow::Continue(()))?;
+        session.prefill(&model, &prompt, |_, _| ControlFlow::Continue(()))?;
         session.snapshot()
     });
     let start = start.expect("a prompt");
@@ -66,15 +66,15 @@ pub fn session_commits_what_it_emits(architecture: &dyn MtpArchitecture, fixture
             }
             head.set(&script);
             let mut session = Session::resume(&model, greedy_options(depth), &start).expect("a session");
-            let round = session.round(&mut model, 64).expect("a round");
+            let round = session.round(&model, 64).expect("a round");
             assert_eq!((round.acceptance.drafted, round.acceptance.accepted), (depth, accepted), "{what}");
             assert_eq!(round.tokens, text[1..accepted + 2], "{what}: the text");
             let emitted = [&prompt, &text[..accepted + 2]].concat();
             // Everything but the anchor is in the trunk, every pair in the history.
-            let (trunk, _) = state::fresh(&mut model, &emitted[..emitted.len() - 1]).expect("a forward pass");
+            let (trunk, _) = state::fresh(&model, &emitted[..emitted.len() - 1]).expect("a forward pass");
             assert_same_state(&what, session.cache(), &trunk);
-            let expected = state::fresh_history(&mut model, &emitted).expect("a history");
-            let history = session.history(&mut model).expect("a history").expect("a draft head");
+            let expected = state::fresh_history(&model, &emitted).expect("a history");
+            let history = session.history(&model).expect("a history").expect("a draft head");
             assert_same_state(&format!("{what}: history"), history, &expected);
         }
     }
@@ -82,11 +82,11 @@ pub fn session_commits_what_it_emits(architecture: &dyn MtpArchitecture, fixture
 
 /// Drafting reads the history and does not change it; drafting again gives the same.
 pub fn drafts_leave_the_history_alone(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
-    let mut model = fixture.load(architecture);
+    let model = fixture.load(architecture);
     let prompt = fixture.prompt(model.info.vocab_size);
-    let before = state::fresh_history(&mut model, &prompt).expect("a history");
-    let (_, hidden) = state::fresh(&mut model, &prompt).expect("a forward pass");
-    let head = model.drafter.as_mut().expect("a draft head");
+    let before = state::fresh_history(&model, &prompt).expect("a history");
+    let (_, hidden) = state::fresh(&model, &prompt).expect("a forward pass");
+    let head = model.drafter.as_ref().expect("a draft head");
     let mut history = head.new_history();
     let pairs = prompt.len() as i32 - 1;
     let rows = host::rows(&hidden, 0, pairs).expect("rows");
@@ -96,7 +96,7 @@ pub fn drafts_leave_the_history_alone(architecture: &dyn MtpArchitecture, fixtur
         let mut state = state.clone();
         let steps = (0..drafts.len()).map(|step| {
             let previous = step.checked_sub(1).map(|before| token_array(&drafts[before..step]));
-            head.step(&mut state, previous.as_ref(), &history).expect("a step")
+            head.step(&mut state, previous.as_ref(), &history, None).expect("a step")
         });
         steps.collect::<Vec<_>>()
     });

@@ -4,7 +4,7 @@ use super::greedy_options;
 use crate::architecture::MtpArchitecture;
 use crate::model::MtpModel;
 use crate::sampling::SamplingParams;
-use crate::speculative::{DepthPolicy, Round, Rule, Session, SessionOptions};
+use crate::speculative::{DepthPolicy, DraftOptions, Round, Rule, Session, SessionOptions};
 use crate::testing::fixture::{Fixture, TraceRound};
 use crate::testing::host::{self, token_array};
 use crate::testing::state::{self, assert_same_state};
@@ -20,31 +20,31 @@ const DEPTHS: [usize; 6] = [0, 1, 2, 3, 4, 8];
 /// Greedy text at any depth is that of the trunk alone, one token at a time; the first difference, if there is one, is a
 /// near-tie. Where the fixture states the text, that is it.
 pub fn greedy_is_plain_greedy(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
-    let mut model = fixture.load(architecture);
+    let model = fixture.load(architecture);
     let prompt = fixture.prompt(model.info.vocab_size);
     let golden = fixture.ids("greedy_ids");
     let count = golden.as_ref().map_or(TEXT, Vec::len);
-    let (plain, margins) = plain_greedy(&mut model, &prompt, count);
+    let (plain, margins) = plain_greedy(&model, &prompt, count);
     if let Some(golden) = golden {
         assert_same_text(&format!("{}: golden text", fixture.name), &plain, &golden, &margins);
     }
     for depth in DEPTHS {
         let what = format!("{}: depth {depth}", fixture.name);
-        let (text, _) = generate(&mut model, &prompt, greedy_options(depth), count);
+        let (text, _) = generate(&model, &prompt, greedy_options(depth), count);
         assert_same_text(&what, &text, &plain, &margins);
     }
 }
 
 /// The rounds that the fixture states: the same drafts, the same number of them accepted, at every depth stated.
 pub fn traces_are_golden(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
-    let mut model = fixture.load(architecture);
+    let model = fixture.load(architecture);
     let prompt = fixture.prompt(model.info.vocab_size);
     for depth in 1..=8 {
         let Some(trace) = fixture.trace(depth) else { continue };
         let mut session = Session::new(&model, greedy_options(depth)).expect("a session");
-        session.prefill(&mut model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+        session.prefill(&model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
         for (number, expected) in trace.iter().enumerate() {
-            let Round { drafts, acceptance, .. } = session.round(&mut model, usize::MAX).expect("a round");
+            let Round { drafts, acceptance, .. } = session.round(&model, usize::MAX).expect("a round");
             let found = TraceRound { drafts, accepted: acceptance.accepted };
             assert_eq!(&found, expected, "{}: depth {depth}: round {number}", fixture.name);
         }
@@ -54,15 +54,15 @@ pub fn traces_are_golden(architecture: &dyn MtpArchitecture, fixture: &Fixture) 
 /// What the loop drafts first in each round is what the head says when it is fed the whole text at once: it is fed the
 /// right pairs, whatever was drafted and rejected in between.
 pub fn teacher_forced_acceptance_is_the_loops(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
-    let mut model = fixture.load(architecture);
+    let model = fixture.load(architecture);
     let prompt = fixture.prompt(model.info.vocab_size);
     for depth in [1, 3] {
         let what = format!("{}: depth {depth}", fixture.name);
-        let (text, rounds) = generate(&mut model, &prompt, greedy_options(depth), TEXT);
+        let (text, rounds) = generate(&model, &prompt, greedy_options(depth), TEXT);
         let whole = [prompt.as_slice(), &text].concat();
-        let (_, hidden) = state::fresh(&mut model, &whole).expect("a forward pass");
+        let (_, hidden) = state::fresh(&model, &whole).expect("a forward pass");
         let pairs = whole.len() as i32 - 1;
-        let head = model.drafter.as_mut().expect("a draft head");
+        let head = model.drafter.as_ref().expect("a draft head");
         let mut history = head.new_history();
         let rows = host::rows(&hidden, 0, pairs).expect("rows");
         let state = head.ingest(&rows, &token_array(&whole[1..]), &mut history).expect("an ingest");
@@ -85,52 +85,52 @@ pub fn teacher_forced_acceptance_is_the_loops(architecture: &dyn MtpArchitecture
 
 /// With the coupled rule a seed means a text: without a head, at any depth, with a depth that adapts.
 pub fn coupled_text_is_that_of_its_seed(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
-    let mut model = fixture.load(architecture);
+    let model = fixture.load(architecture);
     let prompt = fixture.prompt(model.info.vocab_size);
     let penalized = SamplingParams { repetition_penalty: 1.2, frequency_penalty: 0.2, ..SamplingParams::unfiltered() };
     for (seed, sampling) in [(1, SamplingParams::default()), (2, SamplingParams::unfiltered()), (3, penalized)] {
-        let options = |depth| SessionOptions {
+        let options = |drafts: Option<DraftOptions>| SessionOptions {
             sampling: sampling.clone(),
             rule: Rule::Coupled,
-            depth,
+            drafts,
             seed,
             ..greedy_options(0)
         };
-        let head = model.drafter.take();
-        let (plain, _) = generate(&mut model, &prompt, options(DepthPolicy::Fixed(0)), TEXT);
-        model.drafter = head;
+        let (plain, _) = generate(&model, &prompt, options(None), TEXT);
         // Every depth once, and the settings at one each.
         let depths: &[usize] = if seed == 1 { &DEPTHS } else { &[3] };
         let fixed = depths.iter().map(|&depth| DepthPolicy::Fixed(depth));
         for depth in fixed.chain([DepthPolicy::adaptive(4)]) {
             let what = format!("{}: seed {seed}, {sampling:?}, {depth:?}", fixture.name);
-            let (text, _) = generate(&mut model, &prompt, options(depth), TEXT);
+            let (text, _) = generate(&model, &prompt, options(Some(DraftOptions::new(depth))), TEXT);
             assert_eq!(text, plain, "{what}");
         }
         // Whatever it decides, and whichever rounds it sends ahead.
-        let adapting = Session::new(&model, options(DepthPolicy::adaptive(4))).expect("a session").looking_ahead();
-        assert_eq!(play(adapting, &mut model, &prompt, TEXT).0, plain, "{}: seed {seed}, sent ahead", fixture.name);
+        let adapting = Session::new(&model, options(Some(DraftOptions::new(DepthPolicy::adaptive(4)))))
+            .expect("a session")
+            .looking_ahead();
+        assert_eq!(play(adapting, &model, &prompt, TEXT).0, plain, "{}: seed {seed}, sent ahead", fixture.name);
     }
 }
 
 /// A session that is resumed from a snapshot goes on as the one that the snapshot was taken of, as often as one likes.
 pub fn snapshots_resume(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
-    let mut model = fixture.load(architecture);
+    let model = fixture.load(architecture);
     let prompt = fixture.prompt(model.info.vocab_size);
     for depth in [0, 3] {
         let what = format!("{}: depth {depth}", fixture.name);
         let options = SessionOptions { sampling: SamplingParams::unfiltered(), seed: 9, ..greedy_options(depth) };
         let mut session = Session::new(&model, options.clone()).expect("a session");
-        session.prefill(&mut model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
-        let mut rounds = |session: &mut Session, count: usize| -> Vec<Round> {
-            (0..count).map(|_| session.round(&mut model, TEXT).expect("a round")).collect()
+        session.prefill(&model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+        let rounds = |session: &mut Session, count: usize| -> Vec<Round> {
+            (0..count).map(|_| session.round(&model, TEXT).expect("a round")).collect()
         };
         rounds(&mut session, 4);
         let snapshot = session.snapshot().expect("a snapshot");
         let on = rounds(&mut session, 6);
         for time in 0..2 {
             let mut resumed = Session::resume(&model, options.clone(), &snapshot).expect("a session");
-            let again: Vec<Round> = (0..on.len()).map(|_| resumed.round(&mut model, TEXT).expect("a round")).collect();
+            let again: Vec<Round> = (0..on.len()).map(|_| resumed.round(&model, TEXT).expect("a round")).collect();
             assert_eq!(again, on, "{what}: resumed {time} times before");
             assert_same_state(&what, resumed.cache(), session.cache());
         }
@@ -148,14 +148,14 @@ pub fn rounds_sent_ahead_change_nothing(architecture: &dyn MtpArchitecture, fixt
     for (seed, sampling) in [(4u64, SamplingParams::unfiltered()), (5, penalized)] {
         let what = format!("{}: seed {seed}", fixture.name);
         let options = SessionOptions { sampling, seed, ..greedy_options(0) };
-        let (text, _) = generate(&mut model, &prompt, options.clone(), 8);
+        let (text, _) = generate(&model, &prompt, options.clone(), 8);
         let options = SessionOptions { stop_tokens: vec![text[5]], ..options };
         let new = || Session::new(&model, options.clone()).expect("a session");
         let (mut ahead, mut behind) = (new().looking_ahead(), new());
         for session in [&mut ahead, &mut behind] {
-            session.prefill(&mut model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+            session.prefill(&model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
         }
-        let both = |model: &mut MtpModel, ahead: &mut Session, behind: &mut Session, limits: &[usize]| {
+        let both = |model: &MtpModel, ahead: &mut Session, behind: &mut Session, limits: &[usize]| {
             for &limit in limits {
                 let found = ahead.round(model, limit).expect("a round");
                 let expected = behind.round(model, limit).expect("a round");
@@ -178,13 +178,13 @@ pub fn rounds_sent_ahead_change_nothing(architecture: &dyn MtpArchitecture, fixt
 }
 
 /// Tokens generated from `prompt`, at least `count`, cut to so many, and the rounds whose tokens are all among them.
-fn generate(model: &mut MtpModel, prompt: &[u32], options: SessionOptions, count: usize) -> (Vec<u32>, Vec<Round>) {
+fn generate(model: &MtpModel, prompt: &[u32], options: SessionOptions, count: usize) -> (Vec<u32>, Vec<Round>) {
     let session = Session::new(model, options).expect("a session");
     play(session, model, prompt, count)
 }
 
 /// The same with a session.
-fn play(mut session: Session, model: &mut MtpModel, prompt: &[u32], count: usize) -> (Vec<u32>, Vec<Round>) {
+fn play(mut session: Session, model: &MtpModel, prompt: &[u32], count: usize) -> (Vec<u32>, Vec<Round>) {
     let mut text = vec![session.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt")];
     let mut rounds = Vec::new();
     while text.len() < count {
@@ -199,7 +199,7 @@ fn play(mut session: Session, model: &mut MtpModel, prompt: &[u32], count: usize
 }
 
 /// The trunk's own greedy text, and by how much each token led.
-fn plain_greedy(model: &mut MtpModel, prompt: &[u32], count: usize) -> (Vec<u32>, Vec<f32>) {
+fn plain_greedy(model: &MtpModel, prompt: &[u32], count: usize) -> (Vec<u32>, Vec<f32>) {
     let (mut cache, hidden) = state::fresh(model, prompt).expect("a forward pass");
     let rows = prompt.len() as i32;
     let mut last = host::rows(&hidden, rows - 1, rows).expect("a row");
