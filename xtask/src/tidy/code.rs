@@ -8,6 +8,7 @@ pub fn check(file: &File) -> Vec<Complaint> {
     if file.path.ends_with(".rs") {
         complaints.extend(opening(file, text));
         complaints.extend(words(file, text));
+        complaints.extend(commands(file, text));
     }
     complaints
 }
@@ -81,6 +82,26 @@ fn in_runtime(path: &str) -> bool {
 /// MLX itself reads the environment, and its wrapper may have to prepare it.
 fn in_runtime_but_mlx(path: &str) -> bool {
     in_runtime(path) && !path.starts_with("crates/mlx/")
+}
+
+/// Commands and flags of the program in a library's strings: it alone knows them, and words a library's `Hint`.
+fn commands(file: &File, text: &str) -> Vec<Complaint> {
+    let library = ["runtime/src/", "crates/", "arch-"].iter().any(|folder| file.path.starts_with(folder));
+    let for_tests = ["/tests", "/testing"].iter().any(|part| file.path.contains(part));
+    // Compilers and tests that call themselves have flags of their own.
+    if !library || for_tests || file.path.starts_with("crates/mlx/") {
+        return Vec::new();
+    }
+    let is_flag = |(at, _): (usize, &str), line: &str| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + 2..].chars().next();
+        before.is_none_or(|c| !c.is_alphanumeric() && c != '-') && after.is_some_and(|c| c.is_ascii_lowercase())
+    };
+    let names = |line: &str| line.contains("`mtplx ") || line.match_indices("--").any(|found| is_flag(found, line));
+    let code = text.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+    code.filter(|(_, line)| names(line.split(" // ").next().unwrap_or(line)))
+        .map(|(index, _)| Complaint::new(file, index + 1, "a library names no command and no flag: give a `Hint`"))
+        .collect()
 }
 
 fn words(file: &File, text: &str) -> Vec<Complaint> {
@@ -234,6 +255,14 @@ fn quote<'unsafe_>() { '"'; '\''; "unsafe"; }
         let text = "//! A module.\nprintln!();\nuse std::env;\nlet x = env::var(\"X\");\nenv!(\"CARGO_PKG_VERSION\");\nwriteln!(f);\n";
         assert_eq!(complaints("runtime/src/a.rs", text), ["2", "3", "4"]);
         assert_eq!(complaints("src/a.rs", text), [""; 0]);
+    }
+
+    #[test]
+    fn libraries_name_no_commands() {
+        let text = "//! `mtplx run`\nlet a = \"`mtplx run`\";\nlet b = \"--raw\"; // --raw\nlet c = 1; // --raw\nlet d = \"a--b\";\n";
+        assert_eq!(complaints("runtime/src/a.rs", text), ["2", "3"]);
+        assert_eq!(complaints("src/a.rs", text), [""; 0]);
+        assert_eq!(complaints("crates/engine/src/assess/tests/a.rs", text), [""; 0]);
     }
 
     #[test]

@@ -51,8 +51,8 @@ mod tests {
     #[test]
     fn the_two_folders_have_limits() {
         let files = [
-            file("tests/fixtures/a", 8_000_000),
-            file("tests/fixtures/b", 8_000_000),
+            file("tests/fixtures/a", FIXTURES / 2),
+            file("tests/fixtures/b", FIXTURES / 2 + 1),
             file("models/builtin/m", BUILTIN + 1),
         ];
         let paths: Vec<String> = check(&files).into_iter().map(|complaint| complaint.path).collect();
