@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
-use mtplx_runtime::nn::plan::{DecoderPlan, DrafterPlan, FeedForwardPlan, LayerPlan, MixerPlan};
+use mtplx_runtime::nn::plan::{DecoderPlan, FeedForwardPlan, LayerPlan, MixerPlan};
 
 use crate::config::{Config, NAMES};
 
@@ -16,12 +16,8 @@ use crate::config::{Config, NAMES};
 pub(crate) fn plan(checkpoint: &Checkpoint, max_depth: usize) -> Result<DecoderPlan, ArtifactError> {
     let config = Config::new(checkpoint)?;
     let attention: Arc<dyn MixerPlan> = Arc::new(config.attention.clone());
-    // MTP layers are numbered on.
     let layer = |index| LayerPlan::new(&config.common, attention.clone(), feed_forward(&config, index));
-    let first = config.common.layers;
-    let head = (first..first + config.mtp_layers).map(layer).collect();
-    let drafter = DrafterPlan::new(NAMES, first, head, max_depth);
-    Ok(DecoderPlan::new(config.common.clone(), (0..first).map(layer).collect(), drafter))
+    Ok(DecoderPlan::numbered(&config.common, NAMES, config.mtp_layers, max_depth, layer))
 }
 
 /// The feed-forward part of layer `index`.

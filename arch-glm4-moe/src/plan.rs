@@ -10,9 +10,7 @@
 use std::sync::Arc;
 
 use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
-use mtplx_runtime::nn::plan::{
-    AttentionPlan, DecoderPlan, DrafterPlan, FeedForwardPlan, LayerPlan, MixerPlan, QkNormPlan,
-};
+use mtplx_runtime::nn::plan::{AttentionPlan, DecoderPlan, FeedForwardPlan, LayerPlan, MixerPlan, QkNormPlan};
 
 use crate::config::{Config, NAMES};
 
@@ -20,12 +18,8 @@ use crate::config::{Config, NAMES};
 pub(crate) fn plan(checkpoint: &Checkpoint, max_depth: usize) -> Result<DecoderPlan, ArtifactError> {
     let config = Config::new(checkpoint)?;
     let attention: Arc<dyn MixerPlan> = Arc::new(attention(&config));
-    // MTP layers are numbered on.
     let layer = |index| LayerPlan::new(&config.common, attention.clone(), feed_forward(&config, index));
-    let first = config.common.layers;
-    let head = (first..first + config.mtp_layers).map(layer).collect();
-    let drafter = DrafterPlan::new(NAMES, first, head, max_depth);
-    Ok(DecoderPlan::new(config.common.clone(), (0..first).map(layer).collect(), drafter))
+    Ok(DecoderPlan::numbered(&config.common, NAMES, config.mtp_layers, max_depth, layer))
 }
 
 /// Attention: biases on queries, keys and values only; where there are norms, over each head.

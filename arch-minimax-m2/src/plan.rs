@@ -23,10 +23,10 @@ pub(crate) fn plan(checkpoint: &Checkpoint, max_depth: usize) -> Result<DecoderP
         mlp: "block_sparse_moe",
         ..LayerPlan::new(&config.common, Arc::new(attention(&config)), FeedForwardPlan::Sparse(experts(&config)))
     };
-    let first = config.common.layers;
-    let drafter = DrafterPlan::new(HeadNames::DEEPSEEK, first, vec![layer.clone(); config.mtp_modules], max_depth);
-    let drafter = drafter.map(|drafter| DrafterPlan { unpublished: Some(unpublished(&config)), ..drafter });
-    Ok(DecoderPlan::new(config.common, vec![layer; first], drafter))
+    let names = HeadNames::DEEPSEEK;
+    let plan = DecoderPlan::numbered(&config.common, names, config.mtp_modules, max_depth, |_| layer.clone());
+    let unpublished = |drafter| DrafterPlan { unpublished: Some(unpublished(&config)), ..drafter };
+    Ok(DecoderPlan { drafter: plan.drafter.map(unpublished), ..plan })
 }
 
 /// Attention: no biases; norms over the features of all heads at once, before they are split.

@@ -1,7 +1,7 @@
 //! The plan of a whole model: trunk and draft head.
 
 use super::config::Common;
-use super::drafter::{DrafterPlan, TrunkModules};
+use super::drafter::{DrafterPlan, HeadNames, TrunkModules};
 use super::layer::LayerPlan;
 use crate::LoadError;
 use crate::architecture::CacheSize;
@@ -60,6 +60,20 @@ impl DecoderPlan {
     pub fn new(common: Common, layers: Vec<LayerPlan>, drafter: Option<DrafterPlan>) -> Self {
         let names = DecoderNames::HUGGING_FACE;
         Self { common, names, converted: names, norms: NormEncoding::Absolute, layers, drafter }
+    }
+
+    /// The same of `layer` by number, where the head's layers, named `names`, count on after the trunk's last.
+    pub fn numbered(
+        common: &Common,
+        names: HeadNames,
+        mtp_layers: usize,
+        max_depth: usize,
+        layer: impl Fn(usize) -> LayerPlan,
+    ) -> Self {
+        let first = common.layers;
+        let head = (first..first + mtp_layers).map(&layer).collect();
+        let drafter = DrafterPlan::new(names, first, head, max_depth);
+        Self::new(common.clone(), (0..first).map(layer).collect(), drafter)
     }
 
     /// The modules that the draft head reads as well.
