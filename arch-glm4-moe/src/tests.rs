@@ -75,8 +75,9 @@ fn an_own_embedding_and_head_are_the_draft_heads() {
         let head = load(&Glm4Moe, dir).drafter.expect("a draft head");
         let values: Vec<f32> = (0..4 * hidden).map(|i| ((i * i) as f32 * 0.1).sin()).collect();
         let rows = Array::from_slice(&values, &[4, hidden as i32]);
-        let state = head.ingest(&rows, &token_array(&[1, 5, 9, 2]), &mut head.new_history()).expect("rows");
-        values_of(&head.logits(&state.rows[0]).expect("logits")).expect("values")
+        let mut state = head.new_state();
+        head.feed(&mut state, &rows, &token_array(&[1, 5, 9, 2])).expect("rows");
+        values_of(&head.logits(&state.round().expect("a round").rows[0]).expect("logits")).expect("values")
     };
     assert_eq!(logits(dir.path()), logits(moved.path()));
     assert_ne!(logits(dir.path()), logits(copied.path()));

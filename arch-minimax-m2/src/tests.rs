@@ -56,6 +56,6 @@ fn published_checkpoints_announce_modules_that_they_lack() {
     let model = plan.load(&checkpoint, &options).expect("the trunk");
     assert!(model.drafter.is_none());
     let mut cache = model.trunk.new_cache();
-    let hidden = model.trunk.forward(&token_array(&[1, 2, 3]), &mut cache).expect("a forward pass");
+    let hidden = model.trunk.append(&token_array(&[1, 2, 3]), &mut cache).expect("a forward pass");
     assert_eq!(model.trunk.logits(&hidden).expect("logits").shape(), [3, 8]);
 }

@@ -20,7 +20,7 @@
 use mtplx_runtime::cache::{LayerCache, RecurrentCache, Tape};
 use mtplx_runtime::mlx::{finite_rows, silu, slice_axis};
 use mtplx_runtime::mlx_rs::{Dtype, fast, ops};
-use mtplx_runtime::nn::{BlockInput, BlockOutput, Mixer, RmsNorm, Rows};
+use mtplx_runtime::nn::{BlockInput, BlockOutput, Mixer, RmsNorm, Rows, Target, each_sequence};
 use mtplx_runtime::quant::{Fused, Linear};
 use mtplx_runtime::{Array, Result};
 
@@ -104,50 +104,61 @@ impl Mixer for GatedDelta {
         LayerCache::Recurrent(RecurrentCache::default())
     }
 
-    fn forward(&self, x: BlockInput<'_>, rows: &mut Rows<'_>) -> Result<BlockOutput> {
-        match rows {
-            Rows::Kept(cache) => self.run(x, cache.recurrent()?),
-            Rows::Beside { .. } => {
-                Err(mtplx_runtime::Error::unsupported("a recurrent layer keeps no rows beside a history"))
+    fn forward(&self, x: BlockInput<'_>, rows: &mut [Rows<'_>]) -> Result<BlockOutput> {
+        let x = x.normed(&self.inputs)?;
+        let dtype = x.parts().0.dtype();
+        let joined = match self.inputs.joined(&x).transpose()? {
+            // The kernel reads them side by side, however they are packed.
+            None if kernel::ready(&self.shape, dtype) => Some(ops::concatenate(&self.inputs.forward(&x)?, 1)?),
+            joined => joined,
+        };
+        let gated = match joined {
+            Some(joined) => each_sequence(rows, &[joined], |joined, rows| self.run_joined(&joined[0], rows, dtype))?,
+            None => {
+                let parts = self.inputs.forward(&x)?;
+                each_sequence(rows, &parts, |parts, rows| self.run_parts(parts, rows, dtype))?
             }
-        }
+        };
+        BlockOutput::product(&self.output, gated)
     }
 }
 
 impl GatedDelta {
-    /// `[n, hidden]` -> `[n, hidden]`; leaves the tape in `cache`.
-    fn run(&self, x: BlockInput<'_>, cache: &mut RecurrentCache) -> Result<BlockOutput> {
-        let x = x.normed(&self.inputs)?;
+    /// The cache of a sequence, and its states before the new rows.
+    fn states<'a>(&self, rows: &'a mut Rows<'_>, dtype: Dtype) -> Result<(&'a mut RecurrentCache, [Array; 2])> {
+        let Target::Kept(cache) = &mut rows.target else {
+            return Err(mtplx_runtime::Error::unsupported("a recurrent layer keeps no rows beside a history"));
+        };
+        let cache = cache.recurrent()?;
         let states = match cache.states() {
             [state, conv] => [state.clone(), conv.clone()],
-            _ => [self.zero_state()?, self.zero_taps(x.parts().0.dtype())?],
+            _ => [self.zero_state()?, self.zero_taps(dtype)?],
         };
-        let joined = match self.inputs.joined(&x).transpose()? {
-            // The kernel reads them side by side, however they are packed.
-            None if kernel::ready(&self.shape, x.parts().0.dtype()) => {
-                Some(ops::concatenate(&self.inputs.forward(&x)?, 1)?)
+        Ok((cache, states))
+    }
+
+    /// The rows of one sequence, from their projections side by side: gated rows `[n, values]`. The tape stays in the cache.
+    fn run_joined(&self, joined: &Array, rows: &mut Rows<'_>, dtype: Dtype) -> Result<Array> {
+        let (cache, states) = self.states(rows, dtype)?;
+        match kernel::rows(self, joined, &states) {
+            Some(done) => {
+                let (gated, tape) = done?;
+                cache.record(tape);
+                Ok(gated)
             }
-            joined => joined,
-        };
-        let gated = match joined {
-            Some(joined) => match kernel::rows(self, &joined, &states) {
-                Some(done) => {
-                    let (gated, tape) = done?;
-                    cache.record(tape);
-                    gated
-                }
-                None => self.by_operations(&self.split(&joined)?, &states, cache)?,
-            },
-            None => {
-                let parts = <[Array; 4]>::try_from(self.inputs.forward(&x)?);
-                self.by_operations(
-                    &parts.map_err(|_| mtplx_runtime::Error::unsupported("four projections were joined"))?,
-                    &states,
-                    cache,
-                )?
-            }
-        };
-        BlockOutput::product(&self.output, gated)
+            None => self.by_operations(&self.split(joined)?, &states, cache),
+        }
+    }
+
+    /// The same from the four projections.
+    fn run_parts(&self, parts: &[Array], rows: &mut Rows<'_>, dtype: Dtype) -> Result<Array> {
+        let (cache, states) = self.states(rows, dtype)?;
+        let parts = <&[Array; 4]>::try_from(parts);
+        self.by_operations(
+            parts.map_err(|_| mtplx_runtime::Error::unsupported("four projections were joined"))?,
+            &states,
+            cache,
+        )
     }
 
     fn by_operations(&self, parts: &[Array; 4], states: &[Array; 2], cache: &mut RecurrentCache) -> Result<Array> {

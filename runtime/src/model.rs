@@ -3,8 +3,7 @@
 //! A model owns weights only, which never change. A session owns caches, history, randomness and settings, so several sessions share
 //! a model. Arrays that cross this seam are lazy: the loop evaluates once a round.
 //!
-//! One sequence at a time: there is no batch axis, because the program serves one user at batch one and a verification
-//! already is a batch of rows. Serving several sequences would add a method, not an axis to every one.
+//! A pass serves rows of any number of sequences, one below the other, without a batch axis ([`Batch`]).
 
 use std::fmt;
 
@@ -38,22 +37,90 @@ pub struct ModelInfo {
     pub hidden_variant: HiddenVariant,
 }
 
+/// Rows of several sequences, one below the other in their order.
+pub struct Batch<'a> {
+    /// The rows.
+    pub input: Input<'a>,
+    /// The sequences that they belong to.
+    pub sequences: Vec<SequenceRows<'a>>,
+}
+
+impl<'a> Batch<'a> {
+    /// Rows of one sequence, behind those in its cache.
+    pub fn of_one(input: Input<'a>, cache: &'a mut Cache) -> Self {
+        let count = input.rows();
+        Self { input, sequences: vec![SequenceRows { cache, count, positions: Positions::Sequential }] }
+    }
+}
+
+/// Rows before the first layer.
+#[derive(Debug, Clone, Copy)]
+pub enum Input<'a> {
+    /// Tokens `[rows]` int32.
+    Tokens(&'a Array),
+    /// Embeddings `[rows, hidden]`.
+    Embeddings(&'a Array),
+}
+
+impl Input<'_> {
+    /// How many.
+    pub fn rows(&self) -> usize {
+        let (Self::Tokens(rows) | Self::Embeddings(rows)) = self;
+        rows.dim(0).max(0) as usize
+    }
+}
+
+/// The rows of one sequence in a batch.
+pub struct SequenceRows<'a> {
+    /// The sequence's cache, without pending rows.
+    pub cache: &'a mut Cache,
+    /// How many rows are its.
+    pub count: usize,
+    /// Where they are.
+    pub positions: Positions,
+}
+
+/// Positions of a sequence's rows.
+#[derive(Debug, Clone, Default)]
+pub enum Positions {
+    /// Behind the rows in the cache.
+    #[default]
+    Sequential,
+    /// Stated, `[axes, count]` int32: one axis for text.
+    Explicit(Array),
+}
+
 /// The language model proper: tokens in, hidden states and logits out.
 pub trait Trunk: Send {
     /// An empty cache for one sequence.
     fn new_cache(&self) -> Cache;
 
-    /// Appends `tokens` to the cache and returns the hidden state of every row: after the final norm, unless the artifact's
-    /// contract has its draft head fed from before it ([`ModelInfo::hidden_variant`]).
+    /// Embeddings of `tokens` `[n]` int32: `[n, hidden]`.
+    fn embed(&self, tokens: &Array) -> Result<Array>;
+
+    /// Appends the rows of each sequence to its cache and returns the hidden state of every row: after the final norm, unless the
+    /// artifact's contract has its draft head fed from before it ([`ModelInfo::hidden_variant`]). Returns `[rows, hidden]`.
     ///
-    /// `tokens`: `[n]` int32, n > 0. Returns `[n, hidden]`.
+    /// The rows stay pending: a cache's length does not grow until [`Cache::commit`] says how many of them to keep. This is the whole
+    /// rollback protocol; `commit(0)` aborts.
     ///
-    /// The rows stay pending: the cache's length does not grow until [`Cache::commit`] says how many of them to keep.
-    /// This is the whole rollback protocol; `commit(0)` aborts.
-    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array>;
+    /// # Errors
+    /// Rows pending already; when MLX fails: then the rows are pending, and to be dropped.
+    fn forward(&self, batch: &mut Batch<'_>) -> Result<Array>;
+
+    /// [`Trunk::forward`] of `tokens` `[n]` int32 of one sequence.
+    ///
+    /// # Errors
+    /// As [`Trunk::forward`].
+    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+        self.forward(&mut Batch::of_one(Input::Tokens(tokens), cache))
+    }
 
     /// [`Trunk::verify`] with every row committed: the way to feed a prompt.
-    fn forward(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+    ///
+    /// # Errors
+    /// As [`Trunk::forward`].
+    fn append(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
         let hidden = self.verify(tokens, cache)?;
         cache.commit(tokens.dim(0) as usize)?;
         Ok(hidden)
@@ -63,22 +130,84 @@ pub trait Trunk: Send {
     fn logits(&self, hidden: &Array) -> Result<Array>;
 }
 
+/// What a drafter keeps of one sequence: its history, and the round in progress.
+#[derive(Debug)]
+pub struct DraftState {
+    /// Keys and values of committed rows.
+    pub history: Cache,
+    /// The rows of the last ingest and the drafts behind them; `None` before the first.
+    pub round: Option<DraftRound>,
+}
+
+impl DraftState {
+    /// An empty history.
+    pub fn new(history: Cache) -> Self {
+        Self { history, round: None }
+    }
+
+    /// The round in progress.
+    ///
+    /// # Errors
+    /// Nothing was ingested yet.
+    pub fn round(&self) -> Result<&DraftRound> {
+        self.round.as_ref().ok_or_else(|| crate::Error::cache("a draft before any row was ingested"))
+    }
+
+    /// The same, to change.
+    ///
+    /// # Errors
+    /// Nothing was ingested yet.
+    pub fn round_mut(&mut self) -> Result<&mut DraftRound> {
+        self.round.as_mut().ok_or_else(|| crate::Error::cache("a draft before any row was ingested"))
+    }
+
+    /// A copy that shares the buffers.
+    ///
+    /// # Errors
+    /// While rows of the history are pending.
+    pub fn snapshot(&self) -> Result<Self> {
+        Ok(Self { history: self.history.snapshot()?, round: self.round.clone() })
+    }
+}
+
 /// A draft in progress: what [`Drafter::ingest`] leaves for [`Drafter::step`].
 #[derive(Debug, Clone)]
-pub struct DraftState {
+pub struct DraftRound {
     /// For each MTP layer, its outputs (after its norm) for the rows of the last ingest, `[rows, hidden]`.
     pub rows: Vec<Array>,
-    /// What is fed on of them, to the layer after it or at the next depth: the same, unless the artifact's contract says
-    /// before the norm. In heads of several layers, drafts add rows.
+    /// Input of the next layer or depth; equals `rows` unless the contract asks for pre-norm states. In heads of several layers, drafts
+    /// add rows.
     pub fed: Vec<Array>,
     /// The output that the next logits are read from, `[1, hidden]`.
     pub last: Array,
-    /// What of it is fed on.
+    /// Input of the next depth, `[1, hidden]`.
     pub last_fed: Array,
     /// The drafts that were fed back so far, `[1]` int32 each.
     pub drafts: Vec<Array>,
     /// Keys and values of the drafts' own rows: never part of the history.
     pub side: Vec<(Array, Array)>,
+}
+
+/// Committed rows of one sequence.
+pub struct CommittedRows<'a> {
+    /// What the drafter keeps of it.
+    pub state: &'a mut DraftState,
+    /// Hidden states from the trunk, `[n, hidden]`.
+    pub hidden: &'a Array,
+    /// The embedding of the token that follows each, `[n, hidden]`: [`Drafter::embed`].
+    pub next: &'a Array,
+    /// Where they are.
+    pub positions: Positions,
+}
+
+/// The next draft of one sequence.
+pub struct DraftRow<'a> {
+    /// What the drafter keeps of it.
+    pub state: &'a mut DraftState,
+    /// The draft that was drawn before, `[1]` int32; `None` for the first.
+    pub previous: Option<&'a Array>,
+    /// The tokens that drafts are restricted to.
+    pub vocabulary: Option<&'a DraftVocabulary>,
 }
 
 /// The model's own draft head (multi-token prediction).
@@ -88,26 +217,49 @@ pub trait Drafter: Send {
     /// The largest depth that this head can draft.
     fn max_depth(&self) -> usize;
 
-    /// An empty history, one for each session, like the trunk's cache.
-    fn new_history(&self) -> Cache;
+    /// An empty state, one for each sequence, like the trunk's cache.
+    fn new_state(&self) -> DraftState;
 
-    /// Feeds committed rows: `hidden` `[n, hidden]` from the trunk and the token that follows each, `[n]` int32.
+    /// Embeddings of `tokens` `[n]` int32, the head's own where it has some: `[n, hidden]`.
+    fn embed(&self, tokens: &Array) -> Result<Array>;
+
+    /// Feeds committed rows of several sequences: the only way histories grow. Leaves the rounds that drafts start from.
     ///
-    /// The only way the history grows. Returns the state that drafts start from.
-    fn ingest(&self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState>;
+    /// # Errors
+    /// When MLX fails: histories are then as before.
+    fn ingest(&self, rows: &mut [CommittedRows<'_>]) -> Result<()>;
 
-    /// Logits `[1, vocab]` of the next draft: of the first with `previous = None`, after that with the draft that was
-    /// drawn before, `[1]` int32. The history is read, never changed. Where drafts are restricted, a column for each token of
-    /// `vocabulary`.
-    fn step(
+    /// Logits `[1, vocab]` of the next draft of each sequence, or a column for each token of its vocabulary. Histories are read, never
+    /// changed.
+    ///
+    /// # Errors
+    /// Nothing ingested; deeper than the head drafts; when MLX fails.
+    fn step(&self, drafts: &mut [DraftRow<'_>]) -> Result<Vec<Array>>;
+
+    /// [`Drafter::ingest`] of one sequence: hidden states `[n, hidden]` and the tokens that follow, `[n]` int32.
+    ///
+    /// # Errors
+    /// As [`Drafter::ingest`].
+    fn feed(&self, state: &mut DraftState, hidden: &Array, next_tokens: &Array) -> Result<()> {
+        let next = self.embed(next_tokens)?;
+        self.ingest(&mut [CommittedRows { state, hidden, next: &next, positions: Positions::Sequential }])
+    }
+
+    /// [`Drafter::step`] of one sequence.
+    ///
+    /// # Errors
+    /// As [`Drafter::step`].
+    fn draft(
         &self,
         state: &mut DraftState,
         previous: Option<&Array>,
-        history: &Cache,
         vocabulary: Option<&DraftVocabulary>,
-    ) -> Result<Array>;
+    ) -> Result<Array> {
+        let mut logits = self.step(&mut [DraftRow { state, previous, vocabulary }])?;
+        logits.pop().ok_or_else(|| crate::Error::unsupported("a step of no sequences"))
+    }
 
-    /// Logits `[n, vocab]` of rows of [`DraftState::rows`].
+    /// Logits `[n, vocab]` of rows of [`DraftRound::rows`].
     fn logits(&self, hidden: &Array) -> Result<Array>;
 
     /// A vocabulary of `tokens` alone, which are rising: less of the output matrix to read for each draft. Sampling stays exact,

@@ -145,7 +145,16 @@ impl TokenCounts {
     /// Counts of a sequence that is a prompt so far.
     #[must_use]
     pub fn from_prompt(prompt: &[u32]) -> Self {
-        Self { output: prompt.iter().map(|&token| (token, 0)).collect() }
+        let mut counts = Self::default();
+        counts.extend_prompt(prompt);
+        counts
+    }
+
+    /// Counts further tokens of the prompt.
+    pub fn extend_prompt(&mut self, prompt: &[u32]) {
+        for &token in prompt {
+            self.output.entry(token).or_default();
+        }
     }
 
     /// Counts one more token of the output.

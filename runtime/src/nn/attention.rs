@@ -4,7 +4,7 @@
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops;
 
-use super::{BlockInput, BlockOutput, Mixer, RmsNorm, Rope, Rows};
+use super::{BlockInput, BlockOutput, Mixer, RmsNorm, Rope, RowPositions, Rows, Target, each_sequence};
 use crate::cache::KvCache;
 use crate::kernels::attention::{History, Layer};
 use crate::mlx::{async_eval, cuda_default, finite_rows, slice_axis};
@@ -81,17 +81,16 @@ impl Attention {
     }
 
     /// `joined`, the projections side by side, -> what goes into the output projection.
-    fn by_kernels(&self, layer: &Layer<'_>, joined: &Array, rows: &mut Rows<'_>) -> Result<Array> {
-        let position = rows.position()?;
-        match rows {
-            Rows::Kept(cache) => {
+    fn by_kernels(&self, layer: &Layer<'_>, joined: &Array, position: usize, target: &mut Target<'_>) -> Result<Array> {
+        match target {
+            Target::Kept(cache) => {
                 let cache = cache.kv()?;
                 let [k, v] = cache.reserve(joined.dim(0) as usize, &[layer.kv_heads, layer.width], joined.dtype())?;
                 let p = layer.prepare(joined, position, Some([&k, &v]))?;
                 cache.set_pending(p.k, p.v, joined.dim(0) as usize);
                 layer.attend(&p.q, joined, &History { past: cache.buffers(), own: None })
             }
-            Rows::Beside { history, side } => {
+            Target::Beside { history, side } => {
                 let p = layer.prepare(joined, position, None)?;
                 side.push((p.k, p.v));
                 let joined_rows = |part: fn(&(Array, Array)) -> &Array| -> Result<Array> {
@@ -106,7 +105,7 @@ impl Attention {
         }
     }
 
-    fn project(&self, [q, k, v]: [Array; 3], position: usize) -> Result<Projected> {
+    fn project(&self, [q, k, v]: [&Array; 3], positions: RowPositions<'_>) -> Result<Projected> {
         let AttentionShape { heads, kv_heads, head_dim, gated } = self.shape;
         let n = q.dim(0);
         let (q, gate) = if gated {
@@ -114,22 +113,22 @@ impl Attention {
             let gate = slice_axis(&both, 2, head_dim, 2 * head_dim)?.reshape(&[n, heads * head_dim])?;
             (slice_axis(&both, 2, 0, head_dim)?, Some(gate))
         } else {
-            (q, None)
+            (q.clone(), None)
         };
         let split = |a: &Array, heads: i32| a.reshape(&[1, n, heads, head_dim]);
         let (q, k) = match &self.norms {
-            None => (split(&q, heads)?, split(&k, kv_heads)?),
+            None => (split(&q, heads)?, split(k, kv_heads)?),
             Some(QkNorm::PerHead([q_norm, k_norm])) => {
-                (q_norm.forward(&split(&q, heads)?)?, k_norm.forward(&split(&k, kv_heads)?)?)
+                (q_norm.forward(&split(&q, heads)?)?, k_norm.forward(&split(k, kv_heads)?)?)
             }
             Some(QkNorm::Joined([q_norm, k_norm])) => {
                 let q = q_norm.forward(&q.reshape(&[n, heads * head_dim])?)?;
-                (split(&q, heads)?, split(&k_norm.forward(&k)?, kv_heads)?)
+                (split(&q, heads)?, split(&k_norm.forward(k)?, kv_heads)?)
             }
         };
-        let k = self.rope.forward(&k.swap_axes(1, 2)?, position)?;
-        let (k, v) = contain_faults(k, split(&v, kv_heads)?.swap_axes(1, 2)?)?;
-        Ok(Projected { q: self.rope.forward(&q.swap_axes(1, 2)?, position)?, k, v, gate })
+        let k = self.rope.forward(&k.swap_axes(1, 2)?, positions)?;
+        let (k, v) = contain_faults(k, split(v, kv_heads)?.swap_axes(1, 2)?)?;
+        Ok(Projected { q: self.rope.forward(&q.swap_axes(1, 2)?, positions)?, k, v, gate })
     }
 
     fn scale(&self) -> f32 {
@@ -169,32 +168,41 @@ impl Attention {
 }
 
 impl Mixer for Attention {
-    fn forward(&self, x: BlockInput<'_>, rows: &mut Rows<'_>) -> Result<BlockOutput> {
+    fn forward(&self, x: BlockInput<'_>, rows: &mut [Rows<'_>]) -> Result<BlockOutput> {
         let x = x.normed(&self.qkv)?;
-        let joined = self.qkv.joined(&x).transpose()?;
-        if let (Some(joined), Some(layer)) = (&joined, self.kernels())
+        let attended = match self.qkv.joined(&x).transpose()? {
+            Some(joined) => each_sequence(rows, &[joined], |joined, rows| self.attend_joined(&joined[0], rows))?,
+            None => each_sequence(rows, &self.qkv.forward(&x)?, |parts, rows| self.attend_parts(parts, rows))?,
+        };
+        BlockOutput::product(&self.output, attended)
+    }
+}
+
+impl Attention {
+    /// The rows of one sequence, from their projections side by side: what goes into the output projection.
+    fn attend_joined(&self, joined: &Array, rows: &mut Rows<'_>) -> Result<Array> {
+        if let (Some(layer), RowPositions::From(position)) = (self.kernels(), rows.positions()?)
             && layer.served(joined)
         {
-            return BlockOutput::product(&self.output, self.by_kernels(&layer, joined, rows)?);
+            return self.by_kernels(&layer, joined, position, &mut rows.target);
         }
-        let parts = match &joined {
-            Some(joined) => self.qkv.split(joined)?,
-            None => self.qkv.forward(&x)?,
+        self.attend_parts(&self.qkv.split(joined)?, rows)
+    }
+
+    /// The same from queries, keys and values.
+    fn attend_parts(&self, parts: &[Array], rows: &mut Rows<'_>) -> Result<Array> {
+        let [q, k, v] = parts else { return Err(crate::Error::unsupported("three projections were joined")) };
+        let p = self.project([q, k, v], rows.positions()?)?;
+        let attended = match &mut rows.target {
+            Target::Kept(cache) => self.attend_cached(&p, cache.kv()?)?,
+            Target::Beside { history, side } => self.attend_beside(&p, history, side)?,
         };
-        let parts =
-            <[Array; 3]>::try_from(parts).map_err(|_| crate::Error::unsupported("three projections were joined"))?;
-        let p = self.project(parts, rows.position()?)?;
-        let attended = match rows {
-            Rows::Kept(cache) => self.attend_cached(&p, cache.kv()?)?,
-            Rows::Beside { history, side } => self.attend_beside(&p, history, side)?,
-        };
-        let n = x.count();
-        let joined = attended.swap_axes(1, 2)?.reshape(&[n, self.shape.heads * self.shape.head_dim])?;
-        let gated = match p.gate {
-            Some(gate) => joined.multiply(ops::sigmoid(gate)?)?,
-            None => joined,
-        };
-        BlockOutput::product(&self.output, gated)
+        let width = self.shape.heads * self.shape.head_dim;
+        let joined = attended.swap_axes(1, 2)?.reshape(&[rows.count, width])?;
+        match p.gate {
+            Some(gate) => Ok(joined.multiply(ops::sigmoid(gate)?)?),
+            None => Ok(joined),
+        }
     }
 }
 

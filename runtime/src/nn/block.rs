@@ -42,7 +42,7 @@ impl Block {
     ///
     /// # Errors
     /// A cache of another kind of layer; when MLX fails.
-    pub fn forward(&self, x: &mut Residual, rows: &mut Rows<'_>) -> Result<()> {
+    pub fn forward(&self, x: &mut Residual, rows: &mut [Rows<'_>]) -> Result<()> {
         let mixed = self.mixer.forward(BlockInput::stream(x, &self.input_norm), rows)?;
         x.add(mixed)?;
         let fed = self.feed_forward.forward(BlockInput::stream(x, &self.post_norm))?;

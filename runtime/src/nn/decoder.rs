@@ -1,9 +1,9 @@
 //! The trunk: embedding, layers, final norm, head.
 
-use super::{Block, Embedding, LmHead, Output, Residual, Rows};
+use super::{Block, Embedding, LmHead, Output, Residual, Rows, Target};
 use crate::artifact::HiddenVariant;
 use crate::cache::Cache;
-use crate::model::Trunk;
+use crate::model::{Batch, Input, SequenceRows, Trunk};
 use crate::{Array, Result};
 
 /// A loaded trunk.
@@ -40,14 +40,36 @@ impl Trunk for Decoder {
         Cache::new(self.layers.iter().map(Block::new_cache).collect())
     }
 
-    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
-        let caches = cache.append(tokens.dim(0) as usize)?;
-        if caches.len() != self.layers.len() {
-            return Err(crate::Error::cache(format!("a cache of {} layers for {}", caches.len(), self.layers.len())));
+    fn embed(&self, tokens: &Array) -> Result<Array> {
+        self.embedding.forward(tokens)
+    }
+
+    fn forward(&self, batch: &mut Batch<'_>) -> Result<Array> {
+        let embedded;
+        let input = match batch.input {
+            Input::Tokens(tokens) => {
+                embedded = self.embedding.forward(tokens)?;
+                &embedded
+            }
+            Input::Embeddings(rows) => rows,
+        };
+        let mut x = Residual::new(input)?;
+        let mut sequences = Vec::with_capacity(batch.sequences.len());
+        for SequenceRows { cache, count, positions } in &mut batch.sequences {
+            let caches = cache.append(*count)?;
+            if caches.len() != self.layers.len() {
+                let what = format!("a cache of {} layers for {}", caches.len(), self.layers.len());
+                return Err(crate::Error::cache(what));
+            }
+            sequences.push((caches, *count as i32, &*positions));
         }
-        let mut x = Residual::new(&self.embedding.forward(tokens)?)?;
-        for (layer, cache) in self.layers.iter().zip(caches) {
-            layer.forward(&mut x, &mut Rows::Kept(cache))?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let rows = sequences.iter_mut().map(|(caches, count, positions)| Rows {
+                count: *count,
+                positions,
+                target: Target::Kept(&mut caches[index]),
+            });
+            layer.forward(&mut x, &mut rows.collect::<Vec<_>>())?;
         }
         self.output.hidden(x)
     }

@@ -16,7 +16,10 @@
 use mlx_rs::fast::scaled_dot_product_attention;
 use mlx_rs::ops;
 
-use super::{BlockInput, BlockOutput, Mixer, RmsNorm, Rope, Rows, attend_in_parts, causal_mask, contain_faults};
+use super::{
+    BlockInput, BlockOutput, Mixer, RmsNorm, Rope, RowPositions, Rows, Target, attend_in_parts, causal_mask,
+    contain_faults, each_sequence,
+};
 use crate::cache::KvCache;
 use crate::mlx::slice_axis;
 use crate::quant::{Fused, Linear, NormedRows, Weight};
@@ -84,9 +87,10 @@ struct Projected {
 }
 
 impl Mla {
-    fn project(&self, x: &NormedRows, position: usize) -> Result<Projected> {
-        let MlaShape { heads, kv_rank, nope_dim, rope_dim, .. } = self.shape;
-        let n = x.count();
+    /// The products of all sequences' rows: queries, scaled, `[n, heads * (nope + rope)]`, and the latent, normed, beside the shared
+    /// key `[n, rank + rope]` as it is.
+    fn products(&self, x: &NormedRows) -> Result<[Array; 3]> {
+        let MlaShape { kv_rank, rope_dim, .. } = self.shape;
         let [q, kv] = <[Array; 2]>::try_from(self.inputs.forward(x)?)
             .map_err(|_| crate::Error::unsupported("two projections were joined"))?;
         let q = match &self.queries {
@@ -94,9 +98,15 @@ impl Mla {
             Queries::Compressed { norm, expand } => expand.forward(&norm.forward(&q)?)?,
         };
         let q = q.multiply(Array::from_f32(self.scale).as_dtype(q.dtype())?)?;
+        let latent = self.latent_norm.forward(&slice_axis(&kv, 1, 0, kv_rank)?)?;
+        Ok([q, latent, slice_axis(&kv, 1, kv_rank, kv_rank + rope_dim)?])
+    }
+
+    fn project(&self, [q, latent, k_pe]: [&Array; 3], position: RowPositions<'_>) -> Result<Projected> {
+        let MlaShape { heads, kv_rank, nope_dim, rope_dim, .. } = self.shape;
+        let n = q.dim(0);
         let q = q.reshape(&[1, n, heads, nope_dim + rope_dim])?.swap_axes(1, 2)?;
-        let latent = self.latent_norm.forward(&slice_axis(&kv, 1, 0, kv_rank)?)?.reshape(&[1, 1, n, kv_rank])?;
-        let k_pe = slice_axis(&kv, 1, kv_rank, kv_rank + rope_dim)?.reshape(&[1, 1, n, rope_dim])?;
+        let (latent, k_pe) = (latent.reshape(&[1, 1, n, kv_rank])?, k_pe.reshape(&[1, 1, n, rope_dim])?);
         // The latent is the value; of what makes scores, the shared key alone may be other than a number.
         let (k_pe, latent) = contain_faults(self.rope.forward(&k_pe, position)?, latent)?;
         let q_pe = self.rope.forward(&slice_axis(&q, 3, nope_dim, nope_dim + rope_dim)?, position)?;
@@ -141,23 +151,29 @@ impl Mla {
 }
 
 impl Mixer for Mla {
-    fn forward(&self, x: BlockInput<'_>, rows: &mut Rows<'_>) -> Result<BlockOutput> {
-        let x = x.normed(&self.inputs)?;
-        let p = self.project(&x, rows.position()?)?;
-        let n = x.count();
-        let attended = match rows {
-            Rows::Kept(cache) => {
-                let all = cache.kv()?.append(&p.latent, &p.k_pe)?;
-                if self.absorbs(n) { self.absorbed(&p, &[&all])? } else { self.expanded(&p, &all.0, &all.1)? }
-            }
-            Rows::Beside { history, side } => self.beside(&p, history, side)?,
-        };
-        let joined = attended.swap_axes(1, 2)?.reshape(&[n, self.shape.heads * self.shape.value_dim])?;
-        BlockOutput::product(&self.output, joined)
+    fn forward(&self, x: BlockInput<'_>, rows: &mut [Rows<'_>]) -> Result<BlockOutput> {
+        let products = self.products(&x.normed(&self.inputs)?)?;
+        let attended = each_sequence(rows, &products, |products, rows| self.attend(products, rows))?;
+        BlockOutput::product(&self.output, attended)
     }
 }
 
 impl Mla {
+    /// The rows of one sequence: what goes into the output projection.
+    fn attend(&self, products: &[Array], rows: &mut Rows<'_>) -> Result<Array> {
+        let [q, latent, k_pe] = products else { return Err(crate::Error::unsupported("three products of a row")) };
+        let p = self.project([q, latent, k_pe], rows.positions()?)?;
+        let n = rows.count;
+        let attended = match &mut rows.target {
+            Target::Kept(cache) => {
+                let all = cache.kv()?.append(&p.latent, &p.k_pe)?;
+                if self.absorbs(n) { self.absorbed(&p, &[&all])? } else { self.expanded(&p, &all.0, &all.1)? }
+            }
+            Target::Beside { history, side } => self.beside(&p, history, side)?,
+        };
+        Ok(attended.swap_axes(1, 2)?.reshape(&[n, self.shape.heads * self.shape.value_dim])?)
+    }
+
     /// Over the history, which is only read, and the drafts' own rows beside it: few queries, so always absorbed.
     fn beside(&self, p: &Projected, history: &KvCache, side: &mut Vec<(Array, Array)>) -> Result<Array> {
         side.push((p.latent.clone(), p.k_pe.clone()));

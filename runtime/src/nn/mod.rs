@@ -1,6 +1,6 @@
 //! Layers that families are made of: norms, embeddings, rotary positions, attention, feed-forward blocks, the MTP head.
 //!
-//! Activations are `[n, features]`: one sequence, n rows.
+//! Activations are `[n, features]`: the rows of all sequences of a pass.
 
 pub mod attention;
 pub mod block;
@@ -23,7 +23,7 @@ pub use attention::{Attention, AttentionShape, QkNorm, attend_in_parts, causal_m
 pub use block::Block;
 pub use decoder::Decoder;
 pub use embedding::{Embedding, LmHead};
-pub use mixer::{Mixer, Rows};
+pub use mixer::{Mixer, Rows, Target, each_sequence};
 pub use mla::Mla;
 pub use mlp::SwiGlu;
 pub use moe::{FeedForward, Router, SparseMoe, SwitchGlu};
@@ -31,5 +31,5 @@ pub use mtp_head::{MtpHead, MtpLayer};
 pub use norm::RmsNorm;
 pub use output::Output;
 pub use residual::{BlockInput, BlockOutput, Residual};
-pub use rope::{Rope, Yarn};
+pub use rope::{Rope, RowPositions, Yarn};
 pub use weights::Weights;

@@ -6,11 +6,11 @@
 
 use mlx_rs::ops;
 
-use super::{Block, Embedding, LmHead, Residual, RmsNorm, Rows};
+use super::{Block, Embedding, LmHead, Residual, RmsNorm, Rows, Target};
 use crate::artifact::{ConcatOrder, HiddenVariant};
-use crate::cache::{Cache, LayerCache, RecurrentCache, Tape};
+use crate::cache::{Cache, KvCache, LayerCache, RecurrentCache, Tape};
 use crate::mlx::slice_axis;
-use crate::model::{DraftState, DraftVocabulary, Drafter, token_array};
+use crate::model::{CommittedRows, DraftRound, DraftRow, DraftState, DraftVocabulary, Drafter, Positions, token_array};
 use crate::quant::Linear;
 use crate::{Array, Result};
 
@@ -41,7 +41,7 @@ impl MtpLayer {
     }
 
     /// The decoder block and the norm before the head: `[n, hidden]` -> the output of each, `[n, hidden]`.
-    fn block(&self, x: &Array, rows: &mut Rows<'_>) -> Result<[Array; 2]> {
+    fn block(&self, x: &Array, rows: &mut [Rows<'_>]) -> Result<[Array; 2]> {
         let mut x = Residual::new(x)?;
         self.block.forward(&mut x, rows)?;
         let normed = x.norm(&self.norm)?;
@@ -86,15 +86,185 @@ impl MtpHead {
         vocabulary.map_or(&self.lm_head, DraftVocabulary::lm_head).forward(hidden)
     }
 
-    fn run(&self, layer: usize, hidden: &Array, tokens: &Array, rows: &mut Rows<'_>) -> Result<Outputs> {
+    /// One layer over hidden states and the embeddings of the tokens that follow them, `[n, hidden]` each.
+    fn run(&self, layer: usize, hidden: &Array, next: &Array, rows: &mut [Rows<'_>]) -> Result<Outputs> {
         let module = &self.modules[layer];
-        let fused = module.fuse(hidden, &self.embedding.forward(tokens)?)?;
-        let [block, normed] = module.block(&fused, rows)?;
+        let [block, normed] = module.block(&module.fuse(hidden, next)?, rows)?;
         let fed = match self.fed {
             HiddenVariant::PreNorm => block,
             HiddenVariant::PostNorm => normed.clone(),
         };
         Ok(Outputs { normed, fed })
+    }
+
+    /// Appends committed rows to the histories, which stay pending where it fails.
+    fn append(&self, rows: &mut [CommittedRows<'_>]) -> Result<()> {
+        let counts: Vec<i32> = rows.iter().map(|rows| rows.hidden.dim(0)).collect();
+        let mut histories = Vec::with_capacity(rows.len());
+        let (mut hidden, mut next, mut positions) = (Vec::new(), Vec::new(), Vec::new());
+        for (CommittedRows { state, hidden: own, next: following, positions: stated }, &count) in
+            rows.iter_mut().zip(&counts)
+        {
+            if self.modules.len() > 1 && matches!(stated, Positions::Explicit(_)) {
+                return Err(crate::Error::unsupported("stated positions in a head of several layers"));
+            }
+            let layers = state.history.append(count as usize)?;
+            histories.push((layers.split_at_mut(self.modules.len()), &mut state.round));
+            hidden.push(*own);
+            next.push(*following);
+            positions.push(&*stated);
+        }
+        let kept = histories.iter_mut().zip(&counts).zip(&positions).map(|((((kv, _), _), &count), positions)| Rows {
+            count,
+            positions,
+            target: Target::Kept(&mut kv[0]),
+        });
+        let first = self.run(0, &stacked(&hidden)?, &stacked(&next)?, &mut kept.collect::<Vec<_>>())?;
+        let mut made: Vec<DraftRound> = Vec::with_capacity(counts.len());
+        for Outputs { normed, fed } in first.apart(&counts)? {
+            let (last, last_fed) = (last_row(&normed)?, last_row(&fed)?);
+            let (rows, fed) = (vec![normed], vec![fed]);
+            made.push(DraftRound { rows, fed, last, last_fed, drafts: Vec::new(), side: Vec::new() });
+        }
+        for layer in 1..self.modules.len() {
+            // Everything the layer before put out, one row late: what it carried over, without its newest row.
+            let mut ready = Vec::with_capacity(counts.len());
+            let mut known = Vec::with_capacity(counts.len());
+            for (((_, lagging), _), round) in histories.iter_mut().zip(&made) {
+                let before = &round.fed[layer - 1];
+                let carried = lagging[layer - 1].recurrent()?;
+                let rows = match carried.states() {
+                    [row] => ops::concatenate(&[row, before], 0)?,
+                    _ => before.clone(),
+                };
+                carried.record(Lagging((rows.dim(0) > 0).then(|| last_row(&rows)).transpose()?));
+                ready.push((rows.dim(0) - 1).max(0));
+                known.push(rows);
+            }
+            let outputs = self.run_ready(layer, &ready, &known, &next, &mut histories)?;
+            for ((round, outputs), known) in made.iter_mut().zip(outputs).zip(&known) {
+                let none = || rows_of(known, 0, 0);
+                let (normed, fed) = match outputs {
+                    Some(Outputs { normed, fed }) => (normed, fed),
+                    None => (none()?, none()?),
+                };
+                round.rows.push(normed);
+                round.fed.push(fed);
+            }
+        }
+        for ((_, state), round) in histories.into_iter().zip(made) {
+            *state = Some(round);
+        }
+        rows.iter_mut().zip(counts).try_for_each(|(rows, count)| rows.state.history.commit(count as usize))
+    }
+
+    /// A later layer over the rows that wait for it, `ready` of each sequence's `known`; `None` where none does.
+    fn run_ready(
+        &self,
+        layer: usize,
+        ready: &[i32],
+        known: &[Array],
+        next: &[&Array],
+        histories: &mut [Histories<'_>],
+    ) -> Result<Vec<Option<Outputs>>> {
+        let (mut hidden, mut following, mut rows) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, (((kv, _), _), &count)) in histories.iter_mut().zip(ready).enumerate() {
+            if count > 0 {
+                hidden.push(rows_of(&known[index], 0, count)?);
+                following.push(rows_of(next[index], next[index].dim(0) - count, next[index].dim(0))?);
+                rows.push(Rows { count, positions: &Positions::Sequential, target: Target::Kept(&mut kv[layer]) });
+            }
+        }
+        if rows.is_empty() {
+            return Ok(ready.iter().map(|_| None).collect());
+        }
+        let [hidden, following] = [hidden, following].map(|parts| stacked(&parts.iter().collect::<Vec<_>>()));
+        let counts: Vec<i32> = ready.iter().copied().filter(|&count| count > 0).collect();
+        let mut outputs = self.run(layer, &hidden?, &following?, &mut rows)?.apart(&counts)?.into_iter();
+        Ok(ready.iter().map(|&count| if count > 0 { outputs.next() } else { None }).collect())
+    }
+
+    /// The next outputs of drafts that go deeper, with a head of one layer: it is fed its own outputs.
+    fn recur(&self, drafts: &mut [(&mut DraftState, &Array)]) -> Result<()> {
+        let (mut fed, mut tokens) = (Vec::new(), Vec::new());
+        for (state, previous) in drafts.iter() {
+            fed.push(state.round()?.last_fed.clone());
+            tokens.push(*previous);
+        }
+        let fed = stacked(&fed.iter().collect::<Vec<_>>())?;
+        let next = self.embedding.forward(&stacked(&tokens)?)?;
+        let mut rows = Vec::with_capacity(drafts.len());
+        for (state, _) in drafts.iter_mut() {
+            let DraftState { history, round } = &mut **state;
+            let round = round.as_mut().ok_or_else(nothing_ingested)?;
+            let target = Target::Beside { history: kv_of(history, 0)?, side: &mut round.side };
+            rows.push(Rows { count: 1, positions: &Positions::Sequential, target });
+        }
+        let outputs = self.run(0, &fed, &next, &mut rows)?.apart(&vec![1; rows.len()])?;
+        for ((state, previous), Outputs { normed, fed }) in drafts.iter_mut().zip(outputs) {
+            let round = state.round_mut()?;
+            round.drafts.push(previous.clone());
+            (round.last, round.last_fed) = (normed, fed);
+        }
+        Ok(())
+    }
+
+    /// The same with a head of several layers: the next of them.
+    fn deepen(&self, state: &mut DraftState, previous: &Array) -> Result<()> {
+        let DraftState { history, round } = state;
+        let round = round.as_mut().ok_or_else(nothing_ingested)?;
+        round.drafts.push(previous.clone());
+        let depth = round.drafts.len();
+        if depth >= self.modules.len() {
+            let what = format!("a head of {} layers drafts no deeper", self.modules.len());
+            return Err(crate::Error::unsupported(what));
+        }
+        // Layer `depth` lags `depth` rows; the drafts so far are the tokens those rows waited for.
+        let LayerCache::Recurrent(carried) = &history.layers()[self.modules.len() + depth - 1] else {
+            return Err(crate::Error::unsupported("the history's last layers hold lagging rows"));
+        };
+        let [row] = carried.states() else {
+            let what = format!("depth {} needs a prompt of more than {depth} tokens", depth + 1);
+            return Err(crate::Error::unsupported(what));
+        };
+        let tentative = match round.fed[depth - 1].dim(0) {
+            rows if depth > 1 => rows_of(&round.fed[depth - 1], rows - (depth as i32 - 1), rows)?,
+            _ => rows_of(&round.fed[0], 0, 0)?,
+        };
+        let inputs = ops::concatenate(&[row, &tentative], 0)?;
+        let next = self.embedding.forward(&ops::concatenate(&round.drafts, 0)?)?;
+        let mut side = Vec::new();
+        let target = Target::Beside { history: kv_of(history, depth)?, side: &mut side };
+        let rows = Rows { count: inputs.dim(0), positions: &Positions::Sequential, target };
+        let outputs = self.run(depth, &inputs, &next, &mut [rows])?;
+        (round.last, round.last_fed) = (last_row(&outputs.normed)?, last_row(&outputs.fed)?);
+        match round.fed.get_mut(depth) {
+            Some(fed) => *fed = ops::concatenate(&[&*fed, &outputs.fed], 0)?,
+            None => round.fed.push(outputs.fed),
+        }
+        Ok(())
+    }
+}
+
+/// A sequence's history in a pass: keys and values of each layer, rows that later layers lag behind; and the round it begins.
+type Histories<'a> = ((&'a mut [LayerCache], &'a mut [LayerCache]), &'a mut Option<DraftRound>);
+
+impl Outputs {
+    /// Those of each sequence.
+    fn apart(self, counts: &[i32]) -> Result<Vec<Self>> {
+        if let [_] = counts {
+            return Ok(vec![self]);
+        }
+        let mut start = 0;
+        let part = |&count: &i32| {
+            let own = Self {
+                normed: rows_of(&self.normed, start, start + count)?,
+                fed: rows_of(&self.fed, start, start + count)?,
+            };
+            start += count;
+            Ok(own)
+        };
+        counts.iter().map(part).collect()
     }
 }
 
@@ -105,6 +275,23 @@ impl Tape for Lagging {
     fn states_after(&self, _keep: usize) -> Result<Vec<Array>> {
         Ok(self.0.iter().cloned().collect())
     }
+}
+
+fn nothing_ingested() -> crate::Error {
+    crate::Error::cache("a draft before any row was ingested")
+}
+
+/// Keys and values of a layer in a history.
+fn kv_of(history: &Cache, layer: usize) -> Result<&KvCache> {
+    match &history.layers()[layer] {
+        LayerCache::Kv(kv) => Ok(kv),
+        LayerCache::Recurrent(_) => Err(crate::Error::cache("the history's first layers hold keys and values")),
+    }
+}
+
+/// Arrays one below the other.
+fn stacked(parts: &[&Array]) -> Result<Array> {
+    if let [only] = parts { Ok((*only).clone()) } else { Ok(ops::concatenate(parts, 0)?) }
 }
 
 fn rows_of(a: &Array, start: i32, stop: i32) -> Result<Array> {
@@ -121,90 +308,38 @@ impl Drafter for MtpHead {
     }
 
     /// Keys and values of each layer, then for each layer but the first the one row that it lags behind.
-    fn new_history(&self) -> Cache {
+    fn new_state(&self) -> DraftState {
         let kv = self.modules.iter().map(|module| module.block.new_cache());
         let lagging = self.modules.iter().skip(1).map(|_| LayerCache::Recurrent(RecurrentCache::default()));
-        Cache::new(kv.chain(lagging).collect())
+        DraftState::new(Cache::new(kv.chain(lagging).collect()))
     }
 
-    fn ingest(&self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
-        let n = hidden.dim(0);
-        let layers = history.append(n as usize)?;
-        let (kv, lagging) = layers.split_at_mut(self.modules.len());
-        let first = self.run(0, hidden, next_tokens, &mut Rows::Kept(&mut kv[0]))?;
-        let (mut rows, mut fed) = (vec![first.normed], vec![first.fed]);
-        for layer in 1..self.modules.len() {
-            let before = &fed[layer - 1];
-            let carried = lagging[layer - 1].recurrent()?;
-            // Everything the layer before put out, one row late: what it carried over, without its newest row.
-            let known = match carried.states() {
-                [row] => ops::concatenate(&[row, before], 0)?,
-                _ => before.clone(),
-            };
-            let ready = (known.dim(0) - 1).max(0);
-            carried.record(Lagging((known.dim(0) > 0).then(|| last_row(&known)).transpose()?));
-            let outputs = if ready == 0 {
-                let none = rows_of(&known, 0, 0)?;
-                Outputs { normed: none.clone(), fed: none }
-            } else {
-                let tokens = rows_of(next_tokens, n - ready, n)?;
-                self.run(layer, &rows_of(&known, 0, ready)?, &tokens, &mut Rows::Kept(&mut kv[layer]))?
-            };
-            rows.push(outputs.normed);
-            fed.push(outputs.fed);
-        }
-        history.commit(n as usize)?;
-        let (last, last_fed) = (last_row(&rows[0])?, last_row(&fed[0])?);
-        Ok(DraftState { rows, fed, last, last_fed, drafts: Vec::new(), side: Vec::new() })
+    fn embed(&self, tokens: &Array) -> Result<Array> {
+        self.embedding.forward(tokens)
     }
 
-    fn step(
-        &self,
-        state: &mut DraftState,
-        previous: Option<&Array>,
-        history: &Cache,
-        vocabulary: Option<&DraftVocabulary>,
-    ) -> Result<Array> {
-        let Some(previous) = previous else { return self.draft_logits(&state.last, vocabulary) };
-        state.drafts.push(previous.clone());
-        let depth = state.drafts.len();
-        let kv = |layer: usize| match &history.layers()[layer] {
-            LayerCache::Kv(kv) => Ok(kv),
-            LayerCache::Recurrent(_) => Err(crate::Error::cache("the history's first layers hold keys and values")),
-        };
-        if self.modules.len() == 1 {
-            let mut rows = Rows::Beside { history: kv(0)?, side: &mut state.side };
-            let outputs = self.run(0, &state.last_fed, previous, &mut rows)?;
-            (state.last, state.last_fed) = (outputs.normed, outputs.fed);
-        } else {
-            if depth >= self.modules.len() {
-                let what = format!("a head of {} layers drafts no deeper", self.modules.len());
-                return Err(crate::Error::unsupported(what));
-            }
-            // Layer `depth` lags `depth` rows; the drafts so far are the tokens those rows waited for.
-            let LayerCache::Recurrent(carried) = &history.layers()[self.modules.len() + depth - 1] else {
-                return Err(crate::Error::unsupported("the history's last layers hold lagging rows"));
-            };
-            let [row] = carried.states() else {
-                let what = format!("depth {} needs a prompt of more than {depth} tokens", depth + 1);
-                return Err(crate::Error::unsupported(what));
-            };
-            let tentative = match state.fed[depth - 1].dim(0) {
-                rows if depth > 1 => rows_of(&state.fed[depth - 1], rows - (depth as i32 - 1), rows)?,
-                _ => rows_of(&state.fed[0], 0, 0)?,
-            };
-            let inputs = ops::concatenate(&[row, &tentative], 0)?;
-            let tokens = ops::concatenate(&state.drafts, 0)?;
-            let mut side = Vec::new();
-            let outputs =
-                self.run(depth, &inputs, &tokens, &mut Rows::Beside { history: kv(depth)?, side: &mut side })?;
-            (state.last, state.last_fed) = (last_row(&outputs.normed)?, last_row(&outputs.fed)?);
-            match state.fed.get_mut(depth) {
-                Some(fed) => *fed = ops::concatenate(&[&*fed, &outputs.fed], 0)?,
-                None => state.fed.push(outputs.fed),
-            }
+    fn ingest(&self, rows: &mut [CommittedRows<'_>]) -> Result<()> {
+        let done = self.append(rows);
+        if done.is_err() {
+            rows.iter_mut().try_for_each(|rows| rows.state.history.commit(0))?;
         }
-        self.draft_logits(&state.last, vocabulary)
+        done
+    }
+
+    fn step(&self, drafts: &mut [DraftRow<'_>]) -> Result<Vec<Array>> {
+        let deeper = drafts.iter_mut().filter_map(|draft| Some((&mut *draft.state, draft.previous?)));
+        let mut deeper: Vec<_> = deeper.collect();
+        match &mut deeper[..] {
+            [] => {}
+            deeper if self.modules.len() == 1 => self.recur(deeper)?,
+            deeper => deeper.iter_mut().try_for_each(|(state, previous)| self.deepen(state, previous))?,
+        }
+        if drafts.len() > 1 && drafts.iter().all(|draft| draft.vocabulary.is_none()) {
+            let last = drafts.iter().map(|draft| Ok(&draft.state.round()?.last)).collect::<Result<Vec<_>>>()?;
+            let logits = self.lm_head.forward(&stacked(&last)?)?;
+            return (0..drafts.len() as i32).map(|row| rows_of(&logits, row, row + 1)).collect();
+        }
+        drafts.iter().map(|draft| self.draft_logits(&draft.state.round()?.last, draft.vocabulary)).collect()
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {

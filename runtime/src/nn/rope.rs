@@ -3,10 +3,19 @@
 
 use std::f64::consts::TAU;
 
-use mlx_rs::{fast, ops};
+use mlx_rs::{Dtype, fast, ops};
 
 use crate::mlx::slice_axis;
 use crate::{Array, Result};
+
+/// The positions of a sequence's new rows.
+#[derive(Debug, Clone, Copy)]
+pub enum RowPositions<'a> {
+    /// Consecutive ones, from this.
+    From(usize),
+    /// One a row, `[1, n]` int32.
+    Each(&'a Array),
+}
 
 /// Rotates the first `dims` features of every head.
 #[derive(Debug, Clone)]
@@ -89,9 +98,12 @@ impl Rope {
         }
     }
 
-    /// `[1, heads, n, width]`, whose first row is at `position` -> the same.
-    pub fn forward(&self, x: &Array, position: usize) -> Result<Array> {
-        let (dims, position) = (self.dims, position as i32);
+    /// `[1, heads, n, width]` at `positions` -> the same.
+    pub fn forward(&self, x: &Array, positions: RowPositions<'_>) -> Result<Array> {
+        let (dims, position) = match positions {
+            RowPositions::From(position) => (self.dims, position as i32),
+            RowPositions::Each(each) => return self.at_each(x, each),
+        };
         match &self.frequencies {
             Frequencies::Base(theta) => Ok(fast::rope(x, dims, self.interleaved, *theta, 1.0, position, None)?),
             Frequencies::Stretched { periods, scale } => {
@@ -112,9 +124,72 @@ impl Rope {
     }
 }
 
+impl Rope {
+    /// The same op by op, for positions `[1, n]` int32 that need not be consecutive.
+    fn at_each(&self, x: &Array, positions: &Array) -> Result<Array> {
+        let (dims, pairs) = (self.dims, self.dims / 2);
+        let (periods, scale) = match &self.frequencies {
+            Frequencies::Stretched { periods, scale } => (periods.clone(), *scale),
+            Frequencies::Base(theta) => {
+                let period = |pair: i32| f64::from(*theta).powf(f64::from(2 * pair) / f64::from(dims)) as f32;
+                (Array::from_slice(&(0..pairs).map(period).collect::<Vec<_>>(), &[pairs]), 1.0)
+            }
+        };
+        let angles = positions.as_dtype(Dtype::Float32)?.t().divide(periods)?; // [n, pairs]
+        let scale = Array::from_f32(scale);
+        let (cos, sin) = (angles.cos()?.multiply(&scale)?, angles.sin()?.multiply(&scale)?);
+        let (heads, n, width) = (x.dim(1), x.dim(2), x.dim(3));
+        let rotated = slice_axis(x, 3, 0, dims)?.as_dtype(Dtype::Float32)?;
+        // Members of a pair: neighbours, or the same feature of either half.
+        let (shape, axis) = if self.interleaved { ([1, heads, n, pairs, 2], 4) } else { ([1, heads, n, 2, pairs], 3) };
+        let halves = rotated.reshape(&shape)?;
+        let member = |i: i32| slice_axis(&halves, axis, i, i + 1)?.squeeze_axes(&[axis as i32]);
+        let (a, b) = (member(0)?, member(1)?);
+        let first = a.multiply(&cos)?.subtract(b.multiply(&sin)?)?;
+        let second = b.multiply(&cos)?.add(a.multiply(&sin)?)?;
+        let rotated = ops::stack(&[first, second], axis as i32)?.reshape(&[1, heads, n, dims])?.as_dtype(x.dtype())?;
+        if dims == width {
+            return Ok(rotated);
+        }
+        Ok(ops::concatenate(&[rotated, slice_axis(x, 3, dims, width)?], -1)?)
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use mlx_rs::random;
+
     use super::*;
+
+    /// Consecutive positions, stated one by one, rotate as from the first.
+    #[test]
+    fn stated_positions_are_positions() {
+        let x = random::normal::<f32>(&[1, 2, 5, 16], None, None, &random::key(3).unwrap()).unwrap();
+        let yarn = Yarn {
+            factor: 4.0,
+            original_context: 64.0,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            mscale: 1.0,
+            mscale_all_dim: 0.5,
+        };
+        let each = Array::from_slice(&[7, 8, 9, 10, 11], &[1, 5]);
+        for interleaved in [false, true] {
+            for rope in [
+                Rope::new(16, 1e4, interleaved),
+                Rope::new(8, 1e6, interleaved),
+                Rope::yarn(16, 1e4, interleaved, &yarn),
+                Rope::yarn(8, 1e4, interleaved, &yarn),
+            ] {
+                let from = rope.forward(&x, RowPositions::From(7)).unwrap();
+                let stated = rope.forward(&x, RowPositions::Each(&each)).unwrap();
+                let (from, stated) =
+                    (crate::mlx::values::<f32>(&from).unwrap(), crate::mlx::values::<f32>(&stated).unwrap());
+                let largest = from.iter().zip(&stated).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                assert!(largest < 1e-5, "{rope:?}: {largest}");
+            }
+        }
+    }
 
     /// The released DeepSeek-V3: of 32 pairs, those that turn 32 times within 4096 tokens, and those that do not turn once.
     #[test]

@@ -53,7 +53,7 @@ pub fn compare(model: &MtpModel, reference: &Reference) -> Result<Report, Parity
     let mut report = Report::default();
 
     let mut cache = model.trunk.new_cache();
-    let hidden = model.trunk.forward(&tokens(&ids), &mut cache)?;
+    let hidden = model.trunk.append(&tokens(&ids), &mut cache)?;
     let name = match model.info.hidden_variant {
         HiddenVariant::PostNorm => "trunk.post_norm",
         HiddenVariant::PreNorm => "trunk.pre_norm",
@@ -114,13 +114,14 @@ impl Report {
         next: &Array,
         vocab: usize,
     ) -> Result<(), ParityError> {
-        let mut history = head.new_history();
-        let mut state = head.ingest(hidden, next, &mut history)?;
-        let layers = state.rows.len();
+        let mut state = head.new_state();
+        head.feed(&mut state, hidden, next)?;
+        let fed = state.round()?.rows.clone();
+        let layers = fed.len();
         let several = reference.names().any(|name| name.starts_with("mtp_multi."));
 
         // With several layers, layer k has seen all rows but the last k: those wait for tokens that are not known yet.
-        for (layer, rows) in state.rows.iter().enumerate() {
+        for (layer, rows) in fed.iter().enumerate() {
             let prefixes: &[String] = &match (layer, several) {
                 (0, true) => vec!["mtp".to_owned(), "mtp_multi.0".to_owned()],
                 (0, false) => vec!["mtp".to_owned()],
@@ -157,7 +158,7 @@ impl Report {
         let mut drafts = Vec::with_capacity(depth);
         let mut previous = None;
         for &id in &chain[..depth] {
-            drafts.push(head.step(&mut state, previous.as_ref(), &history, None)?);
+            drafts.push(head.draft(&mut state, previous.as_ref(), None)?);
             previous = Some(tokens(&[id]));
         }
         if !drafts.is_empty() {

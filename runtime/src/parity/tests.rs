@@ -5,7 +5,7 @@ use safetensors::{Dtype, serialize};
 
 use super::*;
 use crate::cache::Cache;
-use crate::model::{ModelInfo, Trunk};
+use crate::model::{Batch, Input, ModelInfo, Trunk};
 
 /// Hidden state: the token and a one; logits: the hidden state again.
 struct Table;
@@ -15,10 +15,19 @@ impl Trunk for Table {
         Cache::new(Vec::new())
     }
 
-    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
-        cache.append(tokens.dim(0) as usize)?;
+    fn embed(&self, tokens: &Array) -> Result<Array> {
         let column = tokens.reshape(&[-1, 1])?.as_type::<f32>()?;
         Ok(mlx_rs::ops::concatenate(&[&column, &mlx_rs::ops::ones_like(&column)?], 1)?)
+    }
+
+    fn forward(&self, batch: &mut Batch<'_>) -> Result<Array> {
+        for rows in &mut batch.sequences {
+            rows.cache.append(rows.count)?;
+        }
+        match batch.input {
+            Input::Tokens(tokens) => self.embed(tokens),
+            Input::Embeddings(rows) => Ok(rows.clone()),
+        }
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {

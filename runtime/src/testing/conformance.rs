@@ -10,7 +10,7 @@ use crate::architecture::MtpArchitecture;
 pub type Check = fn(&dyn MtpArchitecture, &Fixture);
 
 /// Every check of one fixture, by name.
-pub const CHECKS: [(&str, Check); 19] = [
+pub const CHECKS: [(&str, Check); 21] = [
     ("golden_tensors", checks::golden_tensors),
     ("golden_states", checks::golden_states),
     ("contracts_choose_the_hidden_states", checks::contracts_choose_the_hidden_states),
@@ -25,6 +25,8 @@ pub const CHECKS: [(&str, Check); 19] = [
     ("coupled_text_is_that_of_its_seed", checks::coupled_text_is_that_of_its_seed),
     ("snapshots_resume", checks::snapshots_resume),
     ("rounds_sent_ahead_change_nothing", checks::rounds_sent_ahead_change_nothing),
+    ("prompts_go_on", checks::prompts_go_on),
+    ("sequences_together_are_sequences_alone", checks::sequences_together_are_sequences_alone),
     ("faults_stay_behind_the_text", checks::faults_stay_behind_the_text),
     ("names_each_missing_tensor", checks::names_each_missing_tensor),
     ("names_each_misshapen_tensor", checks::names_each_misshapen_tensor),
@@ -38,10 +40,21 @@ pub const SAMPLES: u64 = 500;
 /// Sequences where another family's suite draws [`SAMPLES`]: the loop is the same, and the family's own arithmetic is compared exactly.
 pub const FEWER_SAMPLES: u64 = 150;
 
-/// Runs `check` over the checkpoints in `folder`.
-pub fn run(check: Check, architecture: &dyn MtpArchitecture, folder: &Path) {
+/// Checks of files, in which no model runs beside others.
+const OF_FILES: [&str; 4] = [
+    "names_each_missing_tensor",
+    "names_each_misshapen_tensor",
+    "names_each_unread_tensor",
+    "forged_artifacts_are_the_same_model",
+];
+
+/// Runs the check `name` over the checkpoints in `folder`, alone and in a batch of three.
+pub fn run(name: &str, check: Check, architecture: &dyn MtpArchitecture, folder: &Path) {
     for fixture in Fixture::all(folder) {
         check(architecture, &fixture);
+        if !OF_FILES.contains(&name) {
+            check(architecture, &fixture.in_company());
+        }
     }
 }
 
@@ -67,6 +80,9 @@ pub fn run_all(architecture: &dyn MtpArchitecture, root: &Path) {
         for (name, check) in CHECKS {
             println!("{}: {name}", fixture.name);
             check(architecture, fixture);
+            if !OF_FILES.contains(&name) {
+                check(architecture, &fixture.in_company());
+            }
         }
     }
     checks::claims_its_fixtures_only(architecture, &own);
@@ -119,7 +135,7 @@ macro_rules! conformance {
 
             #[test]
             fn full_golden_set() {
-                if let Some(golden) = ::std::env::var_os("MTPLX_GOLDEN") {
+                if let Some(golden) = ::std::env::var_os("MTPLX_GOLDEN").filter(|folder| !folder.is_empty()) {
                     run_all(&$architecture, Path::new(&golden));
                 }
             }
@@ -153,10 +169,15 @@ macro_rules! conformance {
             #[allow(unused_imports, reason = "the model may be named by a path")]
             use super::*;
 
+            fn in_company(seed: u64) -> $crate::model::MtpModel {
+                $crate::testing::company::in_company($tiny(seed))
+            }
+
             $(
                 #[test]
                 fn $check() {
                     $crate::testing::checks::joint::$check($tiny, samples());
+                    $crate::testing::checks::joint::$check(in_company, samples() / 4);
                 }
             )+
         }
@@ -177,6 +198,8 @@ macro_rules! conformance {
             coupled_text_is_that_of_its_seed,
             snapshots_resume,
             rounds_sent_ahead_change_nothing,
+            prompts_go_on,
+            sequences_together_are_sequences_alone,
             faults_stay_behind_the_text,
             names_each_missing_tensor,
             names_each_misshapen_tensor,
@@ -194,7 +217,8 @@ macro_rules! conformance {
                 fn $check() {
                     let folder = $folder;
                     let folder: &::std::path::Path = folder.as_ref();
-                    $crate::testing::conformance::run($crate::testing::checks::$check, &$architecture, folder);
+                    let name = stringify!($check);
+                    $crate::testing::conformance::run(name, $crate::testing::checks::$check, &$architecture, folder);
                 }
             )+
         }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::cache::{Cache, LayerCache};
 use crate::mlx::slice_axis;
-use crate::model::{DraftState, DraftVocabulary, Drafter, MtpModel, Trunk};
+use crate::model::{
+    Batch, CommittedRows, DraftRow, DraftState, DraftVocabulary, Drafter, Input, MtpModel, SequenceRows, Trunk,
+};
 use crate::testing::host::token_array;
 use crate::{Array, Result};
 
@@ -47,27 +49,28 @@ impl Drafter for ScriptedHead {
         self.inner.max_depth()
     }
 
-    fn new_history(&self) -> Cache {
-        self.inner.new_history()
+    fn new_state(&self) -> DraftState {
+        self.inner.new_state()
     }
 
-    fn ingest(&self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
-        self.inner.ingest(hidden, next_tokens, history)
+    fn embed(&self, tokens: &Array) -> Result<Array> {
+        self.inner.embed(tokens)
     }
 
-    fn step(
-        &self,
-        state: &mut DraftState,
-        previous: Option<&Array>,
-        history: &Cache,
-        vocabulary: Option<&DraftVocabulary>,
-    ) -> Result<Array> {
-        let real = self.inner.step(state, previous, history, vocabulary)?;
-        let token = self.script.next().ok_or_else(|| crate::Error::unsupported("the script is over"))?;
-        let mut row = vec![0.0f32; self.vocab];
-        row[token as usize] = 1.0;
-        // What the real head says is computed, and weighs nothing.
-        Ok(Array::from_slice(&row, &[1, self.vocab as i32]).add(real.multiply(Array::from_f32(1e-6))?)?)
+    fn ingest(&self, rows: &mut [CommittedRows<'_>]) -> Result<()> {
+        self.inner.ingest(rows)
+    }
+
+    fn step(&self, drafts: &mut [DraftRow<'_>]) -> Result<Vec<Array>> {
+        let real = self.inner.step(drafts)?;
+        let scripted = real.iter().map(|real| {
+            let token = self.script.next().ok_or_else(|| crate::Error::unsupported("the script is over"))?;
+            let mut row = vec![0.0f32; self.vocab];
+            row[token as usize] = 1.0;
+            // What the real head says is computed, and weighs nothing.
+            Ok(Array::from_slice(&row, &[1, self.vocab as i32]).add(real.multiply(Array::from_f32(1e-6))?)?)
+        });
+        scripted.collect()
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {
@@ -121,10 +124,10 @@ impl StaleTrunk {
         }
         let dropped = token_array(&tokens[cache.len() - start..]);
         match self.stale {
-            Stale::Everything => self.inner.forward(&dropped, cache).map(drop),
+            Stale::Everything => self.inner.append(&dropped, cache).map(drop),
             Stale::Recurrent => {
                 let mut ahead = cache.snapshot()?;
-                self.inner.forward(&dropped, &mut ahead)?;
+                self.inner.append(&dropped, &mut ahead)?;
                 for (layer, ahead) in cache.layers_mut().iter_mut().zip(ahead.layers_mut()) {
                     if matches!(layer, LayerCache::Recurrent(_)) {
                         std::mem::swap(layer, ahead);
@@ -141,11 +144,17 @@ impl Trunk for StaleTrunk {
         self.inner.new_cache()
     }
 
-    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+    fn embed(&self, tokens: &Array) -> Result<Array> {
+        self.inner.embed(tokens)
+    }
+
+    fn forward(&self, batch: &mut Batch<'_>) -> Result<Array> {
+        let (Input::Tokens(tokens), [SequenceRows { cache, .. }]) = (batch.input, &mut batch.sequences[..]) else {
+            return Err(crate::Error::unsupported("tokens of one sequence at a time"));
+        };
         self.spoil(cache)?;
-        let ids = crate::mlx::values(tokens)?;
-        *self.last.lock().expect("one thread") = (cache.len(), ids);
-        self.inner.verify(tokens, cache)
+        *self.last.lock().expect("one thread") = (cache.len(), crate::mlx::values(tokens)?);
+        self.inner.forward(batch)
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {
@@ -161,7 +170,10 @@ fn replace_trunk(model: &mut MtpModel, around: impl FnOnce(Box<dyn Trunk>) -> Bo
         fn new_cache(&self) -> Cache {
             Cache::new(Vec::new())
         }
-        fn verify(&self, _: &Array, _: &mut Cache) -> Result<Array> {
+        fn embed(&self, _: &Array) -> Result<Array> {
+            Err(crate::Error::unsupported("no trunk"))
+        }
+        fn forward(&self, _: &mut Batch<'_>) -> Result<Array> {
             Err(crate::Error::unsupported("no trunk"))
         }
         fn logits(&self, _: &Array) -> Result<Array> {
@@ -191,8 +203,12 @@ impl Trunk for NoisyTrunk {
         self.inner.new_cache()
     }
 
-    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
-        self.inner.verify(tokens, cache)
+    fn embed(&self, tokens: &Array) -> Result<Array> {
+        self.inner.embed(tokens)
+    }
+
+    fn forward(&self, batch: &mut Batch<'_>) -> Result<Array> {
+        self.inner.forward(batch)
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {
@@ -227,33 +243,33 @@ impl Drafter for LaggingHead {
         self.inner.max_depth()
     }
 
-    fn new_history(&self) -> Cache {
-        self.inner.new_history()
+    fn new_state(&self) -> DraftState {
+        self.inner.new_state()
     }
 
-    fn ingest(&self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
-        let rows = hidden.dim(0);
+    fn embed(&self, tokens: &Array) -> Result<Array> {
+        self.inner.embed(tokens)
+    }
+
+    fn ingest(&self, rows: &mut [CommittedRows<'_>]) -> Result<()> {
+        let [CommittedRows { state, hidden, next, positions }] = rows else {
+            return Err(crate::Error::unsupported("one sequence at a time"));
+        };
+        let count = hidden.dim(0);
         let (drafted, last) = &mut *self.state.lock().expect("one thread");
-        let last = last.replace(slice_axis(hidden, 0, rows - 1, rows)?);
-        match last.filter(|_| std::mem::take(drafted)) {
-            Some(last) if rows > 1 => {
-                let lagging = mlx_rs::ops::concatenate(&[&last, &slice_axis(hidden, 0, 0, rows - 1)?], 0)?;
-                self.inner.ingest(&lagging, next_tokens, history)
-            }
-            Some(last) => self.inner.ingest(&last, next_tokens, history),
-            None => self.inner.ingest(hidden, next_tokens, history),
-        }
+        let last = last.replace(slice_axis(hidden, 0, count - 1, count)?);
+        let lagging = match last.filter(|_| std::mem::take(drafted)) {
+            Some(last) if count > 1 => mlx_rs::ops::concatenate(&[&last, &slice_axis(hidden, 0, 0, count - 1)?], 0)?,
+            Some(last) => last,
+            None => (*hidden).clone(),
+        };
+        let positions = positions.clone();
+        self.inner.ingest(&mut [CommittedRows { state, hidden: &lagging, next, positions }])
     }
 
-    fn step(
-        &self,
-        state: &mut DraftState,
-        previous: Option<&Array>,
-        history: &Cache,
-        vocabulary: Option<&DraftVocabulary>,
-    ) -> Result<Array> {
+    fn step(&self, drafts: &mut [DraftRow<'_>]) -> Result<Vec<Array>> {
         self.state.lock().expect("one thread").0 = true;
-        self.inner.step(state, previous, history, vocabulary)
+        self.inner.step(drafts)
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {

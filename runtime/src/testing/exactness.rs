@@ -62,7 +62,7 @@ impl Setting {
             let text = [&self.prompt, &[anchor][..], prefix].concat();
             let logits = || -> Result<Vec<f32>> {
                 let mut cache = model.trunk.new_cache();
-                let hidden = model.trunk.forward(&token_array(&text), &mut cache)?;
+                let hidden = model.trunk.append(&token_array(&text), &mut cache)?;
                 let last = text.len() as i32;
                 host::values(&model.trunk.logits(&host::rows(&hidden, last - 1, last)?)?)
             };

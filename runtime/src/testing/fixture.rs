@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::company::in_company;
 use super::tiny;
 use crate::architecture::{Detection, MtpArchitecture};
 use crate::artifact::Checkpoint;
@@ -22,6 +23,8 @@ pub struct Fixture {
     dir: PathBuf,
     golden: Option<Vec<u8>>,
     facts: Value,
+    /// True where two other sequences are in every pass.
+    in_company: bool,
 }
 
 /// A round of an expected trace.
@@ -59,13 +62,21 @@ impl Fixture {
         let golden = std::fs::read(dir.join("golden.safetensors")).ok();
         let facts = std::fs::read(dir.join("golden.json")).ok();
         let facts = facts.map_or(Value::Null, |bytes| serde_json::from_slice(&bytes).expect("golden.json"));
-        Self { name, dir, golden, facts }
+        Self { name, dir, golden, facts, in_company: false }
     }
 
     /// The same expectations of another folder, forged from this one.
     #[must_use]
     pub fn forged_to(&self, dir: PathBuf) -> Self {
-        Self { name: format!("{}, forged", self.name), dir, golden: self.golden.clone(), facts: self.facts.clone() }
+        let (golden, facts) = (self.golden.clone(), self.facts.clone());
+        Self { name: format!("{}, forged", self.name), dir, golden, facts, in_company: self.in_company }
+    }
+
+    /// The same with two other sequences in every pass of its model.
+    #[must_use]
+    pub fn in_company(&self) -> Self {
+        let (golden, facts) = (self.golden.clone(), self.facts.clone());
+        Self { name: format!("{}, batch of 3", self.name), dir: self.dir.clone(), golden, facts, in_company: true }
     }
 
     /// The folder.
@@ -89,7 +100,8 @@ impl Fixture {
     /// The model, in f32.
     #[must_use]
     pub fn load(&self, architecture: &dyn MtpArchitecture) -> MtpModel {
-        tiny::load(architecture, &self.dir)
+        let model = tiny::load(architecture, &self.dir);
+        if self.in_company { in_company(model) } else { model }
     }
 
     /// The expected tensors, if there are any.

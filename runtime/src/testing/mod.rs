@@ -5,6 +5,7 @@
 #![allow(clippy::missing_panics_doc, reason = "every function here may fail a test")]
 
 pub mod checks;
+pub mod company;
 pub mod conformance;
 pub mod doubles;
 pub mod exactness;

@@ -8,7 +8,7 @@
 //! [`Session`]: crate::speculative::Session
 
 use crate::cache::Cache;
-use crate::model::MtpModel;
+use crate::model::{DraftState, MtpModel};
 use crate::sampling::noise::{Role, categorical};
 use crate::sampling::{Noise, SamplingParams, TokenCounts, filter};
 use crate::speculative::accept::{self, Acceptance, Proposal, RowOutcome, Rule};
@@ -62,7 +62,7 @@ pub struct ReferenceOptions {
 /// What everything but the noise starts from: a prompt that was fed, and the token behind it.
 pub struct Start {
     cache: Cache,
-    history: Cache,
+    draft: DraftState,
     hidden: Array,
     anchor: u32,
     counts: TokenCounts,
@@ -76,15 +76,15 @@ impl Start {
     pub fn new(model: &MtpModel, prompt: &[u32], anchor: u32) -> Result<Self> {
         let head =
             model.drafter.as_ref().ok_or_else(|| crate::Error::unsupported("the reference needs a draft head"))?;
-        let (mut cache, mut history) = (model.trunk.new_cache(), head.new_history());
-        let hidden = model.trunk.forward(&token_array(prompt), &mut cache)?;
+        let (mut cache, mut draft) = (model.trunk.new_cache(), head.new_state());
+        let hidden = model.trunk.append(&token_array(prompt), &mut cache)?;
         let last = prompt.len() as i32 - 1;
         if last > 0 {
-            head.ingest(&host::rows(&hidden, 0, last)?, &token_array(&prompt[1..]), &mut history)?;
+            head.feed(&mut draft, &host::rows(&hidden, 0, last)?, &token_array(&prompt[1..]))?;
         }
         let mut counts = TokenCounts::from_prompt(prompt);
         counts.push(anchor);
-        Ok(Self { cache, history, hidden: host::rows(&hidden, last, last + 1)?, anchor, counts })
+        Ok(Self { cache, draft, hidden: host::rows(&hidden, last, last + 1)?, anchor, counts })
     }
 }
 
@@ -125,7 +125,7 @@ impl ReferenceLoop {
     pub fn new(start: &Start, options: ReferenceOptions) -> Result<Self> {
         let state = Start {
             cache: start.cache.snapshot()?,
-            history: start.history.snapshot()?,
+            draft: start.draft.snapshot()?,
             hidden: start.hidden.clone(),
             anchor: start.anchor,
             counts: start.counts.clone(),
@@ -174,12 +174,13 @@ impl ReferenceLoop {
         let ReferenceOptions { rule, fault, ref sampling, .. } = self.options;
         let head =
             model.drafter.as_ref().ok_or_else(|| crate::Error::unsupported("the reference needs a draft head"))?;
-        let mut state = head.ingest(&self.pairs.0, &token_array(&self.pairs.1), &mut self.state.history)?;
+        let state = &mut self.state.draft;
+        head.feed(state, &self.pairs.0, &token_array(&self.pairs.1))?;
         let mut drafts: Vec<Draft> = Vec::with_capacity(depth);
         let mut tokens: Vec<u32> = Vec::with_capacity(depth);
         for position in (first..).take(depth) {
             let previous = tokens.last().map(|&token| token_array(&[token]));
-            let logits = host::table(&head.step(&mut state, previous.as_ref(), &self.state.history, None)?)?;
+            let logits = host::table(&head.draft(state, previous.as_ref(), None)?)?;
             let counts = self.state.counts.with(&tokens);
             let mut q = filter::distribution(&logits[0], sampling, &counts);
             let token = accept::draft(rule, &q, position, &self.noise);

@@ -16,7 +16,7 @@ pub const TOLERANCE: f64 = 1e-4;
 /// When MLX fails.
 pub fn fresh(model: &MtpModel, tokens: &[u32]) -> Result<(Cache, Array)> {
     let mut cache = model.trunk.new_cache();
-    let hidden = model.trunk.forward(&token_array(tokens), &mut cache)?;
+    let hidden = model.trunk.append(&token_array(tokens), &mut cache)?;
     Ok((cache, hidden))
 }
 
@@ -28,11 +28,11 @@ pub fn fresh_history(model: &MtpModel, tokens: &[u32]) -> Result<Cache> {
     let (_, hidden) = fresh(model, tokens)?;
     let pairs = tokens.len() as i32 - 1;
     let head = model.drafter.as_ref().ok_or_else(|| crate::Error::unsupported("no draft head"))?;
-    let mut history = head.new_history();
+    let mut state = head.new_state();
     if pairs > 0 {
-        head.ingest(&host::rows(&hidden, 0, pairs)?, &token_array(&tokens[1..]), &mut history)?;
+        head.feed(&mut state, &host::rows(&hidden, 0, pairs)?, &token_array(&tokens[1..]))?;
     }
-    Ok(history)
+    Ok(state.history)
 }
 
 /// Asserts that two arrays are equal within `tolerance` for each unit of the largest value.

@@ -197,17 +197,18 @@ impl Text {
         mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
     ) -> Result<(), VerifyError> {
         let head = model.drafter.as_ref().ok_or(VerifyError::NoDraftHead)?;
-        let behind = model.trunk.forward(&token_array(&self.tokens[self.prompt..]), &mut prompt.cache()?)?;
+        let behind = model.trunk.append(&token_array(&self.tokens[self.prompt..]), &mut prompt.cache()?)?;
         let hidden = ops::concatenate(&[&prompt.hidden, &behind], 0)?;
         let pairs = self.tokens.len() - 1;
         let feed = |from: usize, to: usize| -> crate::Result<(Array, Array)> {
             Ok((host::rows(&hidden, from as i32, to as i32)?, token_array(&self.tokens[from + 1..=to])))
         };
         let (rows, next) = feed(0, pairs)?;
-        let whole = head.ingest(&rows, &next, &mut head.new_history())?;
+        let mut whole = head.new_state();
+        head.feed(&mut whole, &rows, &next)?;
 
         let noise = Noise::new(self.seed);
-        let mut history = head.new_history();
+        let mut state = head.new_state();
         let mut fed = 0;
         let mut end = self.prompt;
         let mut placed = Vec::with_capacity(self.rounds.len());
@@ -219,7 +220,7 @@ impl Text {
         for rounds in placed.chunks(BLOCK) {
             // Everything that needs no draft fed back, in one pass of each output layer.
             // The row before the anchor was fed the anchor.
-            let firsts = head.logits(&picked(&whole.rows[0], rounds.iter().map(|(anchor, _)| anchor - 1))?)?;
+            let firsts = head.logits(&picked(&whole.round()?.rows[0], rounds.iter().map(|(anchor, _)| anchor - 1))?)?;
             let judged = rounds.iter().flat_map(|&(anchor, round)| anchor..anchor + round.acceptance.examined());
             let targets = picked(&hidden, judged).and_then(|rows| model.trunk.logits(&rows))?;
             let mut found = Vec::with_capacity(2 * rounds.len());
@@ -228,18 +229,14 @@ impl Text {
                 let examined = round.acceptance.examined();
                 let mut q = vec![host::rows(&firsts, index as i32, index as i32 + 1)?];
                 let (pairs, next) = feed(fed, anchor)?;
-                let mut state = head.ingest(&pairs, &next, &mut history)?;
+                head.feed(&mut state, &pairs, &next)?;
                 fed = anchor;
                 for draft in 1..examined {
                     if draft == 1 {
-                        head.step(&mut state, None, &history, None)?;
+                        head.draft(&mut state, None, None)?;
                     }
-                    q.push(head.step(
-                        &mut state,
-                        Some(&token_array(&round.drafts[draft - 1..draft])),
-                        &history,
-                        None,
-                    )?);
+                    let previous = token_array(&round.drafts[draft - 1..draft]);
+                    q.push(head.draft(&mut state, Some(&previous), None)?);
                 }
                 let p = filtered(sampler, &host::rows(&targets, row, row + examined as i32)?)?;
                 let q = filtered(sampler, &ops::concatenate(&q, 0)?)?;

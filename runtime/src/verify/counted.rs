@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::cache::Cache;
-use crate::model::{DraftState, DraftVocabulary, Drafter, MtpModel, Trunk};
+use crate::model::{Batch, CommittedRows, DraftRow, DraftState, DraftVocabulary, Drafter, MtpModel, Trunk};
 use crate::{Array, Result};
 
 /// Counters that the gates share.
@@ -103,16 +103,14 @@ impl Trunk for CountingModel<dyn Trunk> {
         self.with(|trunk| trunk.new_cache())
     }
 
-    fn verify(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
-        self.counts.trunk.fetch_add(1, Relaxed);
-        self.counts.trunk_rows.fetch_add(tokens.dim(0).max(0) as usize, Relaxed);
-        self.with(|trunk| trunk.verify(tokens, cache))
+    fn embed(&self, tokens: &Array) -> Result<Array> {
+        self.with(|trunk| trunk.embed(tokens))
     }
 
-    fn forward(&self, tokens: &Array, cache: &mut Cache) -> Result<Array> {
+    fn forward(&self, batch: &mut Batch<'_>) -> Result<Array> {
         self.counts.trunk.fetch_add(1, Relaxed);
-        self.counts.trunk_rows.fetch_add(tokens.dim(0).max(0) as usize, Relaxed);
-        self.with(|trunk| trunk.forward(tokens, cache))
+        self.counts.trunk_rows.fetch_add(batch.input.rows(), Relaxed);
+        self.with(|trunk| trunk.forward(batch))
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {
@@ -126,26 +124,24 @@ impl Drafter for CountingModel<dyn Drafter> {
         self.with(|head| head.max_depth())
     }
 
-    fn new_history(&self) -> Cache {
-        self.with(|head| head.new_history())
+    fn new_state(&self) -> DraftState {
+        self.with(|head| head.new_state())
     }
 
-    fn ingest(&self, hidden: &Array, next_tokens: &Array, history: &mut Cache) -> Result<DraftState> {
+    fn embed(&self, tokens: &Array) -> Result<Array> {
+        self.with(|head| head.embed(tokens))
+    }
+
+    fn ingest(&self, rows: &mut [CommittedRows<'_>]) -> Result<()> {
         self.counts.head.fetch_add(1, Relaxed);
-        self.with(|head| head.ingest(hidden, next_tokens, history))
+        self.with(|head| head.ingest(rows))
     }
 
-    fn step(
-        &self,
-        state: &mut DraftState,
-        previous: Option<&Array>,
-        history: &Cache,
-        vocabulary: Option<&DraftVocabulary>,
-    ) -> Result<Array> {
+    fn step(&self, drafts: &mut [DraftRow<'_>]) -> Result<Vec<Array>> {
         // The first draft is read from what the last `ingest` computed.
-        self.counts.head.fetch_add(usize::from(previous.is_some()), Relaxed);
-        self.counts.note_logits(1);
-        self.with(|head| head.step(state, previous, history, vocabulary))
+        self.counts.head.fetch_add(usize::from(drafts.iter().any(|draft| draft.previous.is_some())), Relaxed);
+        self.counts.note_logits(drafts.len() as i32);
+        self.with(|head| head.step(drafts))
     }
 
     fn logits(&self, hidden: &Array) -> Result<Array> {
@@ -166,7 +162,11 @@ impl Trunk for Detached {
         Cache::new(Vec::new())
     }
 
-    fn verify(&self, _: &Array, _: &mut Cache) -> Result<Array> {
+    fn embed(&self, _: &Array) -> Result<Array> {
+        Err(crate::Error::unsupported("the trunk is lent to a verification"))
+    }
+
+    fn forward(&self, _: &mut Batch<'_>) -> Result<Array> {
         Err(crate::Error::unsupported("the trunk is lent to a verification"))
     }
 

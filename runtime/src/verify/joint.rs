@@ -246,7 +246,7 @@ impl TokenDistribution {
             return Ok(());
         }
         let mut cache = cache.snapshot()?;
-        let hidden = model.trunk.forward(&token_array(&[last]), &mut cache)?;
+        let hidden = model.trunk.append(&token_array(&[last]), &mut cache)?;
         let logits = host::values(&model.trunk.logits(&hidden)?)?;
         for candidate in filter::candidates(&logits, sampling, &counts.with(prefix)) {
             prefix.push(candidate.token);

@@ -92,12 +92,13 @@ fn teacher_forced(bench: &mut Verification<'_>, prompt: &Prompt, most: usize) ->
     let head = model.drafter.as_ref().ok_or(VerifyError::NoDraftHead)?;
     let (hidden, tokens) = (&prompt.hidden, &prompt.tokens);
     let pairs = prompt.len() as i32 - 1;
-    let state = head.ingest(&host::rows(hidden, 0, pairs)?, &token_array(&tokens[1..]), &mut head.new_history())?;
+    let mut state = head.new_state();
+    head.feed(&mut state, &host::rows(hidden, 0, pairs)?, &token_array(&tokens[1..]))?;
     // Row t of the head and row t + 1 of the trunk predict the same token.
     let count = (pairs as usize).min(most.max(1));
     let chosen: Vec<i32> = (0..count).map(|i| (i * pairs as usize / count) as i32).collect();
     let chosen = Array::from_slice(&chosen, &[count as i32]);
-    let q = head.logits(&state.rows[0].take_axis(&chosen, 0)?)?;
+    let q = head.logits(&state.round()?.rows[0].take_axis(&chosen, 0)?)?;
     let rows = hidden.take_axis(chosen.add(Array::from_int(1))?, 0)?;
     Ok((model.trunk.logits(&rows)?, q))
 }

@@ -29,7 +29,7 @@ impl Prompt {
         let mut cache = trunk.new_cache();
         let mut parts = Vec::new();
         for chunk in tokens.chunks(CHUNK) {
-            let hidden = trunk.forward(&token_array(chunk), &mut cache)?;
+            let hidden = trunk.append(&token_array(chunk), &mut cache)?;
             eval(cache.arrays().chain([&hidden]))?;
             parts.push(hidden);
         }
@@ -63,14 +63,14 @@ impl Prompt {
         if !at_once {
             for index in 0..text.len() {
                 if index > 0 {
-                    hidden = trunk.forward(&token_array(&text[index - 1..index]), &mut cache)?;
+                    hidden = trunk.append(&token_array(&text[index - 1..index]), &mut cache)?;
                 }
                 note(index, &values(&trunk.logits(&hidden)?)?)?;
             }
             return Ok(());
         }
         if text.len() > 1 {
-            hidden = concatenate(&[&hidden, &trunk.forward(&token_array(&text[..text.len() - 1]), &mut cache)?], 0)?;
+            hidden = concatenate(&[&hidden, &trunk.append(&token_array(&text[..text.len() - 1]), &mut cache)?], 0)?;
         }
         for start in (0..text.len()).step_by(BLOCK) {
             let stop = (start + BLOCK).min(text.len());

@@ -115,7 +115,7 @@ impl Steps {
         };
         for _ in 0..count {
             let token = host::argmax(&host::values(&steps.logits[steps.tokens.len()])?) as u32;
-            let row = model.trunk.forward(&token_array(&[token]), &mut cache)?;
+            let row = model.trunk.append(&token_array(&[token]), &mut cache)?;
             steps.tokens.push(token);
             steps.caches.push(cache.snapshot()?);
             steps.logits.push(model.trunk.logits(&row)?);
@@ -149,7 +149,7 @@ fn trunk_after_each_count(
             worst.note_logits(&row_logits, &steps.logits[row + 1], accepted)?;
         }
         worst.note_state(&cache, &steps.caches[keep], accepted)?;
-        let next = trunk.forward(&token_array(&steps.tokens[keep..=keep]), &mut cache)?;
+        let next = trunk.append(&token_array(&steps.tokens[keep..=keep]), &mut cache)?;
         worst.note_logits(&trunk.logits(&next)?, &steps.logits[keep + 1], accepted)?;
         worst.note_state(&cache, &steps.caches[keep + 1], accepted)?;
         tick()?;
@@ -174,34 +174,34 @@ fn head_after_each_count(
         Ok((host::rows(&hidden, from as i32, to as i32)?, token_array(&text[from + 1..=to])))
     };
     let anchor = prompt.len();
-    let (mut one_by_one, mut at_once) = (head.new_history(), head.new_history());
+    let (mut one_by_one, mut at_once) = (head.new_state(), head.new_state());
     let mut references = Vec::with_capacity(depth + 1);
     let begun = anchor.saturating_sub(ALONE);
     if begun > 0 {
         let (rows, next) = pair(0, begun)?;
-        head.ingest(&rows, &next, &mut one_by_one)?;
+        head.feed(&mut one_by_one, &rows, &next)?;
     }
     for row in begun..=anchor + depth {
         let (rows, next) = pair(row, row + 1)?;
-        let mut state = head.ingest(&rows, &next, &mut one_by_one)?;
+        head.feed(&mut one_by_one, &rows, &next)?;
         if row >= anchor {
-            references.push((head.step(&mut state, None, &one_by_one, None)?, one_by_one.snapshot()?));
+            references.push((head.draft(&mut one_by_one, None, None)?, one_by_one.history.snapshot()?));
         }
     }
     let (rows, next) = pair(0, anchor)?;
-    let mut state = head.ingest(&rows, &next, &mut at_once)?;
+    head.feed(&mut at_once, &rows, &next)?;
     // Drafts that left something behind would have left it to every count below.
     for draft in 0..depth {
         let previous = draft.checked_sub(1).map(|before| token_array(&steps.tokens[before..draft]));
-        head.step(&mut state, previous.as_ref(), &at_once, None)?;
+        head.draft(&mut at_once, previous.as_ref(), None)?;
     }
-    eval(at_once.arrays().chain([&state.last]))?;
+    eval(at_once.history.arrays().chain([&at_once.round()?.last]))?;
     for (accepted, (logits, reference)) in references.iter().enumerate() {
-        let mut history = at_once.snapshot()?;
+        let mut state = at_once.snapshot()?;
         let (rows, next) = pair(anchor, anchor + 1 + accepted)?;
-        let mut state = head.ingest(&rows, &next, &mut history)?;
-        worst.note_logits(&head.step(&mut state, None, &history, None)?, logits, accepted)?;
-        worst.note_state(&history, reference, accepted)?;
+        head.feed(&mut state, &rows, &next)?;
+        worst.note_logits(&head.draft(&mut state, None, None)?, logits, accepted)?;
+        worst.note_state(&state.history, reference, accepted)?;
     }
     Ok(())
 }

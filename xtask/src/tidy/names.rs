@@ -26,7 +26,6 @@ const RETIRED: &[Retired] = &[
     Retired { name: "Draws", places: LIBRARIES, now: "RoundNoise" },
     Retired { name: "otherwise", places: &["runtime/src/sampling/", "crates/speculation/"], now: "recovered" },
     Retired { name: "Addend", places: ANYWHERE, now: "BlockOutput" },
-    Retired { name: "Input", places: LAYERS, now: "BlockInput" },
     Retired { name: "Normed", places: LAYERS, now: "NormedRows" },
     Retired { name: "Divisor", places: LAYERS, now: "RmsDivisor" },
     Retired { name: "begun", places: LAYERS, now: "pending_array" },

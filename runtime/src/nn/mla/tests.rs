@@ -5,6 +5,7 @@ use mlx_rs::{Dtype, random};
 use super::*;
 use crate::cache::{Cache, LayerCache};
 use crate::mlx::{Mode, Packing, QuantizedWeight};
+use crate::model::Positions;
 
 /// Few queries are absorbed, more than 70 expanded.
 const SHAPE: MlaShape = MlaShape { heads: 4, kv_rank: 32, nope_dim: 32, rope_dim: 16, value_dim: 12 };
@@ -55,7 +56,8 @@ fn fed(mla: &Mla, x: &Array, piece: i32, cache: &mut Cache) -> Array {
         let stop = (start + piece).min(x.dim(0));
         let rows = &mut cache.append((stop - start) as usize).unwrap()[0];
         let x = slice_axis(x, 0, start, stop).unwrap();
-        outputs.push(mla.forward(x.into(), &mut Rows::Kept(rows)).unwrap().rows().unwrap());
+        let rows = Rows { count: stop - start, positions: &Positions::Sequential, target: Target::Kept(rows) };
+        outputs.push(mla.forward(x.into(), &mut [rows]).unwrap().rows().unwrap());
         cache.commit((stop - start) as usize).unwrap();
     }
     ops::concatenate(&outputs, 0).unwrap()
@@ -71,7 +73,8 @@ fn assert_close(a: &Array, b: &Array) {
 /// Keys and values of every head, and the softmax over them, one step at a time.
 fn spelled_out(mla: &Mla, x: &Array) -> Array {
     let MlaShape { heads, value_dim, rope_dim, .. } = SHAPE;
-    let p = mla.project(&x.clone().into(), 0).unwrap();
+    let [q, latent, k_pe] = mla.products(&x.clone().into()).unwrap();
+    let p = mla.project([&q, &latent, &k_pe], RowPositions::From(0)).unwrap();
     let n = x.dim(0);
     let embed_q = mla.embed_q.dense(Dtype::Float32).unwrap().expand_dims(0).unwrap();
     let unembed_out = mla.unembed_out.dense(Dtype::Float32).unwrap().expand_dims(0).unwrap();
@@ -113,9 +116,10 @@ fn rows_beside_a_history_are_rows_in_it() {
         let mut side = Vec::new();
         // One row at a time, and several.
         for (start, stop) in [(kept, kept + 1), (kept + 1, kept + 2), (kept + 2, kept + 6)] {
-            let mut rows = Rows::Beside { history, side: &mut side };
+            let target = Target::Beside { history, side: &mut side };
+            let rows = Rows { count: stop - start, positions: &Positions::Sequential, target };
             let x = slice_axis(&x, 0, start, stop).unwrap();
-            let found = mla.forward(x.into(), &mut rows).unwrap().rows().unwrap();
+            let found = mla.forward(x.into(), &mut [rows]).unwrap().rows().unwrap();
             assert_close(&found, &slice_axis(&expected, 0, start, stop).unwrap());
         }
         assert_eq!(history.len() as i32, kept);

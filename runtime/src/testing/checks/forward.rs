@@ -52,7 +52,7 @@ pub fn golden_states(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
 
 /// A prompt fed in random pieces, at once, or token by token leaves the same rows and the same state, in trunk and head.
 pub fn chunked_prefill_is_prefill(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
-    let mut model = fixture.load(architecture);
+    let model = fixture.load(architecture);
     let mut rng = Rng::new(3);
     // Long enough to cross the chunks that recurrent layers and buffers are divided into.
     let tokens = rng.tokens(150, model.info.vocab_size);
@@ -62,22 +62,22 @@ pub fn chunked_prefill_is_prefill(architecture: &dyn MtpArchitecture, fixture: &
     for (largest, name) in [(1, "token by token"), (7, "in small pieces"), (90, "in large pieces")] {
         let what = format!("{}: {name}", fixture.name);
         let mut cache = model.trunk.new_cache();
-        let mut built = model.drafter.as_ref().map(|head| head.new_history());
+        let mut built = model.drafter.as_ref().map(|head| head.new_state());
         let mut start = 0;
         for piece in rng.pieces(tokens.len(), largest) {
-            let rows = model.trunk.forward(&token_array(&tokens[start..start + piece]), &mut cache).expect("a piece");
+            let rows = model.trunk.append(&token_array(&tokens[start..start + piece]), &mut cache).expect("a piece");
             let end = (start + piece).min(last as usize);
             let reference = host::rows(&hidden, start as i32, (start + piece) as i32).expect("rows");
             assert_close(&format!("{what}: rows from {start}"), &rows, &reference, state::TOLERANCE);
-            if let (Some(head), Some(built), true) = (&mut model.drafter, &mut built, end > start) {
+            if let (Some(head), Some(built), true) = (&model.drafter, &mut built, end > start) {
                 let rows = host::rows(&rows, 0, (end - start) as i32).expect("rows");
-                head.ingest(&rows, &token_array(&tokens[start + 1..=end]), built).expect("an ingest");
+                head.feed(built, &rows, &token_array(&tokens[start + 1..=end])).expect("an ingest");
             }
             start += piece;
         }
         assert_same_state(&what, &cache, &expected);
         if let Some(built) = &built {
-            assert_same_state(&format!("{what}: history"), built, &history);
+            assert_same_state(&format!("{what}: history"), &built.history, &history);
         }
     }
 }
@@ -94,7 +94,7 @@ pub fn verified_rows_are_single_steps(architecture: &dyn MtpArchitecture, fixtur
         let logits = model.trunk.logits(&rows).expect("logits");
         let mut single = base.snapshot().expect("a snapshot");
         for (row, &token) in tokens.iter().enumerate() {
-            let hidden = model.trunk.forward(&token_array(&[token]), &mut single).expect("a step");
+            let hidden = model.trunk.append(&token_array(&[token]), &mut single).expect("a step");
             let expected = model.trunk.logits(&hidden).expect("logits");
             let found = host::rows(&logits, row as i32, row as i32 + 1).expect("a row");
             assert_close(&format!("{}: row {row} of {width}", fixture.name), &found, &expected, state::TOLERANCE);

@@ -36,7 +36,7 @@ pub fn every_keep_is_a_fresh_forward(architecture: &dyn MtpArchitecture, fixture
             assert_same_state(&what, &cache, &fresh[keep]);
             let mut expected = fresh[keep].snapshot().expect("a snapshot");
             let rows = [&mut cache, &mut expected].map(|cache| {
-                let hidden = model.trunk.forward(&probe, cache).expect("a forward pass");
+                let hidden = model.trunk.append(&probe, cache).expect("a forward pass");
                 model.trunk.logits(&hidden).expect("logits")
             });
             assert_close(&format!("{what}: logits behind them"), &rows[0], &rows[1], state::TOLERANCE);
@@ -87,16 +87,16 @@ pub fn drafts_leave_the_history_alone(architecture: &dyn MtpArchitecture, fixtur
     let before = state::fresh_history(&model, &prompt).expect("a history");
     let (_, hidden) = state::fresh(&model, &prompt).expect("a forward pass");
     let head = model.drafter.as_ref().expect("a draft head");
-    let mut history = head.new_history();
+    let mut state = head.new_state();
     let pairs = prompt.len() as i32 - 1;
     let rows = host::rows(&hidden, 0, pairs).expect("rows");
-    let state = head.ingest(&rows, &token_array(&prompt[1..]), &mut history).expect("an ingest");
+    head.feed(&mut state, &rows, &token_array(&prompt[1..])).expect("an ingest");
     let drafts = Rng::new(8).tokens(head.max_depth(), model.info.vocab_size);
     let mut runs = (0..2).map(|_| {
-        let mut state = state.clone();
+        let mut state = state.snapshot().expect("a snapshot");
         let steps = (0..drafts.len()).map(|step| {
             let previous = step.checked_sub(1).map(|before| token_array(&drafts[before..step]));
-            head.step(&mut state, previous.as_ref(), &history, None).expect("a step")
+            head.draft(&mut state, previous.as_ref(), None).expect("a step")
         });
         steps.collect::<Vec<_>>()
     });
@@ -104,5 +104,5 @@ pub fn drafts_leave_the_history_alone(architecture: &dyn MtpArchitecture, fixtur
     for (step, (first, second)) in first.iter().zip(&second).enumerate() {
         assert_close(&format!("{}: draft {step}, drafted again", fixture.name), second, first, 0.0);
     }
-    assert_same_state(&fixture.name, &history, &before);
+    assert_same_state(&fixture.name, &state.history, &before);
 }

@@ -1,10 +1,11 @@
 //! The loop itself: what it emits, at any depth, from the start or from a snapshot.
 
 use super::greedy_options;
+use crate::Array;
 use crate::architecture::MtpArchitecture;
-use crate::model::MtpModel;
+use crate::model::{MtpModel, Positions};
 use crate::sampling::SamplingParams;
-use crate::speculative::{DepthPolicy, DraftOptions, Round, Rule, Session, SessionOptions};
+use crate::speculative::{DepthPolicy, DraftOptions, PromptChunk, Round, Rule, Session, SessionOptions, step};
 use crate::testing::fixture::{Fixture, TraceRound};
 use crate::testing::host::{self, token_array};
 use crate::testing::state::{self, assert_same_state};
@@ -63,10 +64,11 @@ pub fn teacher_forced_acceptance_is_the_loops(architecture: &dyn MtpArchitecture
         let (_, hidden) = state::fresh(&model, &whole).expect("a forward pass");
         let pairs = whole.len() as i32 - 1;
         let head = model.drafter.as_ref().expect("a draft head");
-        let mut history = head.new_history();
+        let mut state = head.new_state();
         let rows = host::rows(&hidden, 0, pairs).expect("rows");
-        let state = head.ingest(&rows, &token_array(&whole[1..]), &mut history).expect("an ingest");
-        let logits = host::table(&head.logits(&state.rows[0]).expect("logits")).expect("values");
+        head.feed(&mut state, &rows, &token_array(&whole[1..])).expect("an ingest");
+        let logits =
+            host::table(&head.logits(&state.round().expect("a round").rows[0]).expect("logits")).expect("values");
         // The anchor of a round is at `anchor`; the row before it was fed that anchor.
         let (mut anchor, mut forced, mut accepted) = (prompt.len(), 0, 0);
         for (number, round) in rounds.iter().enumerate() {
@@ -208,7 +210,7 @@ fn plain_greedy(model: &MtpModel, prompt: &[u32], count: usize) -> (Vec<u32>, Ve
         let row = host::values(&model.trunk.logits(&last).expect("logits")).expect("values");
         text.push(host::argmax(&row) as u32);
         margins.push(host::margin(&row));
-        last = model.trunk.forward(&token_array(&text[text.len() - 1..]), &mut cache).expect("a step");
+        last = model.trunk.append(&token_array(&text[text.len() - 1..]), &mut cache).expect("a step");
     }
     (text, margins)
 }
@@ -226,4 +228,105 @@ fn assert_same_text(what: &str, found: &[u32], expected: &[u32], margins: &[f32]
     } else {
         assert_eq!(found.len(), expected.len(), "{what}: length");
     }
+}
+
+/// Sequences that take their rounds together, with other prompts, seeds, depths and rules, write what each writes alone; one that ends
+/// leaves the others as they are.
+pub fn sequences_together_are_sequences_alone(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
+    let model = fixture.load(architecture);
+    let prompt = fixture.prompt(model.info.vocab_size);
+    let coupled = |depth: usize, seed: u64| SessionOptions {
+        sampling: SamplingParams::unfiltered(),
+        rule: Rule::Coupled,
+        seed,
+        ..greedy_options(depth)
+    };
+    let plain = SessionOptions { drafts: None, ..greedy_options(0) };
+    let longest = prompt.len();
+    let all = [
+        (&prompt[..longest], greedy_options(3)),
+        (&prompt[..longest - 5], coupled(1, 7)),
+        (&prompt[..longest - 9], plain),
+        (&prompt[..longest - 2], coupled(2, 8)),
+    ];
+    for chosen in [&[0usize, 1][..], &[2, 3], &[0, 1, 2], &[3, 2, 1]] {
+        let what = format!("{}: sequences {chosen:?}", fixture.name);
+        let started = || -> Vec<(Session, Vec<u32>)> {
+            let start = |&index: &usize| {
+                let (prompt, options) = &all[index];
+                let mut session = Session::new(&model, options.clone()).expect("a session");
+                let first = session.prefill(&model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+                (session, vec![first])
+            };
+            chosen.iter().map(start).collect()
+        };
+        let mut alone = started();
+        for (session, text) in &mut alone {
+            while text.len() < TEXT {
+                text.extend(session.round(&model, TEXT - text.len()).expect("a round").tokens);
+            }
+        }
+        let mut together = started();
+        while together.iter().any(|(_, text)| text.len() < TEXT) {
+            let mut running: Vec<(&mut Session, &mut Vec<u32>)> = together
+                .iter_mut()
+                .filter(|(_, text)| text.len() < TEXT)
+                .map(|(session, text)| (session, text))
+                .collect();
+            let limits: Vec<usize> = running.iter().map(|(_, text)| TEXT - text.len()).collect();
+            let mut sessions: Vec<&mut Session> = running.iter_mut().map(|(session, _)| &mut **session).collect();
+            let rounds = step(&model, &mut sessions, &limits).expect("a step");
+            for ((_, text), round) in running.iter_mut().zip(rounds) {
+                text.extend(round.expect("a round").tokens);
+            }
+        }
+        for (index, ((mut one, text), (mut other, expected))) in together.into_iter().zip(alone).enumerate() {
+            assert_eq!(text, expected, "{what}: text {index}");
+            let name = format!("{what}: cache {index}");
+            assert_same_state(&name, one.cache(), other.cache());
+            if let (Some(one), Some(other)) =
+                (one.history(&model).expect("a history"), other.history(&model).expect("a history"))
+            {
+                assert_same_state(&format!("{what}: history {index}"), one, other);
+            }
+        }
+    }
+}
+
+/// A prompt that comes in pieces, behind text that was generated, as embeddings, at stated positions: the state is that of the whole.
+pub fn prompts_go_on(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
+    let model = fixture.load(architecture);
+    let prompt = fixture.prompt(model.info.vocab_size);
+    let (before, behind) = prompt.split_at(prompt.len() / 2);
+    let proceed = |_, _| ControlFlow::Continue(());
+    let mut session = Session::new(&model, greedy_options(2)).expect("a session");
+    let mut text = before.to_vec();
+    text.push(session.prefill(&model, before, proceed).expect("a prompt"));
+    for _ in 0..3 {
+        text.extend(session.round(&model, TEXT).expect("a round").tokens);
+    }
+    text.extend_from_slice(behind);
+    let first = session.prefill(&model, behind, proceed).expect("more of the prompt");
+    let name = |what: &str| format!("{}: {what}", fixture.name);
+    let (expected, _) = state::fresh(&model, &text).expect("a forward pass");
+    assert_same_state(&name("cache behind two prompts"), session.cache(), &expected);
+    text.push(first);
+    let history = state::fresh_history(&model, &text).expect("a history");
+    let found = session.history(&model).expect("a history").expect("a draft head");
+    assert_same_state(&name("history behind two prompts"), found, &history);
+    text.extend(session.round(&model, TEXT).expect("a round").tokens);
+
+    let positions: Vec<i32> = (0..prompt.len() as i32).collect();
+    let positions = Positions::Explicit(Array::from_slice(&positions, &[1, prompt.len() as i32]));
+    let embeddings = model.trunk.embed(&token_array(&prompt)).expect("embeddings");
+    let plain = SessionOptions { drafts: None, ..greedy_options(0) };
+    let mut stated = Session::new(&model, plain.clone()).expect("a session");
+    let chunk = PromptChunk { tokens: &prompt, embeddings: Some(&embeddings), positions: &positions };
+    stated.feed(&model, chunk).expect("a chunk");
+    let mut usual = Session::new(&model, plain).expect("a session");
+    let first = usual.prefill(&model, &prompt, proceed).expect("a prompt");
+    assert_eq!(stated.first(&model).expect("a token"), first, "{}: stated positions", fixture.name);
+    assert_same_state(&name("cache of embeddings at stated positions"), stated.cache(), usual.cache());
+    let [one, other] = [&mut stated, &mut usual].map(|session| session.round(&model, 1).expect("a round").tokens);
+    assert_eq!(one, other, "{}: behind stated positions", fixture.name);
 }
