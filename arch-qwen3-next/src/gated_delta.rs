@@ -20,7 +20,7 @@
 use mtplx_runtime::cache::{LayerCache, RecurrentCache, Tape};
 use mtplx_runtime::mlx::{finite_rows, silu, slice_axis};
 use mtplx_runtime::mlx_rs::{Dtype, fast, ops};
-use mtplx_runtime::nn::{BlockInput, BlockOutput, Mixer, RmsNorm, Rows, Target, each_sequence};
+use mtplx_runtime::nn::{BlockInput, BlockOutput, Mixer, RmsNorm, Rows, each_sequence};
 use mtplx_runtime::quant::{Fused, Linear};
 use mtplx_runtime::{Array, Result};
 
@@ -126,10 +126,7 @@ impl Mixer for GatedDelta {
 impl GatedDelta {
     /// The cache of a sequence, and its states before the new rows.
     fn states<'a>(&self, rows: &'a mut Rows<'_>, dtype: Dtype) -> Result<(&'a mut RecurrentCache, [Array; 2])> {
-        let Target::Kept(cache) = &mut rows.target else {
-            return Err(mtplx_runtime::Error::unsupported("a recurrent layer keeps no rows beside a history"));
-        };
-        let cache = cache.recurrent()?;
+        let cache = rows.cache.recurrent()?;
         let states = match cache.states() {
             [state, conv] => [state.clone(), conv.clone()],
             _ => [self.zero_state()?, self.zero_taps(dtype)?],

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use crate::artifact::HiddenVariant;
-use crate::cache::Cache;
+use crate::cache::{Cache, Prefix};
 use crate::nn::LmHead;
 use crate::{Array, Result};
 
@@ -133,7 +133,7 @@ pub trait Trunk: Send {
 /// What a drafter keeps of one sequence: its history, and the round in progress.
 #[derive(Debug)]
 pub struct DraftState {
-    /// Keys and values of committed rows.
+    /// Keys and values of committed rows; those of drafts are pending, and never kept.
     pub history: Cache,
     /// The rows of the last ingest and the drafts behind them; `None` before the first.
     pub round: Option<DraftRound>,
@@ -161,12 +161,28 @@ impl DraftState {
         self.round.as_mut().ok_or_else(|| crate::Error::cache("a draft before any row was ingested"))
     }
 
-    /// A copy that shares the buffers.
+    /// The same at `history` with `round`, between rounds.
+    pub fn resumed(history: &Prefix, round: Option<DraftRound>) -> Self {
+        Self { history: history.fork(), round }
+    }
+
+    /// The committed rows as a prefix ([`Cache::freeze`]), and the round behind them. A draft in progress is dropped; the next one needs
+    /// rows ingested.
     ///
     /// # Errors
-    /// While rows of the history are pending.
-    pub fn snapshot(&self) -> Result<Self> {
-        Ok(Self { history: self.history.snapshot()?, round: self.round.clone() })
+    /// When MLX fails.
+    pub fn freeze(&mut self) -> Result<(Prefix, Option<DraftRound>)> {
+        self.drop_drafts()?;
+        Ok((self.history.freeze()?, self.round.clone()))
+    }
+
+    /// Drops the rows of drafts, and the round if it has some.
+    ///
+    /// # Errors
+    /// When MLX fails.
+    pub fn drop_drafts(&mut self) -> Result<()> {
+        self.round = self.round.take().filter(|round| round.drafts.is_empty());
+        self.history.commit(0)
     }
 }
 
@@ -184,8 +200,6 @@ pub struct DraftRound {
     pub last_fed: Array,
     /// The drafts that were fed back so far, `[1]` int32 each.
     pub drafts: Vec<Array>,
-    /// Keys and values of the drafts' own rows: never part of the history.
-    pub side: Vec<(Array, Array)>,
 }
 
 /// Committed rows of one sequence.

@@ -120,12 +120,13 @@ impl Bench<'_> {
         let mut cache_bytes = 0;
         for repetition in 0..self.warmup + self.repeats {
             (self.progress)(format!("verifying behind {context} tokens, {}", self.turn(repetition)));
-            let start = self.start(&self.texts.fill(repetition, context), repetition)?;
+            let mut start = self.start(&self.texts.fill(repetition, context), repetition)?;
             cache_bytes = bytes_read(start.session.cache());
+            let snapshot = start.session.snapshot()?;
             let most = rows.last().copied().unwrap_or(1);
             let tokens = self.texts.fill(repetition + 1, most);
             for (seconds, &rows) in seconds.iter_mut().zip(rows) {
-                let mut cache = start.session.cache().snapshot()?;
+                let mut cache = snapshot.cache().fork();
                 let tokens: Vec<i32> = tokens[..rows].iter().map(|&token| token as i32).collect();
                 let tokens = Array::from_slice(&tokens, &[rows as i32]);
                 for _ in 0..SETTLE {

@@ -3,11 +3,13 @@
 //! Rows are appended *pending*; [`Cache::commit`] keeps the first of them and drops the rest. That is the whole
 //! rollback protocol: attention layers move an offset, recurrent layers recompute the state after the last kept row
 //! from what they noted while they ran. The loop cannot tell them apart.
+//!
+//! [`Cache::freeze`] makes the committed rows a [`Prefix`], from which any number of caches go on without a copy of it.
 
 mod kv;
 mod recurrent;
 
-pub use kv::KvCache;
+pub use kv::{FrozenRows, KvCache, KvView};
 pub use recurrent::{RecurrentCache, Tape};
 
 use crate::{Array, Result};
@@ -98,19 +100,26 @@ impl Cache {
         Ok(())
     }
 
-    /// A copy that shares the buffers; whichever side appends next copies what it changes.
+    /// Announces `rows` more, of drafts, behind any that are pending, and hands the layers out for it: the next commit drops them all.
+    pub fn extend(&mut self, rows: usize) -> &mut [LayerCache] {
+        self.pending += rows;
+        &mut self.layers
+    }
+
+    /// The committed rows as a prefix; this cache goes on behind it. Keys and values are copied only where the cache stands on a prefix
+    /// already and has rows of its own behind it: those two are joined.
     ///
     /// # Errors
-    /// While rows are pending: a snapshot is taken between rounds.
-    pub fn snapshot(&self) -> Result<Self> {
+    /// While rows are pending: a prefix is taken between rounds. When MLX fails: no rows are lost.
+    pub fn freeze(&mut self) -> Result<Prefix> {
         if self.pending != 0 {
-            return Err(crate::Error::cache(format!("a snapshot with {} pending rows", self.pending)));
+            return Err(crate::Error::cache(format!("a prefix of a cache with {} pending rows", self.pending)));
         }
-        let layers = self.layers.iter().map(|layer| match layer {
-            LayerCache::Kv(kv) => LayerCache::Kv(kv.clone()),
-            LayerCache::Recurrent(recurrent) => LayerCache::Recurrent(recurrent.snapshot()),
+        let layers = self.layers.iter_mut().map(|layer| match layer {
+            LayerCache::Kv(kv) => kv.freeze().map(FrozenLayer::Kv),
+            LayerCache::Recurrent(recurrent) => Ok(FrozenLayer::Recurrent(recurrent.states().to_vec())),
         });
-        Ok(Self { layers: layers.collect(), len: self.len, pending: 0 })
+        Ok(Prefix { layers: layers.collect::<Result<_>>()?, len: self.len })
     }
 
     /// Every array held, to evaluate together so that lazy graphs do not pile up.
@@ -126,6 +135,52 @@ impl Cache {
     /// Bytes held, spare capacity included.
     pub fn nbytes(&self) -> usize {
         self.arrays().map(Array::nbytes).sum()
+    }
+}
+
+/// Committed rows of a sequence that nobody writes any more, in every layer. A clone shares them.
+#[derive(Debug, Clone)]
+pub struct Prefix {
+    layers: Vec<FrozenLayer>,
+    len: usize,
+}
+
+/// One layer of a prefix.
+#[derive(Debug, Clone)]
+enum FrozenLayer {
+    /// `None` before the first row.
+    Kv(Option<FrozenRows>),
+    /// The states after the last row.
+    Recurrent(Vec<Array>),
+}
+
+impl Prefix {
+    /// The rows.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether it has none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A cache that goes on behind these rows, which are not copied.
+    pub fn fork(&self) -> Cache {
+        let layers = self.layers.iter().map(|layer| match layer {
+            FrozenLayer::Kv(rows) => LayerCache::Kv(KvCache::fork(rows.clone())),
+            FrozenLayer::Recurrent(states) => LayerCache::Recurrent(RecurrentCache::after_rows(states.clone())),
+        });
+        Cache { layers: layers.collect(), len: self.len, pending: 0 }
+    }
+
+    /// Bytes held, spare capacity included; shared with every cache that stands on it.
+    pub fn nbytes(&self) -> usize {
+        let of = |layer: &FrozenLayer| match layer {
+            FrozenLayer::Kv(rows) => rows.as_ref().map_or(0, FrozenRows::nbytes),
+            FrozenLayer::Recurrent(states) => states.iter().map(Array::nbytes).sum(),
+        };
+        self.layers.iter().map(of).sum()
     }
 }
 

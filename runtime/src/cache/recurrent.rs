@@ -31,8 +31,9 @@ impl RecurrentCache {
         self.tape = Some(Box::new(tape));
     }
 
-    pub(super) fn snapshot(&self) -> Self {
-        Self { states: self.states.clone(), tape: None }
+    /// A cache with `states`.
+    pub(super) fn after_rows(states: Vec<Array>) -> Self {
+        Self { states, tape: None }
     }
 
     /// The states after `keep` pending rows; `None` where nothing changes.

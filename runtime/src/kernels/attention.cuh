@@ -76,11 +76,11 @@ __device__ __forceinline__ unsigned both(float low, float high) {
   return packed;
 }
 
-// Keys and values lie in two buffers: `past` rows of [kv_heads, capacity, D], then all of [kv_heads, own, D].
+// Keys and values lie in two buffers: `past` rows of [kv_heads, capacity, D], then `own` of [kv_heads, own_capacity, D].
 extern "C" __global__ void __launch_bounds__(WARPS * 32)
 attend_part(
     const bf16* q, const bf16* k, const bf16* v, const bf16* own_k, const bf16* own_v, float* sums, float* stats,
-    int heads, int kv_heads, int n, int past, int capacity, int own, float scale) {
+    int heads, int kv_heads, int n, int past, int capacity, int own, int own_capacity, float scale) {
   next_may_start();
   previous_done();
   extern __shared__ uint4 memory[];
@@ -97,7 +97,7 @@ attend_part(
       for (int i = 0; i < TILE * PIECES / 32; ++i) {
         const int r = (i * 32 + lane) / PIECES, c = (i * 32 + lane) % PIECES, j = min(tile + r, length - 1);
         const bool there = tile + r < length;
-        const long long at = (j < past ? (long long)kv * capacity + j : (long long)kv * own + j - past) * PIECES + c;
+        const long long at = (j < past ? (long long)kv * capacity + j : (long long)kv * own_capacity + j - past) * PIECES + c;
         copy_async(place(stages + stage * STAGE, r, c), (const uint4*)(j < past ? k : own_k) + at, there);
         copy_async(place(stages + stage * STAGE + TILE * PIECES, r, c), (const uint4*)(j < past ? v : own_v) + at, there);
       }

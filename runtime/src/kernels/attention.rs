@@ -55,13 +55,12 @@ pub struct Prepared {
     pub v: Array,
 }
 
-/// Keys and values to attend to: the first `past` rows of two buffers `[1, kv_heads, capacity, width]`, and then all rows of two
-/// more, `[1, kv_heads, own, width]`.
+/// Keys and values to attend to: the first rows of two buffers `[1, kv_heads, capacity, width]`, and then the first of two more.
 pub struct History<'a> {
-    /// Buffers and rows of them that count.
-    pub past: Option<(&'a Array, &'a Array, i32)>,
-    /// What comes after them.
-    pub own: Option<(&'a Array, &'a Array)>,
+    /// Buffers of keys and values, and the rows of them that count.
+    pub past: (&'a Array, &'a Array, i32),
+    /// The same of the rows behind those.
+    pub own: Option<(&'a Array, &'a Array, i32)>,
 }
 
 impl Layer<'_> {
@@ -81,17 +80,17 @@ impl Layer<'_> {
         [("D", Constant::Int(self.width)), ("GATED", Constant::Int(self.gated.into()))]
     }
 
-    /// Joined projections `[n, ..]`, whose first row is at `position`, as heads. Keys and values go into rows `position` and on of
-    /// `buffers` `[1, kv_heads, capacity, width]`, whose other rows stay, or into arrays of their own.
+    /// Joined projections `[n, ..]`, whose first row is at `position`, as heads. Keys and values go into rows `first` and on of
+    /// `buffers` `[1, kv_heads, capacity, width]`, whose other rows stay.
     ///
     /// # Errors
     /// When MLX fails.
-    pub fn prepare(&self, joined: &Array, position: usize, buffers: Option<[&Array; 2]>) -> Result<Prepared> {
+    pub fn prepare(&self, joined: &Array, position: usize, [k, v]: [&Array; 2], first: usize) -> Result<Prepared> {
         let (n, (dims, theta)) = (joined.dim(0), self.rope);
         let [d, gated] = self.constants();
         let norms = ("NORMS", Constant::Int(self.norms.is_some().into()));
         let heads = |count: i32, rows: i32| [1, count, rows, self.width];
-        let (capacity, first) = buffers.map_or((n, 0), |[k, _]| (k.dim(2), position as i32));
+        let capacity = k.dim(2);
         let (of_q, of_k) = (heads(self.heads, n), heads(self.kv_heads, capacity));
         let bf16 = Dtype::Bfloat16;
         // Without norms, any array stands in for their weights.
@@ -107,17 +106,14 @@ impl Layer<'_> {
                 Scalar::Int(self.kv_heads),
                 Scalar::Int(position as i32),
                 Scalar::Int(capacity),
-                Scalar::Int(first),
+                Scalar::Int(first as i32),
                 Scalar::Float(theta.log2()),
                 Scalar::Float(eps),
             ],
+            in_place: &[3, 4],
             ..Launch::default()
         };
-        let made = match buffers {
-            Some([k, v]) => PREPARE.launch(&[joined, q_norm, k_norm, k, v], &Launch { in_place: &[3, 4], ..launch })?,
-            None => PREPARE.launch(&[joined, q_norm, k_norm], &launch)?,
-        };
-        let [k, v, q] = outputs(made)?;
+        let [k, v, q] = outputs(PREPARE.launch(&[joined, q_norm, k_norm, k, v], &launch)?)?;
         Ok(Prepared { q, k, v })
     }
 
@@ -125,18 +121,13 @@ impl Layer<'_> {
     /// `joined` -> `[n, heads * width]`.
     ///
     /// # Errors
-    /// A history of no rows; when MLX fails.
+    /// When MLX fails.
     pub fn attend(&self, q: &Array, joined: &Array, history: &History<'_>) -> Result<Array> {
         let Self { heads, kv_heads, width, .. } = *self;
         let n = q.dim(2);
-        // Where one pair of buffers is empty, the other stands in for it.
-        let (past_rows, own_rows) = (history.past.map_or(0, |past| past.2), history.own.map_or(0, |own| own.0.dim(2)));
-        let past = history
-            .past
-            .map(|(k, v, _)| (k, v))
-            .or(history.own)
-            .ok_or_else(|| crate::Error::unsupported("attention over no rows"))?;
-        let own = history.own.unwrap_or(past);
+        let (past_k, past_v, past_rows) = history.past;
+        // Where there are no rows behind it, the first pair of buffers stands in for the second.
+        let (own_k, own_v, own_rows) = history.own.unwrap_or((past_k, past_v, 0));
         let group_rows = heads / kv_heads * n;
         let row_blocks = (group_rows + ROWS - 1) / ROWS;
         let warps = warps(width, shared_memory());
@@ -156,13 +147,14 @@ impl Layer<'_> {
                 Scalar::Int(kv_heads),
                 Scalar::Int(n),
                 Scalar::Int(past_rows),
-                Scalar::Int(past.0.dim(2)),
+                Scalar::Int(past_k.dim(2)),
                 Scalar::Int(own_rows),
+                Scalar::Int(own_k.dim(2)),
                 Scalar::Float((width as f32).powf(-0.5)),
             ],
             ..Launch::default()
         };
-        let made = PART.launch(&[q, past.0, past.1, own.0, own.1], &part)?;
+        let made = PART.launch(&[q, past_k, past_v, own_k, own_v], &part)?;
         let join = Launch {
             outputs: &[(&[n, heads * width], q.dtype())],
             blocks: [heads, n, 1],
@@ -203,9 +195,14 @@ fn check() -> Result<(f32, f32)> {
         let norms = (past != 90).then_some(([&norms[0], &norms[1]], 1e-6));
         let layer = Layer { heads: 6, kv_heads: 2, width, gated, norms, rope: (width / 2, 1e6) };
         let joined = bf16(&[n, (if gated { 12 } else { 6 } + 4) * width], 3)?;
-        let ours = layer.prepare(&joined, past as usize, None)?;
         let theirs = layer.prepare_by_operations(&joined, past)?;
-        for (ours, theirs) in [(&ours.q, &theirs.q), (&ours.k, &theirs.k), (&ours.v, &theirs.v)] {
+        // Into buffers of their own, behind two rows and before three.
+        let own = [bf16(&[1, 2, n + 5, width], 6)?, bf16(&[1, 2, n + 5, width], 7)?];
+        let ours = layer.prepare(&joined, past as usize, [&own[0], &own[1]], 2)?;
+        let rows = |a: &Array, first: i32| slice_axis(a, 2, first, first + n);
+        for (ours, theirs) in
+            [(&ours.q, &theirs.q), (&rows(&ours.k, 2)?, &theirs.k), (&rows(&ours.v, 2)?, &theirs.v)]
+        {
             worst = worst.max(relative_difference(ours, theirs)?);
         }
         let buffers = [bf16(&[1, 2, past + 9, width], 4)?, bf16(&[1, 2, past + 9, width], 5)?];
@@ -214,14 +211,16 @@ fn check() -> Result<(f32, f32)> {
             twin.push(ops::concatenate(&[&slice_axis(buffer, 2, 0, past)?, new], 2)?);
         }
         let twin_out = layer.attend_by_operations(&theirs.q, &joined, &twin[0], &twin[1])?;
-        // The same rows, written into buffers.
-        let into = layer.prepare(&joined, past as usize, Some([&buffers[0], &buffers[1]]))?;
-        let rows = |a: &Array| slice_axis(a, 2, past, past + n);
+        // The same rows behind the others.
+        let into = layer.prepare(&joined, past as usize, [&buffers[0], &buffers[1]], past as usize)?;
         for (buffer, own) in [(&into.k, &ours.k), (&into.v, &ours.v)] {
-            worst = worst.max(relative_difference(&rows(buffer)?, own)?);
+            worst = worst.max(relative_difference(&rows(buffer, past)?, &rows(own, 2)?)?);
         }
-        let two = History { past: Some((&buffers[0], &buffers[1], past)), own: Some((&ours.k, &ours.v)) };
-        let one = History { past: Some((&twin[0], &twin[1], past + n)), own: None };
+        let tail = [&ours.k, &ours.v].map(|a| slice_axis(a, 2, 2, n + 5)?.contiguous());
+        let [tail_k, tail_v] = tail;
+        let (tail_k, tail_v) = (tail_k?, tail_v?);
+        let two = History { past: (&buffers[0], &buffers[1], past), own: Some((&tail_k, &tail_v, n)) };
+        let one = History { past: (&twin[0], &twin[1], past + n), own: None };
         for history in [two, one] {
             worst = worst.max(relative_difference(&layer.attend(&ours.q, &joined, &history)?, &twin_out)?);
         }
@@ -311,8 +310,8 @@ mod tests {
         let joined = bf16(&[n, 8 * width], 1).unwrap();
         let attend = |joined: &Array| {
             let buffers = [bf16(&[1, 2, past + n, width], 2).unwrap(), bf16(&[1, 2, past + n, width], 3).unwrap()];
-            let p = layer.prepare(joined, past as usize, Some([&buffers[0], &buffers[1]])).unwrap();
-            let history = History { past: Some((&p.k, &p.v, past + n)), own: None };
+            let p = layer.prepare(joined, past as usize, [&buffers[0], &buffers[1]], past as usize).unwrap();
+            let history = History { past: (&p.k, &p.v, past + n), own: None };
             layer.attend(&p.q, joined, &history).unwrap()
         };
         let clean = attend(&joined);

@@ -4,15 +4,15 @@
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops;
 
-use super::{BlockInput, BlockOutput, Mixer, RmsNorm, Rope, RowPositions, Rows, Target, each_sequence};
+use super::{BlockInput, BlockOutput, Mixer, RmsNorm, Rope, RowPositions, Rows, each_sequence};
 use crate::cache::KvCache;
-use crate::kernels::attention::{History, Layer};
-use crate::mlx::{async_eval, cuda_default, finite_rows, slice_axis};
+use crate::kernels::attention::Layer;
+use crate::mlx::{cuda_default, finite_rows, slice_axis};
 use crate::quant::{Fused, Linear};
 use crate::{Array, Result};
 
-/// Scores of one layer at most that are written out on CUDA. Below, that is cheaper than what MLX does for several rows: it has
-/// cuDNN plan anew, for 12 ms, at every length of the history (H100, MLX 0.32.2).
+/// Scores of one layer at most that are written out, over two parts or on CUDA. There, that is cheaper than what MLX does for several
+/// rows: it has cuDNN plan anew, for 12 ms, at every length of the history (H100, MLX 0.32.2).
 const MOST_SCORES: i64 = 1 << 28;
 
 /// The widths of an attention layer.
@@ -81,28 +81,14 @@ impl Attention {
     }
 
     /// `joined`, the projections side by side, -> what goes into the output projection.
-    fn by_kernels(&self, layer: &Layer<'_>, joined: &Array, position: usize, target: &mut Target<'_>) -> Result<Array> {
-        match target {
-            Target::Kept(cache) => {
-                let cache = cache.kv()?;
-                let [k, v] = cache.reserve(joined.dim(0) as usize, &[layer.kv_heads, layer.width], joined.dtype())?;
-                let p = layer.prepare(joined, position, Some([&k, &v]))?;
-                cache.set_pending(p.k, p.v, joined.dim(0) as usize);
-                layer.attend(&p.q, joined, &History { past: cache.buffers(), own: None })
-            }
-            Target::Beside { history, side } => {
-                let p = layer.prepare(joined, position, None)?;
-                side.push((p.k, p.v));
-                let joined_rows = |part: fn(&(Array, Array)) -> &Array| -> Result<Array> {
-                    let parts: Vec<&Array> = side.iter().map(part).collect();
-                    if let [only] = parts[..] { Ok(only.clone()) } else { Ok(ops::concatenate(&parts, 2)?) }
-                };
-                let (k, v) = (joined_rows(|row| &row.0)?, joined_rows(|row| &row.1)?);
-                // What follows is sent as it is made, once these are.
-                async_eval([&k, &v])?;
-                layer.attend(&p.q, joined, &History { past: history.buffers(), own: Some((&k, &v)) })
-            }
-        }
+    fn by_kernels(&self, layer: &Layer<'_>, joined: &Array, position: usize, cache: &mut KvCache) -> Result<Array> {
+        let rows = joined.dim(0) as usize;
+        let ([k, v], first) = cache.reserve(rows, &[layer.kv_heads, layer.width], joined.dtype())?;
+        let p = layer.prepare(joined, position, [&k, &v], first)?;
+        // Or they would be held while the kernels write there.
+        drop((k, v));
+        let all = cache.append_written(p.k, p.v, rows)?;
+        layer.attend(&p.q, joined, &all.history())
     }
 
     fn project(&self, [q, k, v]: [&Array; 3], positions: RowPositions<'_>) -> Result<Projected> {
@@ -135,23 +121,17 @@ impl Attention {
         (self.shape.head_dim as f32).powf(-0.5)
     }
 
+    /// Attention over everything in the cache, the new rows included.
     fn attend_cached(&self, p: &Projected, cache: &mut KvCache) -> Result<Array> {
-        let (k, v) = cache.append(&p.k, &p.v)?;
-        let (n, length) = (p.q.dim(2), k.dim(2));
-        if n > 1 && cuda_default() && i64::from(self.shape.heads) * i64::from(n) * i64::from(length) <= MOST_SCORES {
-            return self.attend(&p.q, &[(k, v)]);
+        let all = cache.append(&p.k, &p.v)?;
+        let n = p.q.dim(2);
+        let few = i64::from(self.shape.heads) * i64::from(n) * all.rows() as i64 <= MOST_SCORES;
+        if few && (all.has_prefix() || n > 1 && cuda_default()) {
+            return self.attend(&p.q, &all.parts()?);
         }
+        let (k, v) = all.joined()?;
         let mask = (n > 1).then_some(ScaledDotProductAttentionMask::Causal);
         Ok(scaled_dot_product_attention(&p.q, &k, &v, self.scale(), mask, None)?)
-    }
-
-    /// Attention over the history, which is only read, and the drafts' own rows beside it.
-    ///
-    /// Done in parts, because joining the two would copy the whole history for every draft.
-    fn attend_beside(&self, p: &Projected, history: &KvCache, side: &mut Vec<(Array, Array)>) -> Result<Array> {
-        side.push((p.k.clone(), p.v.clone()));
-        let parts: Vec<(Array, Array)> = history.committed()?.into_iter().chain(side.iter().cloned()).collect();
-        self.attend(&p.q, &parts)
     }
 
     /// Attention of `q` `[1, heads, n, head_dim]`, op by op, over keys and values that lie in several buffers.
@@ -184,7 +164,7 @@ impl Attention {
         if let (Some(layer), RowPositions::From(position)) = (self.kernels(), rows.positions()?)
             && layer.served(joined)
         {
-            return self.by_kernels(&layer, joined, position, &mut rows.target);
+            return self.by_kernels(&layer, joined, position, rows.cache.kv()?);
         }
         self.attend_parts(&self.qkv.split(joined)?, rows)
     }
@@ -193,10 +173,7 @@ impl Attention {
     fn attend_parts(&self, parts: &[Array], rows: &mut Rows<'_>) -> Result<Array> {
         let [q, k, v] = parts else { return Err(crate::Error::unsupported("three projections were joined")) };
         let p = self.project([q, k, v], rows.positions()?)?;
-        let attended = match &mut rows.target {
-            Target::Kept(cache) => self.attend_cached(&p, cache.kv()?)?,
-            Target::Beside { history, side } => self.attend_beside(&p, history, side)?,
-        };
+        let attended = self.attend_cached(&p, rows.cache.kv()?)?;
         let width = self.shape.heads * self.shape.head_dim;
         let joined = attended.swap_axes(1, 2)?.reshape(&[rows.count, width])?;
         match p.gate {
@@ -226,7 +203,7 @@ pub fn causal_mask(n: i32, rows: i32) -> Result<Array> {
     Ok(column.le(last)?)
 }
 
-/// Attention over keys and values that lie in several buffers.
+/// Attention over keys and values that lie in several buffers: joining them would copy a long history for every row.
 ///
 /// `scores`, one for each of `values` (`[1, kv_heads, rows, width]`): `[1, kv_heads, group * n, rows]`, scaled. The last `n`
 /// rows are the queries' own and attend causally. Returns `[1, kv_heads, group * n, width]`.

@@ -1,6 +1,6 @@
 //! The trunk: embedding, layers, final norm, head.
 
-use super::{Block, Embedding, LmHead, Output, Residual, Rows, Target};
+use super::{Block, Embedding, LmHead, Output, Residual, Rows};
 use crate::artifact::HiddenVariant;
 use crate::cache::Cache;
 use crate::model::{Batch, Input, SequenceRows, Trunk};
@@ -67,7 +67,7 @@ impl Trunk for Decoder {
             let rows = sequences.iter_mut().map(|(caches, count, positions)| Rows {
                 count: *count,
                 positions,
-                target: Target::Kept(&mut caches[index]),
+                cache: &mut caches[index],
             });
             layer.forward(&mut x, &mut rows.collect::<Vec<_>>())?;
         }

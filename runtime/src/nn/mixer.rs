@@ -29,21 +29,8 @@ pub struct Rows<'a> {
     pub count: i32,
     /// Where they are.
     pub positions: &'a Positions,
-    /// Where their keys and values go, and what they attend to.
-    pub target: Target<'a>,
-}
-
-/// The destination of new keys and values, and the rows that queries attend to.
-pub enum Target<'a> {
-    /// Into the cache, over everything in it.
-    Kept(&'a mut LayerCache),
-    /// Beside a history that is only read.
-    Beside {
-        /// Committed rows.
-        history: &'a KvCache,
-        /// The drafts' own rows so far; the new ones are added.
-        side: &'a mut Vec<(Array, Array)>,
-    },
+    /// Where they go, and what they attend to.
+    pub cache: &'a mut LayerCache,
 }
 
 impl<'a> Rows<'a> {
@@ -52,20 +39,13 @@ impl<'a> Rows<'a> {
     /// # Errors
     /// A recurrent cache, which counts no rows; positions on several axes.
     pub fn positions(&mut self) -> Result<RowPositions<'a>> {
-        match (self.positions, &mut self.target) {
-            (Positions::Explicit(each), _) if each.shape() == [1, self.count] => Ok(RowPositions::Each(each)),
-            (Positions::Explicit(each), _) => {
-                let what = format!(
-                    "positions {:?}: expected [1, {}]: rotations of several axes are not here",
-                    each.shape(),
-                    self.count
-                );
+        match self.positions {
+            Positions::Sequential => Ok(RowPositions::From(self.cache.kv()?.position())),
+            Positions::Explicit(each) if each.shape() == [1, self.count] => Ok(RowPositions::Each(each)),
+            Positions::Explicit(each) => {
+                let (shape, count) = (each.shape(), self.count);
+                let what = format!("positions {shape:?}: expected [1, {count}]: rotations of several axes are not here");
                 Err(crate::Error::unsupported(what))
-            }
-            (Positions::Sequential, Target::Kept(cache)) => Ok(RowPositions::From(cache.kv()?.len())),
-            (Positions::Sequential, Target::Beside { history, side }) => {
-                let own = side.iter().map(|(k, _)| k.dim(2) as usize).sum::<usize>();
-                Ok(RowPositions::From(history.len() + own))
             }
         }
     }

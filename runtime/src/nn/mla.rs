@@ -17,10 +17,9 @@ use mlx_rs::fast::scaled_dot_product_attention;
 use mlx_rs::ops;
 
 use super::{
-    BlockInput, BlockOutput, Mixer, RmsNorm, Rope, RowPositions, Rows, Target, attend_in_parts, causal_mask,
-    contain_faults, each_sequence,
+    BlockInput, BlockOutput, Mixer, RmsNorm, Rope, RowPositions, Rows, attend_in_parts, causal_mask, contain_faults,
+    each_sequence,
 };
-use crate::cache::KvCache;
 use crate::mlx::slice_axis;
 use crate::quant::{Fused, Linear, NormedRows, Weight};
 use crate::{Array, Result};
@@ -122,7 +121,7 @@ impl Mla {
     }
 
     /// Over `parts`, latents and keys of all rows, the new ones last. `[1, heads, n, value]`.
-    fn absorbed(&self, p: &Projected, parts: &[&(Array, Array)]) -> Result<Array> {
+    fn absorbed(&self, p: &Projected, parts: &[(Array, Array)]) -> Result<Array> {
         let MlaShape { heads, kv_rank, rope_dim, .. } = self.shape;
         let n = p.q_nope.dim(2);
         // All heads read the one latent, so their queries are rows of one product.
@@ -164,22 +163,14 @@ impl Mla {
         let [q, latent, k_pe] = products else { return Err(crate::Error::unsupported("three products of a row")) };
         let p = self.project([q, latent, k_pe], rows.positions()?)?;
         let n = rows.count;
-        let attended = match &mut rows.target {
-            Target::Kept(cache) => {
-                let all = cache.kv()?.append(&p.latent, &p.k_pe)?;
-                if self.absorbs(n) { self.absorbed(&p, &[&all])? } else { self.expanded(&p, &all.0, &all.1)? }
-            }
-            Target::Beside { history, side } => self.beside(&p, history, side)?,
+        let all = rows.cache.kv()?.append(&p.latent, &p.k_pe)?;
+        let attended = if self.absorbs(n) {
+            self.absorbed(&p, &all.parts()?)?
+        } else {
+            let (latent, k_pe) = all.joined()?;
+            self.expanded(&p, &latent, &k_pe)?
         };
         Ok(attended.swap_axes(1, 2)?.reshape(&[n, self.shape.heads * self.shape.value_dim])?)
-    }
-
-    /// Over the history, which is only read, and the drafts' own rows beside it: few queries, so always absorbed.
-    fn beside(&self, p: &Projected, history: &KvCache, side: &mut Vec<(Array, Array)>) -> Result<Array> {
-        side.push((p.latent.clone(), p.k_pe.clone()));
-        let kept = history.committed()?;
-        let parts: Vec<&(Array, Array)> = kept.iter().chain(side.iter()).collect();
-        self.absorbed(p, &parts)
     }
 }
 

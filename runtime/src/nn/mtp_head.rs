@@ -6,9 +6,9 @@
 
 use mlx_rs::ops;
 
-use super::{Block, Embedding, LmHead, Residual, RmsNorm, Rows, Target};
+use super::{Block, Embedding, LmHead, Residual, RmsNorm, Rows};
 use crate::artifact::{ConcatOrder, HiddenVariant};
-use crate::cache::{Cache, KvCache, LayerCache, RecurrentCache, Tape};
+use crate::cache::{Cache, LayerCache, RecurrentCache, Tape};
 use crate::mlx::slice_axis;
 use crate::model::{CommittedRows, DraftRound, DraftRow, DraftState, DraftVocabulary, Drafter, Positions, token_array};
 use crate::quant::Linear;
@@ -108,6 +108,8 @@ impl MtpHead {
             if self.modules.len() > 1 && matches!(stated, Positions::Explicit(_)) {
                 return Err(crate::Error::unsupported("stated positions in a head of several layers"));
             }
+            // Rows of drafts are dropped.
+            state.history.commit(0)?;
             let layers = state.history.append(count as usize)?;
             histories.push((layers.split_at_mut(self.modules.len()), &mut state.round));
             hidden.push(*own);
@@ -117,14 +119,14 @@ impl MtpHead {
         let kept = histories.iter_mut().zip(&counts).zip(&positions).map(|((((kv, _), _), &count), positions)| Rows {
             count,
             positions,
-            target: Target::Kept(&mut kv[0]),
+            cache: &mut kv[0],
         });
         let first = self.run(0, &stacked(&hidden)?, &stacked(&next)?, &mut kept.collect::<Vec<_>>())?;
         let mut made: Vec<DraftRound> = Vec::with_capacity(counts.len());
         for Outputs { normed, fed } in first.apart(&counts)? {
             let (last, last_fed) = (last_row(&normed)?, last_row(&fed)?);
             let (rows, fed) = (vec![normed], vec![fed]);
-            made.push(DraftRound { rows, fed, last, last_fed, drafts: Vec::new(), side: Vec::new() });
+            made.push(DraftRound { rows, fed, last, last_fed, drafts: Vec::new() });
         }
         for layer in 1..self.modules.len() {
             // Everything the layer before put out, one row late: what it carried over, without its newest row.
@@ -172,7 +174,7 @@ impl MtpHead {
             if count > 0 {
                 hidden.push(rows_of(&known[index], 0, count)?);
                 following.push(rows_of(next[index], next[index].dim(0) - count, next[index].dim(0))?);
-                rows.push(Rows { count, positions: &Positions::Sequential, target: Target::Kept(&mut kv[layer]) });
+                rows.push(Rows { count, positions: &Positions::Sequential, cache: &mut kv[layer] });
             }
         }
         if rows.is_empty() {
@@ -195,10 +197,7 @@ impl MtpHead {
         let next = self.embedding.forward(&stacked(&tokens)?)?;
         let mut rows = Vec::with_capacity(drafts.len());
         for (state, _) in drafts.iter_mut() {
-            let DraftState { history, round } = &mut **state;
-            let round = round.as_mut().ok_or_else(nothing_ingested)?;
-            let target = Target::Beside { history: kv_of(history, 0)?, side: &mut round.side };
-            rows.push(Rows { count: 1, positions: &Positions::Sequential, target });
+            rows.push(Rows { count: 1, positions: &Positions::Sequential, cache: &mut state.history.extend(1)[0] });
         }
         let outputs = self.run(0, &fed, &next, &mut rows)?.apart(&vec![1; rows.len()])?;
         for ((state, previous), Outputs { normed, fed }) in drafts.iter_mut().zip(outputs) {
@@ -233,9 +232,9 @@ impl MtpHead {
         };
         let inputs = ops::concatenate(&[row, &tentative], 0)?;
         let next = self.embedding.forward(&ops::concatenate(&round.drafts, 0)?)?;
-        let mut side = Vec::new();
-        let target = Target::Beside { history: kv_of(history, depth)?, side: &mut side };
-        let rows = Rows { count: inputs.dim(0), positions: &Positions::Sequential, target };
+        let count = inputs.dim(0);
+        let cache = &mut history.extend(count as usize)[depth];
+        let rows = Rows { count, positions: &Positions::Sequential, cache };
         let outputs = self.run(depth, &inputs, &next, &mut [rows])?;
         (round.last, round.last_fed) = (last_row(&outputs.normed)?, last_row(&outputs.fed)?);
         match round.fed.get_mut(depth) {
@@ -279,14 +278,6 @@ impl Tape for Lagging {
 
 fn nothing_ingested() -> crate::Error {
     crate::Error::cache("a draft before any row was ingested")
-}
-
-/// Keys and values of a layer in a history.
-fn kv_of(history: &Cache, layer: usize) -> Result<&KvCache> {
-    match &history.layers()[layer] {
-        LayerCache::Kv(kv) => Ok(kv),
-        LayerCache::Recurrent(_) => Err(crate::Error::cache("the history's first layers hold keys and values")),
-    }
 }
 
 /// Arrays one below the other.

@@ -235,6 +235,7 @@ impl Session {
     fn abort(&mut self, plan: &mut Plan) {
         let _ = self.cache.commit(0);
         if let (Some(draft), Some(before)) = (&mut self.draft, plan.before.take()) {
+            let _ = draft.drop_drafts();
             draft.round = Some(before);
         }
     }

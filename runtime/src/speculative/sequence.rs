@@ -14,10 +14,10 @@ use super::depth::DepthPolicy;
 use super::simulate::Simulation;
 use super::stats::SpeculationStats;
 use crate::Array;
-use crate::cache::Cache;
+use crate::cache::{Cache, Prefix};
 use crate::mlx::{cuda_default, slice_axis, values, wait};
 use crate::model::{
-    Batch, CommittedRows, DraftState, DraftVocabulary, Drafter, Input, MtpModel, Positions, SequenceRows, token_array,
+    Batch, CommittedRows, DraftRound, DraftState, DraftVocabulary, Drafter, Input, MtpModel, Positions, SequenceRows, token_array,
 };
 use crate::sampling::device::{Outcomes, RoundNoise};
 use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
@@ -107,14 +107,22 @@ impl From<Exception> for SessionError {
 pub(super) type Result<T> = std::result::Result<T, SessionError>;
 
 /// A sequence between rounds, to go on from any number of times: the caches of trunk and head, the pairs that wait (the trunk's last
-/// hidden state among them) and the counts. What a sequence was asked for is not part of it.
+/// hidden state among them) and the counts. A clone shares the caches' rows. What a sequence was asked for is not part of it.
+#[derive(Clone)]
 pub struct Snapshot {
-    cache: Cache,
-    draft: Option<DraftState>,
+    cache: Prefix,
+    draft: Option<(Prefix, Option<DraftRound>)>,
     queue: Vec<Pairs>,
     tail: Option<Tail>,
     counts: TokenCounts,
     anchor: Option<u32>,
+}
+
+impl Snapshot {
+    /// The trunk's rows: everything but the last emitted token.
+    pub fn cache(&self) -> &Prefix {
+        &self.cache
+    }
 }
 
 /// One sequence being generated. Weights are the model's, so many sequences share one model.
@@ -268,15 +276,15 @@ impl Session {
         Self { looks_ahead: true, ..self }
     }
 
-    /// Everything that the next round depends on but the options. Buffers are shared, not copied.
+    /// Everything that the next round depends on but the options. This session goes on behind the same rows ([`Cache::freeze`]).
     ///
     /// # Errors
     /// When MLX fails.
     pub fn snapshot(&mut self) -> Result<Snapshot> {
         self.forget_ahead()?;
         Ok(Snapshot {
-            cache: self.cache.snapshot()?,
-            draft: self.draft.as_ref().map(DraftState::snapshot).transpose()?,
+            cache: self.cache.freeze()?,
+            draft: self.draft.as_mut().map(DraftState::freeze).transpose()?,
             queue: self.queue.clone(),
             tail: self.tail.clone(),
             counts: self.counts.clone(),
@@ -293,8 +301,8 @@ impl Session {
         let new = Self::new(model, options)?;
         let draft = snapshot.draft.as_ref().filter(|_| new.draft.is_some());
         Ok(Self {
-            cache: snapshot.cache.snapshot()?,
-            draft: draft.map(DraftState::snapshot).transpose()?,
+            cache: snapshot.cache.fork(),
+            draft: draft.map(|(history, round)| DraftState::resumed(history, round.clone())),
             queue: snapshot.queue.clone(),
             tail: snapshot.tail.clone(),
             counts: snapshot.counts.clone(),

@@ -126,7 +126,7 @@ impl StaleTrunk {
         match self.stale {
             Stale::Everything => self.inner.append(&dropped, cache).map(drop),
             Stale::Recurrent => {
-                let mut ahead = cache.snapshot()?;
+                let mut ahead = cache.freeze()?.fork();
                 self.inner.append(&dropped, &mut ahead)?;
                 for (layer, ahead) in cache.layers_mut().iter_mut().zip(ahead.layers_mut()) {
                     if matches!(layer, LayerCache::Recurrent(_)) {

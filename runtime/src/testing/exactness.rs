@@ -114,9 +114,9 @@ impl Setting {
     /// The same with the reference, faulty or not.
     pub fn test_reference(&self, model: &MtpModel, options: &ReferenceOptions, until: Until) -> Joint {
         let anchor = 0;
-        let start = Start::new(model, &self.prompt, anchor).expect("prefill");
+        let mut start = Start::new(model, &self.prompt, anchor).expect("prefill");
         self.test(model, anchor, until, |model, seed| {
-            let mut sequence = ReferenceLoop::new(&start, ReferenceOptions { seed, ..options.clone() })?;
+            let mut sequence = ReferenceLoop::new(&mut start, ReferenceOptions { seed, ..options.clone() })?;
             let mut tokens = Vec::new();
             while tokens.len() < LENGTH {
                 tokens.extend(sequence.round(model)?.tokens);

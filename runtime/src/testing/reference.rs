@@ -122,10 +122,11 @@ impl ReferenceLoop {
     ///
     /// # Errors
     /// When MLX fails.
-    pub fn new(start: &Start, options: ReferenceOptions) -> Result<Self> {
+    pub fn new(start: &mut Start, options: ReferenceOptions) -> Result<Self> {
+        let (history, round) = start.draft.freeze()?;
         let state = Start {
-            cache: start.cache.snapshot()?,
-            draft: start.draft.snapshot()?,
+            cache: start.cache.freeze()?.fork(),
+            draft: DraftState::resumed(&history, round),
             hidden: start.hidden.clone(),
             anchor: start.anchor,
             counts: start.counts.clone(),

@@ -197,7 +197,7 @@ impl Text {
         mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
     ) -> Result<(), VerifyError> {
         let head = model.drafter.as_ref().ok_or(VerifyError::NoDraftHead)?;
-        let behind = model.trunk.append(&token_array(&self.tokens[self.prompt..]), &mut prompt.cache()?)?;
+        let behind = model.trunk.append(&token_array(&self.tokens[self.prompt..]), &mut prompt.cache())?;
         let hidden = ops::concatenate(&[&prompt.hidden, &behind], 0)?;
         let pairs = self.tokens.len() - 1;
         let feed = |from: usize, to: usize| -> crate::Result<(Array, Array)> {

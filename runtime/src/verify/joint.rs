@@ -17,7 +17,7 @@ use super::gate::{Effort, GateResult, LEVEL, ProgressReporter, Verification, fig
 use super::host::{self, token_array};
 use super::prompt::Prompt;
 use super::walk::MartingaleTest;
-use crate::cache::Cache;
+use crate::cache::Prefix;
 use crate::model::MtpModel;
 use crate::sampling::{SamplingParams, TokenCounts, filter};
 use crate::speculation::statistics::{ChiSquare, goodness_of_fit};
@@ -218,7 +218,7 @@ impl TokenDistribution {
         let mut counts = TokenCounts::from_prompt(&prompt.tokens);
         counts.push(anchor);
         let mut law = Self { places: BTreeMap::new(), probabilities: Vec::new() };
-        law.grow(model, &prompt.cache()?, anchor, &mut Vec::new(), 1.0, &counts, sampling)?;
+        law.grow(model, prompt.prefix(), anchor, &mut Vec::new(), 1.0, &counts, sampling)?;
         // Rounding of the products, nothing else: the test wants a sum of 1.
         let mass: f64 = law.probabilities.iter().sum();
         if mass > 0.0 {
@@ -233,7 +233,7 @@ impl TokenDistribution {
     fn grow(
         &mut self,
         model: &MtpModel,
-        cache: &Cache,
+        cache: &Prefix,
         last: u32,
         prefix: &mut Vec<u32>,
         probability: f64,
@@ -245,9 +245,10 @@ impl TokenDistribution {
             self.probabilities.push(probability);
             return Ok(());
         }
-        let mut cache = cache.snapshot()?;
+        let mut cache = cache.fork();
         let hidden = model.trunk.append(&token_array(&[last]), &mut cache)?;
         let logits = host::values(&model.trunk.logits(&hidden)?)?;
+        let cache = cache.freeze()?;
         for candidate in filter::candidates(&logits, sampling, &counts.with(prefix)) {
             prefix.push(candidate.token);
             let probability = probability * candidate.probability;

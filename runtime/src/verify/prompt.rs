@@ -5,7 +5,7 @@ use mlx_rs::transforms::eval;
 
 use super::error::VerifyError;
 use super::host::{rows, table, token_array, values};
-use crate::cache::Cache;
+use crate::cache::{Cache, Prefix};
 use crate::model::Trunk;
 use crate::{Array, Result};
 
@@ -18,8 +18,8 @@ const BLOCK: usize = 16;
 pub(super) struct Prompt {
     /// Two or more.
     pub(super) tokens: Vec<u32>,
-    /// Behind all of them. Only copies of it grow.
-    cache: Cache,
+    /// All of them.
+    cache: Prefix,
     /// The trunk's hidden states, `[tokens, hidden]`.
     pub(super) hidden: Array,
 }
@@ -37,7 +37,7 @@ impl Prompt {
             [only] => only.clone(),
             parts => concatenate(&parts.iter().collect::<Vec<_>>(), 0)?,
         };
-        Ok(Self { tokens, cache, hidden })
+        Ok(Self { tokens, cache: cache.freeze()?, hidden })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -45,8 +45,13 @@ impl Prompt {
     }
 
     /// A cache that holds the prompt.
-    pub(super) fn cache(&self) -> Result<Cache> {
-        self.cache.snapshot()
+    pub(super) fn cache(&self) -> Cache {
+        self.cache.fork()
+    }
+
+    /// The prompt's rows.
+    pub(super) fn prefix(&self) -> &Prefix {
+        &self.cache
     }
 
     /// Tells `note` plain decoding's logits for every token of `text`, each read before that token is fed: one by one, or
@@ -58,7 +63,7 @@ impl Prompt {
         at_once: bool,
         mut note: impl FnMut(usize, &[f32]) -> std::result::Result<(), VerifyError>,
     ) -> std::result::Result<(), VerifyError> {
-        let mut cache = self.cache()?;
+        let mut cache = self.cache();
         let mut hidden = self.last()?;
         if !at_once {
             for index in 0..text.len() {

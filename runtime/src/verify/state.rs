@@ -12,8 +12,8 @@ use super::error::VerifyError;
 use super::gate::{GateResult, ProgressReporter, Verification, figures};
 use super::host::{self, token_array};
 use super::prompt::Prompt;
-use crate::cache::{Cache, LayerCache};
-use crate::model::MtpModel;
+use crate::cache::{Cache, LayerCache, Prefix};
+use crate::model::{DraftState, MtpModel};
 use crate::{Array, Result};
 
 /// The gate's name.
@@ -96,7 +96,7 @@ struct Steps {
     /// Greedy tokens, one more than caches were advanced by.
     tokens: Vec<u32>,
     /// After the prompt and so many tokens.
-    caches: Vec<Cache>,
+    caches: Vec<Prefix>,
     /// The hidden rows of the prompt, then the row of each token.
     hidden: Vec<Array>,
     /// Behind each cache.
@@ -105,11 +105,11 @@ struct Steps {
 
 impl Steps {
     fn take(model: &MtpModel, prompt: &Prompt, count: usize) -> Result<Self> {
-        let mut cache = prompt.cache()?;
+        let mut cache = prompt.cache();
         let logits = model.trunk.logits(&prompt.last()?)?;
         let mut steps = Self {
             tokens: Vec::new(),
-            caches: vec![cache.snapshot()?],
+            caches: vec![cache.freeze()?],
             hidden: vec![prompt.hidden.clone()],
             logits: vec![logits],
         };
@@ -117,7 +117,7 @@ impl Steps {
             let token = host::argmax(&host::values(&steps.logits[steps.tokens.len()])?) as u32;
             let row = model.trunk.append(&token_array(&[token]), &mut cache)?;
             steps.tokens.push(token);
-            steps.caches.push(cache.snapshot()?);
+            steps.caches.push(cache.freeze()?);
             steps.logits.push(model.trunk.logits(&row)?);
             steps.hidden.push(row);
         }
@@ -139,7 +139,7 @@ fn trunk_after_each_count(
         let accepted = keep.saturating_sub(1);
         let wrong = steps.tokens[keep..width].iter().map(|token| (token + 1) % vocab);
         let rows: Vec<u32> = steps.tokens[..keep].iter().copied().chain(wrong).collect();
-        let mut cache = steps.caches[0].snapshot()?;
+        let mut cache = steps.caches[0].fork();
         let trunk = &mut bench.model.trunk;
         let hidden = trunk.verify(&token_array(&rows), &mut cache)?;
         let verified = trunk.logits(&host::rows(&hidden, 0, keep.max(1) as i32)?)?;
@@ -148,10 +148,10 @@ fn trunk_after_each_count(
             let row_logits = host::rows(&verified, row as i32, row as i32 + 1)?;
             worst.note_logits(&row_logits, &steps.logits[row + 1], accepted)?;
         }
-        worst.note_state(&cache, &steps.caches[keep], accepted)?;
+        worst.note_state(&cache, &steps.caches[keep].fork(), accepted)?;
         let next = trunk.append(&token_array(&steps.tokens[keep..=keep]), &mut cache)?;
         worst.note_logits(&trunk.logits(&next)?, &steps.logits[keep + 1], accepted)?;
-        worst.note_state(&cache, &steps.caches[keep + 1], accepted)?;
+        worst.note_state(&cache, &steps.caches[keep + 1].fork(), accepted)?;
         tick()?;
     }
     Ok(())
@@ -185,7 +185,7 @@ fn head_after_each_count(
         let (rows, next) = pair(row, row + 1)?;
         head.feed(&mut one_by_one, &rows, &next)?;
         if row >= anchor {
-            references.push((head.draft(&mut one_by_one, None, None)?, one_by_one.history.snapshot()?));
+            references.push((head.draft(&mut one_by_one, None, None)?, one_by_one.history.freeze()?.fork()));
         }
     }
     let (rows, next) = pair(0, anchor)?;
@@ -196,8 +196,9 @@ fn head_after_each_count(
         head.draft(&mut at_once, previous.as_ref(), None)?;
     }
     eval(at_once.history.arrays().chain([&at_once.round()?.last]))?;
+    let (history, round) = at_once.freeze()?;
     for (accepted, (logits, reference)) in references.iter().enumerate() {
-        let mut state = at_once.snapshot()?;
+        let mut state = DraftState::resumed(&history, round.clone());
         let (rows, next) = pair(anchor, anchor + 1 + accepted)?;
         head.feed(&mut state, &rows, &next)?;
         worst.note_logits(&head.draft(&mut state, None, None)?, logits, accepted)?;

@@ -3,7 +3,7 @@
 use mlx_rs::{Dtype, random};
 
 use super::*;
-use crate::cache::{Cache, LayerCache};
+use crate::cache::{Cache, KvCache, LayerCache};
 use crate::mlx::{Mode, Packing, QuantizedWeight};
 use crate::model::Positions;
 
@@ -56,7 +56,7 @@ fn fed(mla: &Mla, x: &Array, piece: i32, cache: &mut Cache) -> Array {
         let stop = (start + piece).min(x.dim(0));
         let rows = &mut cache.append((stop - start) as usize).unwrap()[0];
         let x = slice_axis(x, 0, start, stop).unwrap();
-        let rows = Rows { count: stop - start, positions: &Positions::Sequential, target: Target::Kept(rows) };
+        let rows = Rows { count: stop - start, positions: &Positions::Sequential, cache: rows };
         outputs.push(mla.forward(x.into(), &mut [rows]).unwrap().rows().unwrap());
         cache.commit((stop - start) as usize).unwrap();
     }
@@ -103,7 +103,7 @@ fn every_form_is_attention_spelled_out() {
 }
 
 #[test]
-fn rows_beside_a_history_are_rows_in_it() {
+fn pending_rows_are_rows_of_a_history() {
     let mla = layer(true);
     let x = normal(&[20, HIDDEN], 8);
     let expected = fed(&mla, &x, 20, &mut cache());
@@ -112,17 +112,22 @@ fn rows_beside_a_history_are_rows_in_it() {
         if kept > 0 {
             fed(&mla, &slice_axis(&x, 0, 0, kept).unwrap(), 20, &mut history);
         }
-        let LayerCache::Kv(history) = &history.layers()[0] else { panic!("keys and values") };
-        let mut side = Vec::new();
-        // One row at a time, and several.
-        for (start, stop) in [(kept, kept + 1), (kept + 1, kept + 2), (kept + 2, kept + 6)] {
-            let target = Target::Beside { history, side: &mut side };
-            let rows = Rows { count: stop - start, positions: &Positions::Sequential, target };
-            let x = slice_axis(&x, 0, start, stop).unwrap();
-            let found = mla.forward(x.into(), &mut [rows]).unwrap().rows().unwrap();
-            assert_close(&found, &slice_axis(&expected, 0, start, stop).unwrap());
+        // In one part, and with the kept rows frozen.
+        for frozen in [false, true] {
+            if frozen {
+                history.freeze().unwrap();
+            }
+            // One row at a time, and several.
+            for (start, stop) in [(kept, kept + 1), (kept + 1, kept + 2), (kept + 2, kept + 6)] {
+                let cache = &mut history.extend((stop - start) as usize)[0];
+                let rows = Rows { count: stop - start, positions: &Positions::Sequential, cache };
+                let x = slice_axis(&x, 0, start, stop).unwrap();
+                let found = mla.forward(x.into(), &mut [rows]).unwrap().rows().unwrap();
+                assert_close(&found, &slice_axis(&expected, 0, start, stop).unwrap());
+            }
+            history.commit(0).unwrap();
+            assert_eq!(history.len() as i32, kept);
         }
-        assert_eq!(history.len() as i32, kept);
     }
 }
 

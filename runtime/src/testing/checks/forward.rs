@@ -86,13 +86,14 @@ pub fn chunked_prefill_is_prefill(architecture: &dyn MtpArchitecture, fixture: &
 pub fn verified_rows_are_single_steps(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     let model = fixture.load(architecture);
     let prompt = fixture.prompt(model.info.vocab_size);
-    let (base, _) = state::fresh(&model, &prompt).expect("a forward pass");
+    let (mut base, _) = state::fresh(&model, &prompt).expect("a forward pass");
+    let base = base.freeze().expect("a prefix");
     for width in 1..=9 {
         let tokens = Rng::new(width as u64).tokens(width, model.info.vocab_size);
-        let mut together = base.snapshot().expect("a snapshot");
+        let mut together = base.fork();
         let rows = model.trunk.verify(&token_array(&tokens), &mut together).expect("a verification");
         let logits = model.trunk.logits(&rows).expect("logits");
-        let mut single = base.snapshot().expect("a snapshot");
+        let mut single = base.fork();
         for (row, &token) in tokens.iter().enumerate() {
             let hidden = model.trunk.append(&token_array(&[token]), &mut single).expect("a step");
             let expected = model.trunk.logits(&hidden).expect("logits");

@@ -128,12 +128,12 @@ pub fn session_is_the_reference(tiny: Tiny, samples: u64) {
         let mut session = Session::new(&model, options(0)).expect("a session");
         let anchor = session.prefill(&model, &setting.prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
         let snapshot = session.snapshot().expect("a snapshot");
-        let start = Start::new(&model, &setting.prompt, anchor).expect("a prompt");
+        let mut start = Start::new(&model, &setting.prompt, anchor).expect("a prompt");
         for seed in 1..=samples / 8 {
             let mut session = Session::resume(&model, options(seed), &snapshot).expect("a session");
             let sampling = setting.sampling.clone();
             let reference = ReferenceOptions { sampling, rule: Rule::Rejection, depth, seed, fault: None };
-            let mut reference = ReferenceLoop::new(&start, reference).expect("a reference");
+            let mut reference = ReferenceLoop::new(&mut start, reference).expect("a reference");
             for _ in 0..3 {
                 let expected = reference.round(&model).expect("a round");
                 let round = session.round(&model, usize::MAX).expect("a round");

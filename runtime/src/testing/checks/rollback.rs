@@ -1,6 +1,7 @@
 //! What is left of rows that were not kept: nothing.
 
 use crate::architecture::MtpArchitecture;
+use crate::model::DraftState;
 use crate::speculative::Session;
 use crate::testing::Rng;
 use crate::testing::checks::{greedy, greedy_options};
@@ -20,21 +21,21 @@ pub fn every_keep_is_a_fresh_forward(architecture: &dyn MtpArchitecture, fixture
     let vocab = model.info.vocab_size;
     let prompt = fixture.prompt(vocab);
     let kept = Rng::new(5).tokens(WIDEST, vocab);
-    let fresh: Vec<_> = (0..=WIDEST)
+    let mut fresh: Vec<_> = (0..=WIDEST)
         .map(|keep| state::fresh(&model, &[&prompt, &kept[..keep]].concat()).expect("a forward pass").0)
         .collect();
     let probe = token_array(&Rng::new(6).tokens(2, vocab));
     for width in 1..=WIDEST {
         for keep in 0..=width {
             let what = format!("{}: {keep} of {width} rows kept", fixture.name);
-            let mut cache = fresh[0].snapshot().expect("a snapshot");
+            let mut cache = fresh[0].freeze().expect("a prefix").fork();
             // Behind the kept ones other tokens, whose rows must not be seen again.
             let rejected = kept[keep..width].iter().map(|token| (token + 1) % vocab as u32);
             let tokens: Vec<u32> = kept[..keep].iter().copied().chain(rejected).collect();
             model.trunk.verify(&token_array(&tokens), &mut cache).expect("a verification");
             cache.commit(keep).expect("a commit");
             assert_same_state(&what, &cache, &fresh[keep]);
-            let mut expected = fresh[keep].snapshot().expect("a snapshot");
+            let mut expected = fresh[keep].freeze().expect("a prefix").fork();
             let rows = [&mut cache, &mut expected].map(|cache| {
                 let hidden = model.trunk.append(&probe, cache).expect("a forward pass");
                 model.trunk.logits(&hidden).expect("logits")
@@ -91,9 +92,10 @@ pub fn drafts_leave_the_history_alone(architecture: &dyn MtpArchitecture, fixtur
     let pairs = prompt.len() as i32 - 1;
     let rows = host::rows(&hidden, 0, pairs).expect("rows");
     head.feed(&mut state, &rows, &token_array(&prompt[1..])).expect("an ingest");
+    let (history, round) = state.freeze().expect("a prefix");
     let drafts = Rng::new(8).tokens(head.max_depth(), model.info.vocab_size);
     let mut runs = (0..2).map(|_| {
-        let mut state = state.snapshot().expect("a snapshot");
+        let mut state = DraftState::resumed(&history, round.clone());
         let steps = (0..drafts.len()).map(|step| {
             let previous = step.checked_sub(1).map(|before| token_array(&drafts[before..step]));
             head.draft(&mut state, previous.as_ref(), None).expect("a step")
