@@ -14,7 +14,7 @@ use mtplx_runtime::artifact::{ArtifactError, ErrorKind, io_hint};
 use mtplx_runtime::forge::ForgeError;
 use mtplx_runtime::parity::{ParityError, ReferenceError};
 use mtplx_runtime::registry::ResolveError;
-use mtplx_runtime::speculative::SessionError;
+use mtplx_runtime::speculative::SequenceError;
 use mtplx_runtime::text::TextError;
 
 use crate::hint::words;
@@ -136,8 +136,8 @@ fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
         if cause.downcast_ref::<ResolveError>().is_some() {
             return (Exit::Incompatible, Some("`mtplx archs` lists what this binary can run".to_owned()));
         }
-        if let Some(error) = cause.downcast_ref::<SessionError>() {
-            return session(error);
+        if let Some(error) = cause.downcast_ref::<SequenceError>() {
+            return sequence(error);
         }
         if let Some(ParityError::Reference(error)) = cause.downcast_ref::<ParityError>() {
             return reference(error);
@@ -159,12 +159,14 @@ fn text(error: &TextError) -> (Exit, Option<String>) {
     (error.kind().into(), Some(words(&error.hint()).into_owned()))
 }
 
-fn session(error: &SessionError) -> (Exit, Option<String>) {
+fn sequence(error: &SequenceError) -> (Exit, Option<String>) {
     match error {
-        SessionError::EmptyPrompt => (Exit::Usage, Some("say what to continue: `mtplx run 'fn main() {'`".to_owned())),
-        SessionError::UnknownToken { .. } => (Exit::Usage, Some("ids come from this model's own tokenizer".to_owned())),
-        SessionError::NotFinite => (Exit::Failed, Some(NOT_FINITE.to_owned())),
-        SessionError::Params(_) => (Exit::Usage, Some("`mtplx run --help` lists the ranges".to_owned())),
+        SequenceError::EmptyPrompt => (Exit::Usage, Some("say what to continue: `mtplx run 'fn main() {'`".to_owned())),
+        SequenceError::UnknownToken { .. } => {
+            (Exit::Usage, Some("ids come from this model's own tokenizer".to_owned()))
+        }
+        SequenceError::NotFinite => (Exit::Failed, Some(NOT_FINITE.to_owned())),
+        SequenceError::Params(_) => (Exit::Usage, Some("`mtplx run --help` lists the ranges".to_owned())),
         _ => (Exit::Failed, None),
     }
 }
@@ -267,12 +269,12 @@ mod tests {
         assert_eq!(rendered(anyhow::anyhow!("x")), (Exit::Failed, "error: x\n".into()));
         let device = || mtplx_runtime::mlx_rs::error::Exception::from("out of memory at /src/allocator.cpp:12");
         for (error, expected) in [
-            (anyhow::Error::from(SessionError::from(device())), "error: MLX: out of memory\n"),
+            (anyhow::Error::from(SequenceError::from(device())), "error: MLX: out of memory\n"),
             (LoadError::from(device()).into(), "error: MLX: out of memory\n"),
         ] {
             assert_eq!(rendered(error), (Exit::Failed, expected.into()), "said once, without a place in sources");
         }
-        let (exit, text) = rendered(SessionError::NotFinite.into());
+        let (exit, text) = rendered(SequenceError::NotFinite.into());
         assert_eq!(exit, Exit::Failed);
         assert!(text.contains("not finite numbers\n hint: the weights"), "{text}");
     }

@@ -20,7 +20,7 @@
 use mtplx_runtime::cache::{LayerCache, RecurrentCache, Tape};
 use mtplx_runtime::mlx::{finite_rows, silu, slice_axis};
 use mtplx_runtime::mlx_rs::{Dtype, fast, ops};
-use mtplx_runtime::nn::{BlockInput, BlockOutput, Mixer, RmsNorm, Rows, each_sequence};
+use mtplx_runtime::nn::{BlockInput, BlockOutput, FusedMixer, Mixer, RmsNorm, Rows, each_sequence};
 use mtplx_runtime::quant::{Fused, Linear};
 use mtplx_runtime::{Array, Result};
 
@@ -104,7 +104,17 @@ impl Mixer for GatedDelta {
         LayerCache::Recurrent(RecurrentCache::default())
     }
 
-    fn forward(&self, x: BlockInput<'_>, rows: &mut [Rows<'_>]) -> Result<BlockOutput> {
+    fn forward(&self, x: &Array, rows: &mut [Rows<'_>]) -> Result<Array> {
+        self.forward_fused(x.clone().into(), rows)?.rows()
+    }
+
+    fn fused(&self) -> Option<&dyn FusedMixer> {
+        Some(self)
+    }
+}
+
+impl FusedMixer for GatedDelta {
+    fn forward_fused(&self, x: BlockInput<'_>, rows: &mut [Rows<'_>]) -> Result<BlockOutput> {
         let x = x.normed(&self.inputs)?;
         let dtype = x.parts().0.dtype();
         let joined = match self.inputs.joined(&x).transpose()? {

@@ -1,6 +1,6 @@
 //! The seam between the loop and the architectures: trunk, draft head, and nothing else.
 //!
-//! A model owns weights only, which never change. A session owns caches, history, randomness and settings, so several sessions share
+//! A model owns weights only, which never change. A sequence owns caches, history, randomness and settings, so several sequences share
 //! a model. Arrays that cross this seam are lazy: the loop evaluates once a round.
 //!
 //! A pass serves rows of any number of sequences, one below the other, without a batch axis ([`Batch`]).

@@ -12,7 +12,7 @@ use mtplx_runtime::mlx_rs::ops::indexing::argmax_axis;
 use mtplx_runtime::model::MtpModel;
 use mtplx_runtime::quant::Traffic;
 use mtplx_runtime::speculative::{
-    DepthPolicy, DraftOptions, Session, SessionError, SessionOptions, Simulation, Snapshot, SpeculationStats,
+    DepthPolicy, DraftOptions, Sequence, SequenceError, SequenceOptions, Simulation, Snapshot, SpeculationStats,
 };
 
 use super::report::{AcceptanceReport, Decode, Prefill, VerifyCost};
@@ -28,8 +28,8 @@ pub const STEPS: usize = 8;
 pub struct Bench<'a> {
     pub model: &'a MtpModel,
     pub texts: &'a Texts,
-    /// Of sessions; the depth is set for each run, and the seed counts up.
-    pub options: SessionOptions,
+    /// Of sequences; the depth is set for each run, and the seed counts up.
+    pub options: SequenceOptions,
     pub simulation: Option<Simulation>,
     pub traffic: Traffic,
     pub repeats: usize,
@@ -41,11 +41,11 @@ pub struct Bench<'a> {
     pub progress: &'a dyn Fn(String),
 }
 
-type Result<T> = std::result::Result<T, SessionError>;
+type Result<T> = std::result::Result<T, SequenceError>;
 
-/// A repetition's start: a session that was fed a prompt.
+/// A repetition's start: a sequence that was fed a prompt.
 struct Start {
-    session: Session,
+    sequence: Sequence,
     prefill_seconds: f64,
     first_token_seconds: f64,
 }
@@ -69,9 +69,9 @@ impl Bench<'_> {
         for repetition in 0..self.warmup + self.repeats {
             (self.progress)(format!("decoding behind {context} tokens, {}", self.turn(repetition)));
             let mut start = self.start(&self.texts.fill(repetition, context), repetition)?;
-            cache_bytes = bytes_read(start.session.cache());
-            let snapshot = start.session.snapshot()?;
-            drop(start.session);
+            cache_bytes = bytes_read(start.sequence.cache());
+            let snapshot = start.sequence.snapshot()?;
+            drop(start.sequence);
             let counts = repetition >= self.warmup;
             if counts {
                 ttft.add(start.first_token_seconds, 1);
@@ -121,8 +121,8 @@ impl Bench<'_> {
         for repetition in 0..self.warmup + self.repeats {
             (self.progress)(format!("verifying behind {context} tokens, {}", self.turn(repetition)));
             let mut start = self.start(&self.texts.fill(repetition, context), repetition)?;
-            cache_bytes = bytes_read(start.session.cache());
-            let snapshot = start.session.snapshot()?;
+            cache_bytes = bytes_read(start.sequence.cache());
+            let snapshot = start.sequence.snapshot()?;
             let most = rows.last().copied().unwrap_or(1);
             let tokens = self.texts.fill(repetition + 1, most);
             for (seconds, &rows) in seconds.iter_mut().zip(rows) {
@@ -177,7 +177,7 @@ impl Bench<'_> {
                 (self.progress)(format!("drafting behind text {}, repetition {}", index + 1, repetition + 1));
                 let seed = repetition * self.texts.len() + index;
                 let prompt = self.texts.text(index, most).to_vec();
-                let snapshot = self.start(&prompt, seed)?.session.snapshot()?;
+                let snapshot = self.start(&prompt, seed)?.sequence.snapshot()?;
                 stats.merge(&self.run(&snapshot, depth, seed)?.stats);
             }
         }
@@ -196,20 +196,20 @@ impl Bench<'_> {
         }
     }
 
-    fn options(&self, depth: usize, repetition: usize) -> SessionOptions {
+    fn options(&self, depth: usize, repetition: usize) -> SequenceOptions {
         let seed = self.options.seed.wrapping_add(repetition as u64);
         let drafts = self.options.drafts.clone();
         let drafts = drafts.map(|drafts| DraftOptions { depth: DepthPolicy::Fixed(depth), ..drafts });
-        SessionOptions { drafts, seed, ..self.options.clone() }
+        SequenceOptions { drafts, seed, ..self.options.clone() }
     }
 
     fn start(&mut self, prompt: &[u32], repetition: usize) -> Result<Start> {
-        let mut session = Session::new(self.model, self.options(0, repetition))?;
-        session.prefill(self.model, prompt, |_, _| ControlFlow::Continue(()))?;
-        let stats = session.stats();
+        let mut sequence = Sequence::new(self.model, self.options(0, repetition))?;
+        sequence.prefill(self.model, prompt, |_, _| ControlFlow::Continue(()))?;
+        let stats = sequence.stats();
         let (prefill_seconds, first) = (stats.prefill_seconds(), stats.ttft_seconds().unwrap_or(0.0));
         self.cold_first_token.get_or_insert(first);
-        Ok(Start { session, prefill_seconds, first_token_seconds: first })
+        Ok(Start { sequence, prefill_seconds, first_token_seconds: first })
     }
 
     /// Rounds at `depth` from `snapshot`, for `tokens` tokens or a few more.
@@ -217,19 +217,19 @@ impl Bench<'_> {
         let mut options = self.options(depth, repetition);
         // Plain decoding has no use for the head's history and should not pay for it.
         options.drafts = options.drafts.filter(|_| depth > 0);
-        let mut session = Session::resume(self.model, options, snapshot)?;
+        let mut sequence = Sequence::resume(self.model, options, snapshot)?;
         if let Some(simulation) = self.simulation.as_ref().filter(|_| depth > 0) {
-            session = session.simulated(simulation.clone())?;
+            sequence = sequence.simulated(simulation.clone())?;
         }
         // The limit would clip the last rounds: none is set, and what was emitted is counted.
         for _ in 0..SETTLE {
-            session.round(self.model, usize::MAX)?;
+            sequence.round(self.model, usize::MAX)?;
         }
         let mut run = Run::default();
         let mut emitted = 0;
         let mut before = Instant::now();
         while emitted < self.tokens {
-            let round = session.round(self.model, usize::MAX)?;
+            let round = sequence.round(self.model, usize::MAX)?;
             // From end to end, so that nothing hides between two rounds.
             let now = Instant::now();
             let seconds = now.duration_since(before).as_secs_f64();

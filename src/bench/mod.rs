@@ -21,7 +21,7 @@ use mtplx_runtime::artifact::Area;
 use mtplx_runtime::mlx;
 use mtplx_runtime::model::DraftVocabulary;
 use mtplx_runtime::quant::Traffic;
-use mtplx_runtime::speculative::{DepthPolicy, DraftOptions, SessionOptions};
+use mtplx_runtime::speculative::{DepthPolicy, DraftOptions, SequenceOptions};
 
 pub use self::compare::Comparison;
 use self::measure::Bench;
@@ -148,9 +148,9 @@ fn traffic(opened: &AssessedModel) -> anyhow::Result<Traffic> {
     Ok(Traffic::of(&opened.checkpoint, mlx::default_device() == mlx::Device::Cpu)?)
 }
 
-fn options(settings: &Settings, args: &MethodArgs, vocabulary: Option<Rc<DraftVocabulary>>) -> SessionOptions {
+fn options(settings: &Settings, args: &MethodArgs, vocabulary: Option<Rc<DraftVocabulary>>) -> SequenceOptions {
     let sampling = settings.draft_sampling();
-    SessionOptions {
+    SequenceOptions {
         sampling: settings.sampling(),
         drafts: Some(DraftOptions { depth: DepthPolicy::Fixed(0), sampling, vocabulary }),
         rule: settings.acceptance.value,

@@ -1,9 +1,9 @@
 //! Which drafts of a round are emitted, and which token ends it: the pure decision, and its reference.
 //!
 //! Two layers. [`decide`] takes one small [`RowOutcome`] a draft, the few numbers that a device returns, and settles
-//! the round: the session calls it. [`accept`] computes those numbers from whole distributions on the host and calls
+//! the round: the sequence calls it. [`accept`] computes those numbers from whole distributions on the host and calls
 //! [`decide`] too: the reference that a device version must agree with. Drafting, clipping at stop tokens and
-//! committing are the session's.
+//! committing are the sequence's.
 //!
 //! p is the target distribution at a position and q the one that the draft was really drawn from, both filtered.
 //!

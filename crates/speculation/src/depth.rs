@@ -16,7 +16,7 @@
 //! depth, at least 95 % of its throughput over 4000 rounds in every run, and 90 % on average over the first 100 (85 % where it
 //! is told to begin deeper than pays).
 //!
-//! Pure: clock values come in as arguments, and clipping a depth to what fits is the session's business.
+//! Pure: clock values come in as arguments, and clipping a depth to what fits is the sequence's business.
 
 use super::accept::Acceptance;
 

@@ -12,6 +12,8 @@ use crate::{Array, Result};
 
 /// Rows that a buffer grows by.
 const BLOCK: usize = 256;
+/// The same while it has fewer than a block: many tails are short.
+const SMALL_BLOCK: usize = 64;
 /// The axis of rows in `[1, heads, rows, width]`.
 const ROWS: usize = 2;
 
@@ -87,9 +89,7 @@ impl KvView<'_> {
         let (keys, values, rows) = self.tail;
         let tail = (keys, values, rows as i32);
         match self.prefix {
-            Some(prefix) => {
-                History { past: (&prefix.keys, &prefix.values, prefix.rows as i32), own: Some(tail) }
-            }
+            Some(prefix) => History { past: (&prefix.keys, &prefix.values, prefix.rows as i32), own: Some(tail) },
             None => History { past: tail, own: None },
         }
     }
@@ -251,7 +251,8 @@ fn first_rows((keys, values, rows): (&Array, &Array, usize)) -> Result<(Array, A
 }
 
 fn capacity(rows: usize) -> i32 {
-    (rows.div_ceil(BLOCK) * BLOCK) as i32
+    let block = if rows < BLOCK { SMALL_BLOCK } else { BLOCK };
+    (rows.div_ceil(block) * block) as i32
 }
 
 /// A buffer like one of `shape`, with rows for `needed`.
@@ -312,7 +313,10 @@ mod tests {
             cache.append(&rows(20.0), &rows(30.0)).unwrap();
             let view = cache.append(&rows(40.0), &rows(50.0)).unwrap();
             assert_eq!(view.rows(), 6);
-            assert_eq!(crate::mlx::values::<f32>(&view.joined().unwrap().0).unwrap(), [1.0, 2.0, 20.0, 21.0, 40.0, 41.0]);
+            assert_eq!(
+                crate::mlx::values::<f32>(&view.joined().unwrap().0).unwrap(),
+                [1.0, 2.0, 20.0, 21.0, 40.0, 41.0]
+            );
             assert_eq!((cache.len(), cache.position()), (2, 6));
             cache.commit(4 - keep);
         }
@@ -324,7 +328,7 @@ mod tests {
     fn forks_share_a_prefix_and_have_tails_of_their_own() {
         let mut cache = KvCache::default();
         let ([k, v], start) = cache.reserve(2, &[1, 1], Dtype::Float32).unwrap();
-        assert_eq!((k.shape(), v.shape(), start), (&[1, 1, BLOCK as i32, 1][..], k.shape(), 0));
+        assert_eq!((k.shape(), v.shape(), start), (&[1, 1, SMALL_BLOCK as i32, 1][..], k.shape(), 0));
         cache.append(&rows(1.0), &rows(5.0)).unwrap();
         cache.commit(0);
         let own = place(&cache.reserve(1, &[1, 1], Dtype::Float32).unwrap().0[0]);

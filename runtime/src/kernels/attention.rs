@@ -200,9 +200,7 @@ fn check() -> Result<(f32, f32)> {
         let own = [bf16(&[1, 2, n + 5, width], 6)?, bf16(&[1, 2, n + 5, width], 7)?];
         let ours = layer.prepare(&joined, past as usize, [&own[0], &own[1]], 2)?;
         let rows = |a: &Array, first: i32| slice_axis(a, 2, first, first + n);
-        for (ours, theirs) in
-            [(&ours.q, &theirs.q), (&rows(&ours.k, 2)?, &theirs.k), (&rows(&ours.v, 2)?, &theirs.v)]
-        {
+        for (ours, theirs) in [(&ours.q, &theirs.q), (&rows(&ours.k, 2)?, &theirs.k), (&rows(&ours.v, 2)?, &theirs.v)] {
             worst = worst.max(relative_difference(ours, theirs)?);
         }
         let buffers = [bf16(&[1, 2, past + 9, width], 4)?, bf16(&[1, 2, past + 9, width], 5)?];

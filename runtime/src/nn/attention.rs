@@ -4,7 +4,7 @@
 use mlx_rs::fast::{ScaledDotProductAttentionMask, scaled_dot_product_attention};
 use mlx_rs::ops;
 
-use super::{BlockInput, BlockOutput, Mixer, RmsNorm, Rope, RowPositions, Rows, each_sequence};
+use super::{BlockInput, BlockOutput, FusedMixer, Mixer, RmsNorm, Rope, RowPositions, Rows, each_sequence};
 use crate::cache::KvCache;
 use crate::kernels::attention::Layer;
 use crate::mlx::{cuda_default, finite_rows, slice_axis};
@@ -148,7 +148,17 @@ impl Attention {
 }
 
 impl Mixer for Attention {
-    fn forward(&self, x: BlockInput<'_>, rows: &mut [Rows<'_>]) -> Result<BlockOutput> {
+    fn forward(&self, x: &Array, rows: &mut [Rows<'_>]) -> Result<Array> {
+        self.forward_fused(x.clone().into(), rows)?.rows()
+    }
+
+    fn fused(&self) -> Option<&dyn FusedMixer> {
+        Some(self)
+    }
+}
+
+impl FusedMixer for Attention {
+    fn forward_fused(&self, x: BlockInput<'_>, rows: &mut [Rows<'_>]) -> Result<BlockOutput> {
         let x = x.normed(&self.qkv)?;
         let attended = match self.qkv.joined(&x).transpose()? {
             Some(joined) => each_sequence(rows, &[joined], |joined, rows| self.attend_joined(&joined[0], rows))?,

@@ -43,7 +43,11 @@ impl Block {
     /// # Errors
     /// A cache of another kind of layer; when MLX fails.
     pub fn forward(&self, x: &mut Residual, rows: &mut [Rows<'_>]) -> Result<()> {
-        let mixed = self.mixer.forward(BlockInput::stream(x, &self.input_norm), rows)?;
+        let input = BlockInput::stream(x, &self.input_norm);
+        let mixed = match self.mixer.fused() {
+            Some(fused) => fused.forward_fused(input, rows)?,
+            None => self.mixer.forward(&input.rows()?, rows)?.into(),
+        };
         x.add(mixed)?;
         let fed = self.feed_forward.forward(BlockInput::stream(x, &self.post_norm))?;
         x.add(fed)

@@ -16,11 +16,25 @@ pub trait Mixer: Send {
         LayerCache::Kv(KvCache::default())
     }
 
-    /// `[n, hidden]` -> `[n, hidden]`: the rows of each sequence over those before them and, causally, over one another.
+    /// Normed rows `[n, hidden]` -> `[n, hidden]`: the rows of each sequence over those before them and, causally, over one another.
     ///
     /// # Errors
     /// A cache of another kind of layer; when MLX fails.
-    fn forward(&self, x: BlockInput<'_>, rows: &mut [Rows<'_>]) -> Result<BlockOutput>;
+    fn forward(&self, x: &Array, rows: &mut [Rows<'_>]) -> Result<Array>;
+
+    /// The same mixer for layers that fuse it with the norm before it and the addition behind it; `None` for [`Mixer::forward`] alone.
+    fn fused(&self) -> Option<&dyn FusedMixer> {
+        None
+    }
+}
+
+/// A mixer whose kernels do a part of the norm before it, or add its output to the stream.
+pub trait FusedMixer {
+    /// [`Mixer::forward`] of the stream behind a norm.
+    ///
+    /// # Errors
+    /// As [`Mixer::forward`].
+    fn forward_fused(&self, x: BlockInput<'_>, rows: &mut [Rows<'_>]) -> Result<BlockOutput>;
 }
 
 /// The new rows of one sequence in a layer.
@@ -44,7 +58,8 @@ impl<'a> Rows<'a> {
             Positions::Explicit(each) if each.shape() == [1, self.count] => Ok(RowPositions::Each(each)),
             Positions::Explicit(each) => {
                 let (shape, count) = (each.shape(), self.count);
-                let what = format!("positions {shape:?}: expected [1, {count}]: rotations of several axes are not here");
+                let what =
+                    format!("positions {shape:?}: expected [1, {count}]: rotations of several axes are not here");
                 Err(crate::Error::unsupported(what))
             }
         }

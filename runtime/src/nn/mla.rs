@@ -17,8 +17,8 @@ use mlx_rs::fast::scaled_dot_product_attention;
 use mlx_rs::ops;
 
 use super::{
-    BlockInput, BlockOutput, Mixer, RmsNorm, Rope, RowPositions, Rows, attend_in_parts, causal_mask, contain_faults,
-    each_sequence,
+    BlockInput, BlockOutput, FusedMixer, Mixer, RmsNorm, Rope, RowPositions, Rows, attend_in_parts, causal_mask,
+    contain_faults, each_sequence,
 };
 use crate::mlx::slice_axis;
 use crate::quant::{Fused, Linear, NormedRows, Weight};
@@ -150,7 +150,17 @@ impl Mla {
 }
 
 impl Mixer for Mla {
-    fn forward(&self, x: BlockInput<'_>, rows: &mut [Rows<'_>]) -> Result<BlockOutput> {
+    fn forward(&self, x: &Array, rows: &mut [Rows<'_>]) -> Result<Array> {
+        self.forward_fused(x.clone().into(), rows)?.rows()
+    }
+
+    fn fused(&self) -> Option<&dyn FusedMixer> {
+        Some(self)
+    }
+}
+
+impl FusedMixer for Mla {
+    fn forward_fused(&self, x: BlockInput<'_>, rows: &mut [Rows<'_>]) -> Result<BlockOutput> {
         let products = self.products(&x.normed(&self.inputs)?)?;
         let attended = each_sequence(rows, &products, |products, rows| self.attend(products, rows))?;
         BlockOutput::product(&self.output, attended)

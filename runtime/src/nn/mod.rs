@@ -23,7 +23,7 @@ pub use attention::{Attention, AttentionShape, QkNorm, attend_in_parts, causal_m
 pub use block::Block;
 pub use decoder::Decoder;
 pub use embedding::{Embedding, LmHead};
-pub use mixer::{Mixer, Rows, each_sequence};
+pub use mixer::{FusedMixer, Mixer, Rows, each_sequence};
 pub use mla::Mla;
 pub use mlp::SwiGlu;
 pub use moe::{FeedForward, Router, SparseMoe, SwitchGlu};

@@ -10,5 +10,5 @@ pub mod simulate;
 pub use crate::speculation::{Acceptance, DepthPolicy, Rule, SpeculationStats};
 pub use crate::speculation::{accept, depth, stats};
 pub use round::{Round, step};
-pub use sequence::{DraftOptions, PromptChunk, Session, SessionError, SessionOptions, Snapshot};
+pub use sequence::{DraftOptions, PromptChunk, Sequence, SequenceError, SequenceOptions, Snapshot};
 pub use simulate::{Simulation, SimulationError};

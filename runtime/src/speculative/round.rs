@@ -8,7 +8,7 @@ use std::time::Instant;
 use mlx_rs::ops;
 
 use super::accept::{Acceptance, RowOutcome, decide};
-use super::sequence::{Next, Pairs, PlainRound, QUEUE, Result, Session, SessionError, ingest, read_back};
+use super::sequence::{Next, Pairs, PlainRound, QUEUE, Result, Sequence, SequenceError, ingest, read_back};
 use crate::Array;
 use crate::mlx::{async_eval, slice_axis};
 use crate::model::{Batch, DraftRound, DraftRow, Input, MtpModel, Positions, SequenceRows, token_array};
@@ -57,9 +57,9 @@ struct Plan {
 /// One round of each of `sequences`, which emits at most so many tokens of each as `limits` say.
 ///
 /// # Errors
-/// When MLX fails: every sequence is then at the end of the round before. Of one sequence: before [`Session::first`],
-/// [`SessionError::NotFinite`]; it is then there as well, the others go on.
-pub fn step(model: &MtpModel, sequences: &mut [&mut Session], limits: &[usize]) -> Result<Vec<Result<Round>>> {
+/// When MLX fails: every sequence is then at the end of the round before. Of one sequence: before [`Sequence::first`],
+/// [`SequenceError::NotFinite`]; it is then there as well, the others go on.
+pub fn step(model: &MtpModel, sequences: &mut [&mut Sequence], limits: &[usize]) -> Result<Vec<Result<Round>>> {
     let alone = sequences.len() == 1;
     let plans = sequences.iter_mut().zip(limits).map(|(sequence, &limit)| sequence.plan(model, limit, alone));
     let mut plans: Vec<Result<Plan>> = plans.collect();
@@ -79,7 +79,7 @@ pub fn step(model: &MtpModel, sequences: &mut [&mut Session], limits: &[usize]) 
         let plan = plan?;
         match decided {
             Some(decided) => sequence.finish(model, &plan, decided?, alone && plan.depth == 0),
-            None => Err(SessionError::Order("a sequence without a limit")),
+            None => Err(SequenceError::Order("a sequence without a limit")),
         }
     });
     Ok(rounds.collect())
@@ -88,7 +88,7 @@ pub fn step(model: &MtpModel, sequences: &mut [&mut Session], limits: &[usize]) 
 /// Drafts, verifies and decides for all that have a plan; the rows stay pending.
 fn together(
     model: &MtpModel,
-    sequences: &mut [&mut Session],
+    sequences: &mut [&mut Sequence],
     plans: &mut [Result<Plan>],
 ) -> Result<Vec<Option<Result<Decided>>>> {
     draft(model, sequences, plans)?;
@@ -134,9 +134,9 @@ fn together(
         decided.push(match (plan, sent) {
             (Ok(plan), Some((hidden, read, first))) => match read_back(&read).and_then(Outcomes::decided) {
                 Ok(read) => Some(Ok(sequence.decided(hidden, &read, first))),
-                Err(SessionError::NotFinite) => {
+                Err(SequenceError::NotFinite) => {
                     sequence.abort(plan);
-                    Some(Err(SessionError::NotFinite))
+                    Some(Err(SequenceError::NotFinite))
                 }
                 Err(error) => return Err(error),
             },
@@ -147,9 +147,9 @@ fn together(
 }
 
 /// Drafts of all sequences, depth by depth.
-fn draft(model: &MtpModel, sequences: &mut [&mut Session], plans: &mut [Result<Plan>]) -> Result<()> {
+fn draft(model: &MtpModel, sequences: &mut [&mut Sequence], plans: &mut [Result<Plan>]) -> Result<()> {
     let depths: Vec<usize> = plans.iter().map(|plan| plan.as_ref().map_or(0, |plan| plan.depth)).collect();
-    let mut drafting: Vec<&mut Session> = sequences
+    let mut drafting: Vec<&mut Sequence> = sequences
         .iter_mut()
         .zip(&depths)
         .filter(|(_, depth)| **depth > 0)
@@ -165,7 +165,7 @@ fn draft(model: &MtpModel, sequences: &mut [&mut Session], plans: &mut [Result<P
     for row in 0..depths.iter().copied().max().unwrap_or(0) {
         let mut rows = Vec::new();
         for (sequence, plan) in sequences.iter_mut().zip(plans.iter()) {
-            let Session { draft, vocabulary, .. } = &mut **sequence;
+            let Sequence { draft, vocabulary, .. } = &mut **sequence;
             if let (Ok(plan), Some(state)) = (plan, draft)
                 && plan.depth > row
             {
@@ -192,23 +192,23 @@ fn draft(model: &MtpModel, sequences: &mut [&mut Session], plans: &mut [Result<P
     Ok(())
 }
 
-impl Session {
+impl Sequence {
     /// One round that emits at most `limit` tokens.
     ///
     /// # Errors
-    /// Before [`Session::prefill`]. [`SessionError::NotFinite`], or when MLX fails: after either the session is at the end of the round
+    /// Before [`Sequence::prefill`]. [`SequenceError::NotFinite`], or when MLX fails: after either the sequence is at the end of the round
     /// before; or over, if it had sent the next round already.
     pub fn round(&mut self, model: &MtpModel, limit: usize) -> Result<Round> {
         let mut rounds = step(model, &mut [self], &[limit])?;
-        rounds.pop().unwrap_or(Err(SessionError::Order("a round of no sequence")))
+        rounds.pop().unwrap_or(Err(SequenceError::Order("a round of no sequence")))
     }
 
     /// The sequence's part in the next round.
     fn plan(&mut self, model: &MtpModel, limit: usize, alone: bool) -> Result<Plan> {
         let started = Instant::now();
-        let anchor = self.anchor.ok_or(SessionError::Order("a round before the prompt, or after an error"))?;
+        let anchor = self.anchor.ok_or(SequenceError::Order("a round before the prompt, or after an error"))?;
         if self.faulty {
-            return Err(SessionError::NotFinite);
+            return Err(SequenceError::NotFinite);
         }
         if !alone {
             self.forget_ahead()?;

@@ -17,7 +17,8 @@ use crate::Array;
 use crate::cache::{Cache, Prefix};
 use crate::mlx::{cuda_default, slice_axis, values, wait};
 use crate::model::{
-    Batch, CommittedRows, DraftRound, DraftState, DraftVocabulary, Drafter, Input, MtpModel, Positions, SequenceRows, token_array,
+    Batch, CommittedRows, DraftRound, DraftState, DraftVocabulary, Drafter, Input, MtpModel, Positions, SequenceRows,
+    token_array,
 };
 use crate::sampling::device::{Outcomes, RoundNoise};
 use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
@@ -28,9 +29,9 @@ const CUDA_PREFILL_CHUNK: usize = 2048;
 /// Pairs that wait at most, while nothing is drafted, before they are fed to the head after all.
 pub(super) const QUEUE: usize = 256;
 
-/// How a session generates.
+/// How a sequence generates.
 #[derive(Debug, Clone)]
-pub struct SessionOptions {
+pub struct SequenceOptions {
     /// The target distribution.
     pub sampling: SamplingParams,
     /// Drafting; `None` decodes plainly and leaves the draft head alone.
@@ -43,7 +44,7 @@ pub struct SessionOptions {
     pub stop_tokens: Vec<u32>,
 }
 
-/// How a session drafts. Nothing of it changes the output's distribution.
+/// How a sequence drafts. Nothing of it changes the output's distribution.
 #[derive(Debug, Clone)]
 pub struct DraftOptions {
     /// How many drafts a round.
@@ -61,9 +62,9 @@ impl DraftOptions {
     }
 }
 
-/// Why a session cannot go on.
+/// Why a sequence cannot go on.
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
+pub enum SequenceError {
     /// Nothing to continue.
     #[error("the prompt is empty: expected at least one token")]
     EmptyPrompt,
@@ -92,19 +93,19 @@ pub enum SessionError {
     Mlx(crate::Error),
 }
 
-impl From<crate::Error> for SessionError {
+impl From<crate::Error> for SequenceError {
     fn from(error: crate::Error) -> Self {
         Self::Mlx(error)
     }
 }
 
-impl From<Exception> for SessionError {
+impl From<Exception> for SequenceError {
     fn from(error: Exception) -> Self {
         Self::Mlx(error.into())
     }
 }
 
-pub(super) type Result<T> = std::result::Result<T, SessionError>;
+pub(super) type Result<T> = std::result::Result<T, SequenceError>;
 
 /// A sequence between rounds, to go on from any number of times: the caches of trunk and head, the pairs that wait (the trunk's last
 /// hidden state among them) and the counts. A clone shares the caches' rows. What a sequence was asked for is not part of it.
@@ -126,7 +127,7 @@ impl Snapshot {
 }
 
 /// One sequence being generated. Weights are the model's, so many sequences share one model.
-pub struct Session {
+pub struct Sequence {
     pub(super) sampler: DeviceSampler,
     pub(super) draft_sampler: Option<DeviceSampler>,
     pub(super) vocabulary: Option<Rc<DraftVocabulary>>,
@@ -224,12 +225,12 @@ impl<'a> PromptChunk<'a> {
     }
 }
 
-impl Session {
-    /// An empty session on `model`.
+impl Sequence {
+    /// An empty sequence on `model`.
     ///
     /// # Errors
     /// Parameters out of range.
-    pub fn new(model: &MtpModel, options: SessionOptions) -> Result<Self> {
+    pub fn new(model: &MtpModel, options: SequenceOptions) -> Result<Self> {
         let vocab = model.info.vocab_size;
         options.sampling.validate(vocab)?;
         if let Some(draft) = options.drafts.as_ref().and_then(|drafts| drafts.sampling.as_ref()) {
@@ -269,14 +270,14 @@ impl Session {
         })
     }
 
-    /// This session, sending plain rounds ahead on whatever device there is.
+    /// This sequence, sending plain rounds ahead on whatever device there is.
     #[cfg(any(test, feature = "testing"))]
     #[must_use]
     pub fn looking_ahead(self) -> Self {
         Self { looks_ahead: true, ..self }
     }
 
-    /// Everything that the next round depends on but the options. This session goes on behind the same rows ([`Cache::freeze`]).
+    /// Everything that the next round depends on but the options. This sequence goes on behind the same rows ([`Cache::freeze`]).
     ///
     /// # Errors
     /// When MLX fails.
@@ -292,12 +293,12 @@ impl Session {
         })
     }
 
-    /// A session that goes on where `snapshot` was taken, on the same model, with options of its own; it drafts only where the
+    /// A sequence that goes on where `snapshot` was taken, on the same model, with options of its own; it drafts only where the
     /// snapshot has a history.
     ///
     /// # Errors
-    /// As [`Session::new`].
-    pub fn resume(model: &MtpModel, options: SessionOptions, snapshot: &Snapshot) -> Result<Self> {
+    /// As [`Sequence::new`].
+    pub fn resume(model: &MtpModel, options: SequenceOptions, snapshot: &Snapshot) -> Result<Self> {
         let new = Self::new(model, options)?;
         let draft = snapshot.draft.as_ref().filter(|_| new.draft.is_some());
         Ok(Self {
@@ -311,7 +312,7 @@ impl Session {
         })
     }
 
-    /// This session with the decision of every round by stated figures: **not exact**, for benchmarks. See
+    /// This sequence with the decision of every round by stated figures: **not exact**, for benchmarks. See
     /// [`super::simulate`].
     ///
     /// # Errors
@@ -320,7 +321,7 @@ impl Session {
     pub fn simulated(self, simulation: Simulation) -> Result<Self> {
         match self.rule {
             Rule::Rejection => Ok(Self { simulation: Some(simulation), ..self }),
-            Rule::Coupled => Err(SessionError::Order("the coupled rule has no acceptance to simulate")),
+            Rule::Coupled => Err(SequenceError::Order("the coupled rule has no acceptance to simulate")),
         }
     }
 
@@ -349,7 +350,7 @@ impl Session {
     /// two chunks. Behind text that was generated before, the prompt goes on from it.
     ///
     /// # Errors
-    /// An empty prompt, a token that the model does not have, [`SessionError::Interrupted`], [`SessionError::NotFinite`].
+    /// An empty prompt, a token that the model does not have, [`SequenceError::Interrupted`], [`SequenceError::NotFinite`].
     pub fn prefill(
         &mut self,
         model: &MtpModel,
@@ -364,7 +365,7 @@ impl Session {
             self.feed(model, PromptChunk::text(tokens))?;
             fed += tokens.len();
             if progress(fed, prompt.len()).is_break() {
-                return Err(SessionError::Interrupted);
+                return Err(SequenceError::Interrupted);
             }
         }
         let fed = started.elapsed().as_secs_f64();
@@ -381,10 +382,10 @@ impl Session {
         check(model, chunk.tokens)?;
         let rows = chunk.tokens.len();
         if chunk.embeddings.is_some_and(|embeddings| embeddings.dim(0) as usize != rows) {
-            return Err(SessionError::Order("a chunk has an embedding for each token"));
+            return Err(SequenceError::Order("a chunk has an embedding for each token"));
         }
         if self.faulty || self.anchor.is_none() && self.tail.is_none() && !self.cache.is_empty() {
-            return Err(SessionError::Order("a prompt after an error"));
+            return Err(SequenceError::Order("a prompt after an error"));
         }
         self.forget_ahead()?;
         self.counts.extend_prompt(chunk.tokens);
@@ -430,10 +431,10 @@ impl Session {
     /// Draws the token after the prompt.
     ///
     /// # Errors
-    /// Before a prompt; [`SessionError::NotFinite`].
+    /// Before a prompt; [`SequenceError::NotFinite`].
     pub fn first(&mut self, model: &MtpModel) -> Result<u32> {
         let Tail { hidden, positions } =
-            self.tail.clone().ok_or(SessionError::Order("a first token before the prompt"))?;
+            self.tail.clone().ok_or(SequenceError::Order("a first token before the prompt"))?;
         let logits = model.trunk.logits(&hidden)?;
         let counts = self.sampler.count_rows(&self.counts, &[])?;
         let draws = RoundNoise { rule: self.rule, noise: &self.noise, first: self.cache.len() as u64 };
@@ -468,11 +469,11 @@ impl Session {
 /// Refuses a prompt of no tokens, or with one that the model does not have.
 fn check(model: &MtpModel, prompt: &[u32]) -> Result<()> {
     if prompt.is_empty() {
-        return Err(SessionError::EmptyPrompt);
+        return Err(SequenceError::EmptyPrompt);
     }
     let vocab = model.info.vocab_size;
     match prompt.iter().find(|&&token| token as usize >= vocab) {
-        Some(&token) => Err(SessionError::UnknownToken { token, vocab }),
+        Some(&token) => Err(SequenceError::UnknownToken { token, vocab }),
         None => Ok(()),
     }
 }
@@ -486,7 +487,7 @@ fn part(positions: &Positions, start: i32, stop: i32) -> Result<Positions> {
 }
 
 /// Feeds the head every pair that waits in `sequences`, together, and starts drafts behind the last of each.
-pub(super) fn ingest(model: &MtpModel, sequences: &mut [&mut Session]) -> Result<()> {
+pub(super) fn ingest(model: &MtpModel, sequences: &mut [&mut Sequence]) -> Result<()> {
     let mut inputs = Vec::with_capacity(sequences.len());
     let mut states = Vec::with_capacity(sequences.len());
     let Some(head) = &model.drafter else {
@@ -547,7 +548,7 @@ fn joined(queue: &[Pairs], head: &dyn Drafter) -> Result<(Array, Array, Position
 impl Outcomes {
     /// These, if they decide on a token.
     pub(super) fn decided(self) -> Result<Self> {
-        if self.finite_rows() == 0 { Err(SessionError::NotFinite) } else { Ok(self) }
+        if self.finite_rows() == 0 { Err(SequenceError::NotFinite) } else { Ok(self) }
     }
 }
 

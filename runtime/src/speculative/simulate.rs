@@ -3,7 +3,7 @@
 //! **Not exact**, and for benchmarks alone: with weights drawn at random no draft is ever accepted, and the wall clock of
 //! a round that keeps three of them can be seen in no other way. Only the decision is replaced. Drafting, verification,
 //! the draws, the read-back, the commit and the feeding of the head are the loop's own, on the tokens that were really
-//! drafted. A session simulates only if it was made by [`super::Session::simulated`].
+//! drafted. A sequence simulates only if it was made by [`super::Sequence::simulated`].
 
 use super::accept::{Acceptance, RowOutcome};
 use crate::sampling::noise::{Noise, Role};
@@ -57,7 +57,7 @@ impl Simulation {
         1.0 + self.cumulative.iter().take(depth).sum::<f64>()
     }
 
-    /// Settles round `round` of a session, in the place of [`super::accept::decide`] and with its result's meaning. A
+    /// Settles round `round` of a sequence, in the place of [`super::accept::decide`] and with its result's meaning. A
     /// draft beyond the last figure is not accepted.
     ///
     /// One number decides a round: the seed's own offset and `round` golden steps, modulo 1. Over n rounds the share of

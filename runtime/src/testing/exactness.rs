@@ -13,7 +13,7 @@ use crate::Result;
 use crate::model::{DraftVocabulary, MtpModel};
 use crate::sampling::{SamplingParams, TokenCounts, filter};
 use crate::speculation::statistics::{self, ChiSquare};
-use crate::speculative::{DepthPolicy, DraftOptions, Rule, Session, SessionError, SessionOptions};
+use crate::speculative::{DepthPolicy, DraftOptions, Rule, Sequence, SequenceError, SequenceOptions};
 use crate::verify::host::{self, token_array};
 
 /// Tokens of a sequence.
@@ -42,7 +42,7 @@ pub struct Setting {
     pub prompt: Vec<u32>,
     /// The target distribution.
     pub sampling: SamplingParams,
-    /// That of the session's drafts, if it is another.
+    /// That of the sequence's drafts, if it is another.
     pub draft_sampling: Option<SamplingParams>,
     /// The tokens that drafts are restricted to; `None` for all.
     pub draft_vocabulary: Option<Rc<DraftVocabulary>>,
@@ -77,10 +77,10 @@ impl Setting {
         failed.map_or(Ok(law), Err)
     }
 
-    /// A session's options.
+    /// A sequence's options.
     #[must_use]
-    pub fn options(&self, rule: Rule, depth: DepthPolicy, seed: u64) -> SessionOptions {
-        SessionOptions {
+    pub fn options(&self, rule: Rule, depth: DepthPolicy, seed: u64) -> SequenceOptions {
+        SequenceOptions {
             sampling: self.sampling.clone(),
             drafts: Some(DraftOptions {
                 depth,
@@ -93,21 +93,21 @@ impl Setting {
         }
     }
 
-    /// Draws sequences with [`Session`] for the test against the law.
+    /// Draws sequences with [`Sequence`] for the test against the law.
     ///
     /// Every second sequence is clipped by its limit, which must not change the law either.
-    pub fn test_session(&self, model: &MtpModel, rule: Rule, depth: &DepthPolicy, until: Until) -> Joint {
-        let mut session = Session::new(model, self.options(rule, depth.clone(), 0)).expect("a session");
-        let anchor = session.prefill(model, &self.prompt, |_, _| ControlFlow::Continue(())).expect("prefill");
-        let snapshot = session.snapshot().expect("a snapshot");
+    pub fn test_sequence(&self, model: &MtpModel, rule: Rule, depth: &DepthPolicy, until: Until) -> Joint {
+        let mut sequence = Sequence::new(model, self.options(rule, depth.clone(), 0)).expect("a sequence");
+        let anchor = sequence.prefill(model, &self.prompt, |_, _| ControlFlow::Continue(())).expect("prefill");
+        let snapshot = sequence.snapshot().expect("a snapshot");
         self.test(model, anchor, until, |model, seed| {
-            let mut session = Session::resume(model, self.options(rule, depth.clone(), seed), &snapshot)?;
+            let mut sequence = Sequence::resume(model, self.options(rule, depth.clone(), seed), &snapshot)?;
             let mut tokens = Vec::new();
             while tokens.len() < LENGTH {
                 let limit = if seed % 2 == 0 { LENGTH - tokens.len() } else { ROUND_LIMIT };
-                tokens.extend(session.round(model, limit)?.tokens);
+                tokens.extend(sequence.round(model, limit)?.tokens);
             }
-            Ok::<_, SessionError>(tokens)
+            Ok::<_, SequenceError>(tokens)
         })
     }
 

@@ -1,11 +1,11 @@
-//! The loop of the design page on the host, in f64, with whole distributions: what [`Session`] must agree with, round by
+//! The loop of the design page on the host, in f64, with whole distributions: what [`Sequence`] must agree with, round by
 //! round, and where the negative controls live.
 //!
 //! The model, its caches and the noise are the real ones. Filters are [`filter::distribution`], draws are those of
-//! [`accept`], and the decision is written out here; nothing of the session's own or of the device's is used. Without a [`Fault`] a round's drafts and tokens are the
-//! session's; with one, the test of the joint law must notice.
+//! [`accept`], and the decision is written out here; nothing of the sequence's own or of the device's is used. Without a [`Fault`] a round's drafts and tokens are the
+//! sequence's; with one, the test of the joint law must notice.
 //!
-//! [`Session`]: crate::speculative::Session
+//! [`Sequence`]: crate::speculative::Sequence
 
 use crate::cache::Cache;
 use crate::model::{DraftState, MtpModel};
@@ -197,7 +197,7 @@ impl ReferenceLoop {
         Ok(drafts)
     }
 
-    /// The decision, written out once more: the session's must not be checked against itself.
+    /// The decision, written out once more: the sequence's must not be checked against itself.
     fn stays(&self, row: &RowOutcome, position: u64) -> bool {
         let agrees = row.draft == row.recovered;
         let ratio = if row.q > 0.0 { row.p / row.q } else { f64::from(u8::from(row.p > 0.0)) };

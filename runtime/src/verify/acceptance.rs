@@ -22,7 +22,7 @@ use crate::model::MtpModel;
 use crate::sampling::device::RoundNoise;
 use crate::sampling::{DeviceSampler, Noise, Role};
 use crate::speculation::statistics::bernstein;
-use crate::speculative::{DepthPolicy, DraftOptions, Round, Rule, Session, SessionOptions};
+use crate::speculative::{DepthPolicy, DraftOptions, Round, Rule, Sequence, SequenceOptions};
 
 /// The gate's name.
 pub const NAME: &str = "teacher-forced";
@@ -163,19 +163,19 @@ impl Text {
         let Effort { tokens: count, rounds, .. } = bench.options.effort;
         let prompt = &prompt.tokens[..];
         let seed = bench.options.seed.wrapping_add(index);
-        let options = SessionOptions {
+        let options = SequenceOptions {
             sampling: bench.options.sampling.clone(),
             drafts: Some(DraftOptions::new(DepthPolicy::Fixed(bench.depth))),
             rule: Rule::Rejection,
             seed,
             stop_tokens: bench.options.stop_tokens.clone(),
         };
-        let mut session = Session::new(bench.model, options)?;
-        let first = session.prefill(bench.model, prompt, |_, _| ControlFlow::Continue(()))?;
+        let mut sequence = Sequence::new(bench.model, options)?;
+        let first = sequence.prefill(bench.model, prompt, |_, _| ControlFlow::Continue(()))?;
         let mut text = Self { tokens: [prompt, &[first]].concat(), prompt: prompt.len(), rounds: Vec::new(), seed };
         let mut stopped = bench.options.stop_tokens.contains(&first);
-        while !stopped && text.tokens.len() < prompt.len() + count && session.stats().rounds() < rounds as u64 {
-            let round = session.round(bench.model, usize::MAX)?;
+        while !stopped && text.tokens.len() < prompt.len() + count && sequence.stats().rounds() < rounds as u64 {
+            let round = sequence.round(bench.model, usize::MAX)?;
             stopped = round.stopped;
             text.tokens.extend(&round.tokens);
             // What a stop token clipped is not in the text.

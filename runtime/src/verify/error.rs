@@ -2,7 +2,7 @@
 
 use mlx_rs::error::Exception;
 
-use crate::speculative::SessionError;
+use crate::speculative::SequenceError;
 
 /// Why nothing could be measured.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +18,7 @@ pub enum VerifyError {
     Interrupted,
     /// The loop failed.
     #[error(transparent)]
-    Session(#[from] SessionError),
+    Sequence(#[from] SequenceError),
     /// MLX failed.
     #[error("MLX: {0}")]
     Mlx(crate::Error),

@@ -10,7 +10,7 @@ use super::error::VerifyError;
 use super::prompt::Prompt;
 use crate::model::MtpModel;
 use crate::sampling::SamplingParams;
-use crate::speculative::SessionError;
+use crate::speculative::SequenceError;
 
 /// The probability with which a statistical gate fails a model that is right.
 pub const LEVEL: f64 = 1e-6;
@@ -109,7 +109,7 @@ pub struct GateResult {
 
 impl GateResult {
     /// A gate that the model's own error ended.
-    pub(super) fn failed(name: &'static str, error: &SessionError) -> Self {
+    pub(super) fn failed(name: &'static str, error: &SequenceError) -> Self {
         Self { name, passed: false, summary: error.to_string(), figures: Map::new() }
     }
 }

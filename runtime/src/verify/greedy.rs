@@ -14,7 +14,7 @@ use super::gate::{Effort, GateResult, ProgressReporter, Verification, figures};
 use super::host;
 use super::prompt::Prompt;
 use crate::sampling::SamplingParams;
-use crate::speculative::{DepthPolicy, DraftOptions, Rule, Session, SessionOptions};
+use crate::speculative::{DepthPolicy, DraftOptions, Rule, Sequence, SequenceOptions};
 
 /// The gate's name.
 pub const NAME: &str = "greedy";
@@ -93,7 +93,7 @@ fn text(
     prompt: &Prompt,
     mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
 ) -> Result<Vec<u32>, VerifyError> {
-    let options = SessionOptions {
+    let options = SequenceOptions {
         sampling: SamplingParams::greedy(),
         drafts: Some(DraftOptions::new(DepthPolicy::Fixed(bench.depth))),
         rule: Rule::Rejection,
@@ -101,10 +101,10 @@ fn text(
         stop_tokens: Vec::new(),
     };
     let Effort { tokens: count, rounds, .. } = bench.options.effort;
-    let mut session = Session::new(bench.model, options)?;
-    let mut text = vec![session.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?];
-    while text.len() < count && session.stats().rounds() < rounds as u64 {
-        text.extend(session.round(bench.model, usize::MAX)?.tokens);
+    let mut sequence = Sequence::new(bench.model, options)?;
+    let mut text = vec![sequence.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?];
+    while text.len() < count && sequence.stats().rounds() < rounds as u64 {
+        text.extend(sequence.round(bench.model, usize::MAX)?.tokens);
         tick(text.len().min(count))?;
     }
     text.truncate(count);

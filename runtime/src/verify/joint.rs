@@ -21,7 +21,7 @@ use crate::cache::Prefix;
 use crate::model::MtpModel;
 use crate::sampling::{SamplingParams, TokenCounts, filter};
 use crate::speculation::statistics::{ChiSquare, goodness_of_fit};
-use crate::speculative::{DepthPolicy, DraftOptions, Rule, Session, SessionOptions};
+use crate::speculative::{DepthPolicy, DraftOptions, Rule, Sequence, SequenceOptions};
 
 /// The gate's name.
 pub const NAME: &str = "joint";
@@ -91,19 +91,19 @@ fn walk(
     mut tick: impl FnMut(usize) -> Result<(), VerifyError>,
 ) -> Result<(MartingaleTest, usize), VerifyError> {
     let Effort { walk: count, rounds, stepwise, .. } = bench.options.effort;
-    let options = SessionOptions {
+    let options = SequenceOptions {
         sampling: sampling.clone(),
         drafts: Some(DraftOptions::new(DepthPolicy::Fixed(bench.depth))),
         rule,
         seed: bench.options.seed,
         stop_tokens: Vec::new(),
     };
-    let mut session = Session::new(bench.model, options)?;
-    let mut text = vec![session.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?];
-    while text.len() < count && session.stats().rounds() < rounds as u64 {
+    let mut sequence = Sequence::new(bench.model, options)?;
+    let mut text = vec![sequence.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?];
+    while text.len() < count && sequence.stats().rounds() < rounds as u64 {
         // Every second round is clipped by its limit, which must not change the law either.
-        let limit = if session.stats().rounds() % 2 == 0 { ROUND_LIMIT } else { CLIPPED };
-        let tokens = session.round(bench.model, limit)?.tokens;
+        let limit = if sequence.stats().rounds() % 2 == 0 { ROUND_LIMIT } else { CLIPPED };
+        let tokens = sequence.round(bench.model, limit)?.tokens;
         tick(tokens.len())?;
         text.extend(tokens);
     }
@@ -127,29 +127,29 @@ fn sequences(
 ) -> Result<Vec<(Rule, ChiSquare)>, VerifyError> {
     // A draft behind the last token that is looked at changes nothing but the width; the texts try the whole depth.
     let depth = bench.depth.min(LENGTH);
-    let options = |rule, seed| SessionOptions {
+    let options = |rule, seed| SequenceOptions {
         sampling: sampling.clone(),
         drafts: Some(DraftOptions::new(DepthPolicy::Fixed(depth))),
         rule,
         seed,
         stop_tokens: Vec::new(),
     };
-    let mut session = Session::new(bench.model, options(Rule::Rejection, bench.options.seed))?;
-    let anchor = session.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?;
+    let mut sequence = Sequence::new(bench.model, options(Rule::Rejection, bench.options.seed))?;
+    let anchor = sequence.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?;
     // The pair that waits is fed once, not with every sequence.
-    session.history(bench.model)?;
-    let start = session.snapshot()?;
+    sequence.history(bench.model)?;
+    let start = sequence.snapshot()?;
     let law = TokenDistribution::of(bench.model, prompt, anchor, sampling)?;
     let mut fits = Vec::new();
     for rule in [Rule::Rejection, Rule::Coupled] {
         let mut observed = law.cells();
         for sample in 0..samples {
             let seed = bench.options.seed.wrapping_add(1 + sample as u64);
-            let mut session = Session::resume(bench.model, options(rule, seed), &start)?;
+            let mut sequence = Sequence::resume(bench.model, options(rule, seed), &start)?;
             let mut tokens = Vec::with_capacity(LENGTH);
             while tokens.len() < LENGTH {
                 let limit = if sample % 2 == 0 { LENGTH - tokens.len() } else { ROUND_LIMIT };
-                tokens.extend(session.round(bench.model, limit)?.tokens);
+                tokens.extend(sequence.round(bench.model, limit)?.tokens);
             }
             law.count(&mut observed, &tokens[..LENGTH]);
             tick(1)?;

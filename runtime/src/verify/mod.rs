@@ -42,7 +42,7 @@ use self::gate::{ProgressReporter, Verification};
 use self::prompt::Prompt;
 pub use self::state::{Difference, Mismatch, difference};
 use crate::model::MtpModel;
-use crate::speculative::SessionError;
+use crate::speculative::SequenceError;
 
 /// What was found.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -108,7 +108,7 @@ fn measure(
     for (name, gate) in GATES {
         watch.gate = name;
         gates.push(match gate(&mut bench, &mut watch, &mut acceptance_by_depth) {
-            Err(VerifyError::Session(error @ SessionError::NotFinite)) => GateResult::failed(name, &error),
+            Err(VerifyError::Sequence(error @ SequenceError::NotFinite)) => GateResult::failed(name, &error),
             measured => measured?,
         });
         meter.read(name);

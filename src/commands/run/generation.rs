@@ -1,4 +1,4 @@
-//! One generation: the session's rounds, the text layer's view of them, and the same again without drafting.
+//! One generation: its rounds, the text layer's view of them, and the same again without drafting.
 
 use std::io;
 use std::ops::ControlFlow;
@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mtplx_runtime::model::{DraftVocabulary, MtpModel};
-use mtplx_runtime::speculative::{DepthPolicy, DraftOptions, Session, SessionError, SessionOptions, SpeculationStats};
+use mtplx_runtime::speculative::{
+    DepthPolicy, DraftOptions, Sequence, SequenceError, SequenceOptions, SpeculationStats,
+};
 use mtplx_runtime::text::{Ending, Generated, Step, TextOptions, Tokenizer, generate};
 
 use crate::args::Depth;
@@ -47,7 +49,7 @@ impl Generation<'_> {
     /// Generates, telling `progress` about the prompt and `show` about the text.
     ///
     /// # Errors
-    /// The session's, the decoder's, and those of `show`.
+    /// The sequence's, the decoder's, and those of `show`.
     pub fn run(
         &self,
         model: &MtpModel,
@@ -65,7 +67,7 @@ impl Generation<'_> {
         let stop_tokens = if self.settings.ignore_eos.value { Vec::new() } else { self.tokenizer.eos_ids().to_vec() };
         let drafts =
             DraftOptions { depth, sampling: self.settings.draft_sampling(), vocabulary: self.draft_vocabulary.clone() };
-        let mut session = Session::new(model, self.options(Some(drafts), stop_tokens.clone()))?;
+        let mut sequence = Sequence::new(model, self.options(Some(drafts), stop_tokens.clone()))?;
         let limit = self.settings.max_tokens.value;
         let mut emitted = 0;
         let next = || -> anyhow::Result<Step> {
@@ -77,14 +79,14 @@ impl Generation<'_> {
                     progress(done, all);
                     interrupt.flow()
                 };
-                match session.prefill(model, self.prompt, fed) {
-                    Err(SessionError::Interrupted) => {
+                match sequence.prefill(model, self.prompt, fed) {
+                    Err(SequenceError::Interrupted) => {
                         return Ok(Step { tokens: Vec::new(), ending: Some(Ending::Interrupted) });
                     }
                     first => first.map(|first| (vec![first], stop_tokens.contains(&first)))?,
                 }
             } else {
-                let round = session.round(model, limit - emitted)?;
+                let round = sequence.round(model, limit - emitted)?;
                 (round.tokens, round.stopped)
             };
             emitted += tokens.len();
@@ -98,7 +100,7 @@ impl Generation<'_> {
         let context = if self.settings.prompt_mode.value == PromptMode::Chat { &[] } else { self.prompt };
         let options = TextOptions { context, stop_strings: &self.settings.stop.value };
         let generated = generate(self.tokenizer, &options, next, |piece| Ok(show(piece)?))?;
-        let mut stats = session.stats().clone();
+        let mut stats = sequence.stats().clone();
         // A stop string is found behind the loop, which had drawn further.
         stats.retract(emitted.saturating_sub(generated.token_ids.len()));
         Ok(Outcome { generated, stats })
@@ -107,7 +109,7 @@ impl Generation<'_> {
     /// The same prompt and seed without drafting, for as many tokens; `None` if interrupted.
     ///
     /// # Errors
-    /// The session's.
+    /// The sequence's.
     pub fn plain(
         &self,
         model: &MtpModel,
@@ -115,22 +117,22 @@ impl Generation<'_> {
         interrupt: &Interrupt,
     ) -> anyhow::Result<Option<SpeculationStats>> {
         // Stop tokens would end it early where the texts differ; speed is what is asked for.
-        let mut session = Session::new(model, self.options(None, Vec::new()))?;
-        match session.prefill(model, self.prompt, |_, _| interrupt.flow()) {
-            Err(SessionError::Interrupted) => return Ok(None),
+        let mut sequence = Sequence::new(model, self.options(None, Vec::new()))?;
+        match sequence.prefill(model, self.prompt, |_, _| interrupt.flow()) {
+            Err(SequenceError::Interrupted) => return Ok(None),
             first => first?,
         };
         for emitted in 1..tokens {
             if interrupt.is_set() {
                 return Ok(None);
             }
-            session.round(model, tokens - emitted)?;
+            sequence.round(model, tokens - emitted)?;
         }
-        Ok(Some(session.stats().clone()))
+        Ok(Some(sequence.stats().clone()))
     }
 
-    fn options(&self, drafts: Option<DraftOptions>, stop_tokens: Vec<u32>) -> SessionOptions {
-        SessionOptions {
+    fn options(&self, drafts: Option<DraftOptions>, stop_tokens: Vec<u32>) -> SequenceOptions {
+        SequenceOptions {
             sampling: self.settings.sampling(),
             drafts,
             rule: self.settings.acceptance.value,

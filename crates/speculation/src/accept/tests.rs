@@ -326,7 +326,7 @@ enum Mistake {
     RowsOffByOne,
 }
 
-/// The session's loop over the toy model. `depth` chooses from the accepted lengths of earlier rounds.
+/// The sequence's loop over the toy model. `depth` chooses from the accepted lengths of earlier rounds.
 fn decode(rule: Rule, noise: &Noise, depth: impl Fn(&[usize]) -> usize, mistake: Mistake) -> Vec<u32> {
     use toy::{Distribution, LENGTH, law, target};
     // Prefill ends with a token of plain decoding.

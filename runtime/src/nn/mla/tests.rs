@@ -57,7 +57,7 @@ fn fed(mla: &Mla, x: &Array, piece: i32, cache: &mut Cache) -> Array {
         let rows = &mut cache.append((stop - start) as usize).unwrap()[0];
         let x = slice_axis(x, 0, start, stop).unwrap();
         let rows = Rows { count: stop - start, positions: &Positions::Sequential, cache: rows };
-        outputs.push(mla.forward(x.into(), &mut [rows]).unwrap().rows().unwrap());
+        outputs.push(mla.forward(&x, &mut [rows]).unwrap());
         cache.commit((stop - start) as usize).unwrap();
     }
     ops::concatenate(&outputs, 0).unwrap()
@@ -122,7 +122,7 @@ fn pending_rows_are_rows_of_a_history() {
                 let cache = &mut history.extend((stop - start) as usize)[0];
                 let rows = Rows { count: stop - start, positions: &Positions::Sequential, cache };
                 let x = slice_axis(&x, 0, start, stop).unwrap();
-                let found = mla.forward(x.into(), &mut [rows]).unwrap().rows().unwrap();
+                let found = mla.forward(&x, &mut [rows]).unwrap();
                 assert_close(&found, &slice_axis(&expected, 0, start, stop).unwrap());
             }
             history.commit(0).unwrap();

@@ -9,7 +9,7 @@ use super::{greedy, greedy_options};
 use crate::architecture::MtpArchitecture;
 use crate::model::MtpModel;
 use crate::sampling::SamplingParams;
-use crate::speculative::{Rule, Session, SessionError, SessionOptions};
+use crate::speculative::{Rule, Sequence, SequenceError, SequenceOptions};
 use crate::testing::doubles::ScriptedHead;
 use crate::testing::fixture::Fixture;
 use crate::testing::mutate::{Tensor, rewritten};
@@ -42,36 +42,36 @@ pub fn faults_stay_behind_the_text(architecture: &dyn MtpArchitecture, fixture: 
                 let mut script = text[1..=depth].to_vec();
                 script[right..].fill(fault);
                 head.set(&script);
-                let mut session = started(&model, &prompt, greedy_options(depth));
-                let round = session.round(&model, 64).unwrap_or_else(|error| panic!("{what}: {error}"));
+                let mut sequence = started(&model, &prompt, greedy_options(depth));
+                let round = sequence.round(&model, 64).unwrap_or_else(|error| panic!("{what}: {error}"));
                 assert_eq!(round.tokens, text[1..right + 2], "{what}");
                 // Everything but the anchor, of the model without the fault.
                 let fed = [&prompt, &text[..right + 1]].concat();
                 let (fresh, _) = state::fresh(&whole, &fed).expect("a forward pass");
-                assert_same_state(&what, session.cache(), &fresh);
+                assert_same_state(&what, sequence.cache(), &fresh);
             }
         }
         let sampling = SamplingParams { logit_bias: [(fault, 100.0)].into(), ..SamplingParams::unfiltered() };
         for (depth, rule) in (0..=most).flat_map(|depth| [(depth, Rule::Rejection), (depth, Rule::Coupled)]) {
             for sampling in [SamplingParams { temperature: 0.0, ..sampling.clone() }, sampling.clone()] {
                 let what = format!("{}: {value} emitted, depth {depth}, {rule:?}, {sampling:?}", fixture.name);
-                let options = SessionOptions { sampling, rule, ..greedy_options(depth) };
+                let options = SequenceOptions { sampling, rule, ..greedy_options(depth) };
                 for ahead in [false, true] {
                     head.set(&[fault; DEEPEST]);
-                    let mut session = Session::new(&model, options.clone()).expect("a session");
+                    let mut sequence = Sequence::new(&model, options.clone()).expect("a sequence");
                     if ahead {
-                        session = session.looking_ahead();
+                        sequence = sequence.looking_ahead();
                     }
-                    let first = session.prefill(&model, &prompt, |_, _| ControlFlow::Continue(()));
+                    let first = sequence.prefill(&model, &prompt, |_, _| ControlFlow::Continue(()));
                     assert_eq!(first.expect("a prompt"), fault, "{what}");
-                    let round = session.round(&model, 64);
-                    assert!(matches!(round, Err(SessionError::NotFinite)), "{what}: {round:?}");
+                    let round = sequence.round(&model, 64);
+                    assert!(matches!(round, Err(SequenceError::NotFinite)), "{what}: {round:?}");
                 }
             }
         }
-        let mut session = Session::new(&model, greedy_options(0)).expect("a session");
-        let first = session.prefill(&model, &[prompt[0], fault], |_, _| ControlFlow::Continue(()));
-        assert!(matches!(first, Err(SessionError::NotFinite)), "{}: {value} in the prompt: {first:?}", fixture.name);
+        let mut sequence = Sequence::new(&model, greedy_options(0)).expect("a sequence");
+        let first = sequence.prefill(&model, &[prompt[0], fault], |_, _| ControlFlow::Continue(()));
+        assert!(matches!(first, Err(SequenceError::NotFinite)), "{}: {value} in the prompt: {first:?}", fixture.name);
     }
 }
 
@@ -94,9 +94,9 @@ fn with_embedding(fixture: &Fixture, token: u32, value: f32) -> TempDir {
     rewritten(&fixture.checkpoint(), |_| {}, change)
 }
 
-/// A session behind the prompt.
-fn started(model: &MtpModel, prompt: &[u32], options: SessionOptions) -> Session {
-    let mut session = Session::new(model, options).expect("a session");
-    session.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
-    session
+/// A sequence behind the prompt.
+fn started(model: &MtpModel, prompt: &[u32], options: SequenceOptions) -> Sequence {
+    let mut sequence = Sequence::new(model, options).expect("a sequence");
+    sequence.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+    sequence
 }

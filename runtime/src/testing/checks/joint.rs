@@ -1,12 +1,12 @@
-//! The joint law of a tiny model's sequences: the session draws from it, and every way to get it wrong is noticed.
+//! The joint law of a tiny model's texts: sequences draw from it, and every way to get it wrong is noticed.
 //!
 //! Negative controls go through the same test with the same number of samples. Those that are mistakes of the decision
-//! go through the reference loop, which is the session round by round ([`session_is_the_reference`]); those that are
-//! mistakes of the caches go through the session itself.
+//! go through the reference loop, which is a `Sequence` round by round ([`sequence_is_the_reference`]); those that are
+//! mistakes of the caches go through the `Sequence` itself.
 
 use crate::model::MtpModel;
 use crate::sampling::SamplingParams;
-use crate::speculative::{DepthPolicy, Rule, Session};
+use crate::speculative::{DepthPolicy, Rule, Sequence};
 use crate::testing::doubles::{Stale, StaleTrunk};
 use crate::testing::exactness::{Setting, Until};
 use crate::testing::reference::{Fault, ReferenceLoop, ReferenceOptions, ReferenceRound, Start};
@@ -71,7 +71,7 @@ pub fn rejection_is_exact_when_filtered(tiny: Tiny, samples: u64) {
     // The deepest, of which the others are a part, gets the most.
     for (depth, samples) in [(1, samples), (2, samples), (3, 2 * samples)] {
         let until = Until::Drawn(samples);
-        let joint = filtered().test_session(&model, Rule::Rejection, &DepthPolicy::Fixed(depth), until);
+        let joint = filtered().test_sequence(&model, Rule::Rejection, &DepthPolicy::Fixed(depth), until);
         joint.assert_exact(&format!("rejection, depth {depth}"));
     }
 }
@@ -80,7 +80,7 @@ pub fn rejection_is_exact_when_filtered(tiny: Tiny, samples: u64) {
 pub fn rejection_is_exact_in_other_settings(tiny: Tiny, samples: u64) {
     let model = tiny(SEED + 1);
     for (setting, depth) in [(unfiltered(), 3), (penalized(), 2), (drafted_otherwise(), 3)] {
-        let joint = setting.test_session(&model, Rule::Rejection, &DepthPolicy::Fixed(depth), Until::Drawn(samples));
+        let joint = setting.test_sequence(&model, Rule::Rejection, &DepthPolicy::Fixed(depth), Until::Drawn(samples));
         joint.assert_exact(&format!("rejection, depth {depth}"));
     }
 }
@@ -92,7 +92,7 @@ pub fn coupled_is_exact(tiny: Tiny, samples: u64) {
     for (setting, depth) in
         [(filtered(), DepthPolicy::Fixed(3)), (unfiltered(), DepthPolicy::Fixed(1)), (penalized(), adaptive)]
     {
-        let joint = setting.test_session(&model, Rule::Coupled, &depth, Until::Drawn(samples));
+        let joint = setting.test_sequence(&model, Rule::Coupled, &depth, Until::Drawn(samples));
         joint.assert_exact(&format!("coupled, {} drafts at most", depth.max_depth()));
     }
 }
@@ -105,7 +105,7 @@ pub fn restricted_drafts_are_exact(tiny: Tiny, samples: u64) {
     assert_eq!(vocabulary.tokens(), [0, 2]);
     for (setting, rule, depth) in [(filtered(), Rule::Rejection, 3), (penalized(), Rule::Coupled, 2)] {
         let setting = Setting { draft_vocabulary: Some(Rc::clone(&vocabulary)), ..setting };
-        let joint = setting.test_session(&model, rule, &DepthPolicy::Fixed(depth), Until::Drawn(samples));
+        let joint = setting.test_sequence(&model, rule, &DepthPolicy::Fixed(depth), Until::Drawn(samples));
         joint.assert_exact(&format!("{rule:?}, restricted drafts"));
     }
     for refused in [&[][..], &[2, 0], &[1, 1], &[0, 1 << 20]] {
@@ -115,28 +115,28 @@ pub fn restricted_drafts_are_exact(tiny: Tiny, samples: u64) {
 
 /// Plain decoding, from which the other tests' law is taken.
 pub fn plain_decoding_is_exact(tiny: Tiny, samples: u64) {
-    let joint = filtered().test_session(&tiny(SEED), Rule::Rejection, &DepthPolicy::Fixed(0), Until::Drawn(samples));
+    let joint = filtered().test_sequence(&tiny(SEED), Rule::Rejection, &DepthPolicy::Fixed(0), Until::Drawn(samples));
     joint.assert_exact("plain");
 }
 
-/// The session's rounds are those of the reference on the host: the same drafts, accepted alike, the same tokens.
-pub fn session_is_the_reference(tiny: Tiny, samples: u64) {
+/// The sequence's rounds are those of the reference on the host: the same drafts, accepted alike, the same tokens.
+pub fn sequence_is_the_reference(tiny: Tiny, samples: u64) {
     let model = tiny(SEED);
     let (mut differing, mut compared) = (0, 0);
     for (setting, depth) in [(filtered(), 1), (filtered(), 3), (unfiltered(), 2), (penalized(), 3)] {
         let options = |seed| setting.options(Rule::Rejection, DepthPolicy::Fixed(depth), seed);
-        let mut session = Session::new(&model, options(0)).expect("a session");
-        let anchor = session.prefill(&model, &setting.prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
-        let snapshot = session.snapshot().expect("a snapshot");
+        let mut sequence = Sequence::new(&model, options(0)).expect("a sequence");
+        let anchor = sequence.prefill(&model, &setting.prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+        let snapshot = sequence.snapshot().expect("a snapshot");
         let mut start = Start::new(&model, &setting.prompt, anchor).expect("a prompt");
         for seed in 1..=samples / 8 {
-            let mut session = Session::resume(&model, options(seed), &snapshot).expect("a session");
+            let mut sequence = Sequence::resume(&model, options(seed), &snapshot).expect("a sequence");
             let sampling = setting.sampling.clone();
             let reference = ReferenceOptions { sampling, rule: Rule::Rejection, depth, seed, fault: None };
             let mut reference = ReferenceLoop::new(&mut start, reference).expect("a reference");
             for _ in 0..3 {
                 let expected = reference.round(&model).expect("a round");
-                let round = session.round(&model, usize::MAX).expect("a round");
+                let round = sequence.round(&model, usize::MAX).expect("a round");
                 let accepted = round.acceptance.accepted;
                 compared += 1;
                 // The rest of a sequence differs with the round before.
@@ -175,7 +175,7 @@ pub fn faults_of_the_rollback_are_detected(tiny: Tiny, samples: u64) {
             continue;
         }
         let joint =
-            setting.test_session(&model, Rule::Rejection, &DepthPolicy::Fixed(3), Until::Detected(PATIENCE * samples));
+            setting.test_sequence(&model, Rule::Rejection, &DepthPolicy::Fixed(3), Until::Detected(PATIENCE * samples));
         joint.assert_detected(&format!("{stale:?} is stale"));
     }
 }

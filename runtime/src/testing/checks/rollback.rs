@@ -2,7 +2,7 @@
 
 use crate::architecture::MtpArchitecture;
 use crate::model::DraftState;
-use crate::speculative::Session;
+use crate::speculative::Sequence;
 use crate::testing::Rng;
 use crate::testing::checks::{greedy, greedy_options};
 use crate::testing::doubles::ScriptedHead;
@@ -45,15 +45,15 @@ pub fn every_keep_is_a_fresh_forward(architecture: &dyn MtpArchitecture, fixture
     }
 }
 
-/// In a session, whatever number of drafts a round of any depth accepts, trunk and history are those of the text.
-pub fn session_commits_what_it_emits(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
+/// Whatever number of drafts a round of any depth accepts, trunk and history are those of the text.
+pub fn sequence_commits_what_it_emits(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     let mut model = fixture.load(architecture);
     let most = model.drafter.as_ref().map_or(0, |head| head.max_depth()).min(WIDEST - 1);
     let prompt = fixture.prompt(model.info.vocab_size);
     let text = greedy(&model, &prompt, 2 * WIDEST);
-    let start = Session::new(&model, greedy_options(0)).and_then(|mut session| {
-        session.prefill(&model, &prompt, |_, _| ControlFlow::Continue(()))?;
-        session.snapshot()
+    let start = Sequence::new(&model, greedy_options(0)).and_then(|mut sequence| {
+        sequence.prefill(&model, &prompt, |_, _| ControlFlow::Continue(()))?;
+        sequence.snapshot()
     });
     let start = start.expect("a prompt");
     let head = ScriptedHead::install(&mut model);
@@ -66,16 +66,16 @@ pub fn session_commits_what_it_emits(architecture: &dyn MtpArchitecture, fixture
                 *wrong = (*wrong + 1) % model.info.vocab_size as u32;
             }
             head.set(&script);
-            let mut session = Session::resume(&model, greedy_options(depth), &start).expect("a session");
-            let round = session.round(&model, 64).expect("a round");
+            let mut sequence = Sequence::resume(&model, greedy_options(depth), &start).expect("a sequence");
+            let round = sequence.round(&model, 64).expect("a round");
             assert_eq!((round.acceptance.drafted, round.acceptance.accepted), (depth, accepted), "{what}");
             assert_eq!(round.tokens, text[1..accepted + 2], "{what}: the text");
             let emitted = [&prompt, &text[..accepted + 2]].concat();
             // Everything but the anchor is in the trunk, every pair in the history.
             let (trunk, _) = state::fresh(&model, &emitted[..emitted.len() - 1]).expect("a forward pass");
-            assert_same_state(&what, session.cache(), &trunk);
+            assert_same_state(&what, sequence.cache(), &trunk);
             let expected = state::fresh_history(&model, &emitted).expect("a history");
-            let history = session.history(&model).expect("a history").expect("a draft head");
+            let history = sequence.history(&model).expect("a history").expect("a draft head");
             assert_same_state(&format!("{what}: history"), history, &expected);
         }
     }

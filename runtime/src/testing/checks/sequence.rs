@@ -5,7 +5,7 @@ use crate::Array;
 use crate::architecture::MtpArchitecture;
 use crate::model::{MtpModel, Positions};
 use crate::sampling::SamplingParams;
-use crate::speculative::{DepthPolicy, DraftOptions, PromptChunk, Round, Rule, Session, SessionOptions, step};
+use crate::speculative::{DepthPolicy, DraftOptions, PromptChunk, Round, Rule, Sequence, SequenceOptions, step};
 use crate::testing::fixture::{Fixture, TraceRound};
 use crate::testing::host::{self, token_array};
 use crate::testing::state::{self, assert_same_state};
@@ -42,10 +42,10 @@ pub fn traces_are_golden(architecture: &dyn MtpArchitecture, fixture: &Fixture) 
     let prompt = fixture.prompt(model.info.vocab_size);
     for depth in 1..=8 {
         let Some(trace) = fixture.trace(depth) else { continue };
-        let mut session = Session::new(&model, greedy_options(depth)).expect("a session");
-        session.prefill(&model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+        let mut sequence = Sequence::new(&model, greedy_options(depth)).expect("a sequence");
+        sequence.prefill(&model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
         for (number, expected) in trace.iter().enumerate() {
-            let Round { drafts, acceptance, .. } = session.round(&model, usize::MAX).expect("a round");
+            let Round { drafts, acceptance, .. } = sequence.round(&model, usize::MAX).expect("a round");
             let found = TraceRound { drafts, accepted: acceptance.accepted };
             assert_eq!(&found, expected, "{}: depth {depth}: round {number}", fixture.name);
         }
@@ -91,7 +91,7 @@ pub fn coupled_text_is_that_of_its_seed(architecture: &dyn MtpArchitecture, fixt
     let prompt = fixture.prompt(model.info.vocab_size);
     let penalized = SamplingParams { repetition_penalty: 1.2, frequency_penalty: 0.2, ..SamplingParams::unfiltered() };
     for (seed, sampling) in [(1, SamplingParams::default()), (2, SamplingParams::unfiltered()), (3, penalized)] {
-        let options = |drafts: Option<DraftOptions>| SessionOptions {
+        let options = |drafts: Option<DraftOptions>| SequenceOptions {
             sampling: sampling.clone(),
             rule: Rule::Coupled,
             drafts,
@@ -108,33 +108,33 @@ pub fn coupled_text_is_that_of_its_seed(architecture: &dyn MtpArchitecture, fixt
             assert_eq!(text, plain, "{what}");
         }
         // Whatever it decides, and whichever rounds it sends ahead.
-        let adapting = Session::new(&model, options(Some(DraftOptions::new(DepthPolicy::adaptive(4)))))
-            .expect("a session")
+        let adapting = Sequence::new(&model, options(Some(DraftOptions::new(DepthPolicy::adaptive(4)))))
+            .expect("a sequence")
             .looking_ahead();
         assert_eq!(play(adapting, &model, &prompt, TEXT).0, plain, "{}: seed {seed}, sent ahead", fixture.name);
     }
 }
 
-/// A session that is resumed from a snapshot goes on as the one that the snapshot was taken of, as often as one likes.
+/// A sequence that is resumed from a snapshot goes on as the one that the snapshot was taken of, as often as one likes.
 pub fn snapshots_resume(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     let model = fixture.load(architecture);
     let prompt = fixture.prompt(model.info.vocab_size);
     for depth in [0, 3] {
         let what = format!("{}: depth {depth}", fixture.name);
-        let options = SessionOptions { sampling: SamplingParams::unfiltered(), seed: 9, ..greedy_options(depth) };
-        let mut session = Session::new(&model, options.clone()).expect("a session");
-        session.prefill(&model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
-        let rounds = |session: &mut Session, count: usize| -> Vec<Round> {
-            (0..count).map(|_| session.round(&model, TEXT).expect("a round")).collect()
+        let options = SequenceOptions { sampling: SamplingParams::unfiltered(), seed: 9, ..greedy_options(depth) };
+        let mut sequence = Sequence::new(&model, options.clone()).expect("a sequence");
+        sequence.prefill(&model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+        let rounds = |sequence: &mut Sequence, count: usize| -> Vec<Round> {
+            (0..count).map(|_| sequence.round(&model, TEXT).expect("a round")).collect()
         };
-        rounds(&mut session, 4);
-        let snapshot = session.snapshot().expect("a snapshot");
-        let on = rounds(&mut session, 6);
+        rounds(&mut sequence, 4);
+        let snapshot = sequence.snapshot().expect("a snapshot");
+        let on = rounds(&mut sequence, 6);
         for time in 0..2 {
-            let mut resumed = Session::resume(&model, options.clone(), &snapshot).expect("a session");
+            let mut resumed = Sequence::resume(&model, options.clone(), &snapshot).expect("a sequence");
             let again: Vec<Round> = (0..on.len()).map(|_| resumed.round(&model, TEXT).expect("a round")).collect();
             assert_eq!(again, on, "{what}: resumed {time} times before");
-            assert_same_state(&what, resumed.cache(), session.cache());
+            assert_same_state(&what, resumed.cache(), sequence.cache());
         }
     }
 }
@@ -149,15 +149,15 @@ pub fn rounds_sent_ahead_change_nothing(architecture: &dyn MtpArchitecture, fixt
     let penalized = SamplingParams { frequency_penalty: 2.0, logit_bias, ..SamplingParams::unfiltered() };
     for (seed, sampling) in [(4u64, SamplingParams::unfiltered()), (5, penalized)] {
         let what = format!("{}: seed {seed}", fixture.name);
-        let options = SessionOptions { sampling, seed, ..greedy_options(0) };
+        let options = SequenceOptions { sampling, seed, ..greedy_options(0) };
         let (text, _) = generate(&model, &prompt, options.clone(), 8);
-        let options = SessionOptions { stop_tokens: vec![text[5]], ..options };
-        let new = || Session::new(&model, options.clone()).expect("a session");
+        let options = SequenceOptions { stop_tokens: vec![text[5]], ..options };
+        let new = || Sequence::new(&model, options.clone()).expect("a sequence");
         let (mut ahead, mut behind) = (new().looking_ahead(), new());
-        for session in [&mut ahead, &mut behind] {
-            session.prefill(&model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+        for sequence in [&mut ahead, &mut behind] {
+            sequence.prefill(&model, &prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
         }
-        let both = |model: &MtpModel, ahead: &mut Session, behind: &mut Session, limits: &[usize]| {
+        let both = |model: &MtpModel, ahead: &mut Sequence, behind: &mut Sequence, limits: &[usize]| {
             for &limit in limits {
                 let found = ahead.round(model, limit).expect("a round");
                 let expected = behind.round(model, limit).expect("a round");
@@ -172,25 +172,25 @@ pub fn rounds_sent_ahead_change_nothing(architecture: &dyn MtpArchitecture, fixt
         both(&mut model, &mut ahead, &mut behind, &[TEXT; 2]);
         let snapshot = ahead.snapshot().expect("a snapshot");
         both(&mut model, &mut ahead, &mut behind, &[TEXT, 1]);
-        let mut resumed = Session::resume(&model, options.clone(), &snapshot).expect("a session");
-        let mut again = Session::resume(&model, options.clone(), &snapshot).expect("a session").looking_ahead();
+        let mut resumed = Sequence::resume(&model, options.clone(), &snapshot).expect("a sequence");
+        let mut again = Sequence::resume(&model, options.clone(), &snapshot).expect("a sequence").looking_ahead();
         both(&mut model, &mut again, &mut resumed, &[TEXT, 1]);
         assert_same_state(&what, again.cache(), ahead.cache());
     }
 }
 
 /// Tokens generated from `prompt`, at least `count`, cut to so many, and the rounds whose tokens are all among them.
-fn generate(model: &MtpModel, prompt: &[u32], options: SessionOptions, count: usize) -> (Vec<u32>, Vec<Round>) {
-    let session = Session::new(model, options).expect("a session");
-    play(session, model, prompt, count)
+fn generate(model: &MtpModel, prompt: &[u32], options: SequenceOptions, count: usize) -> (Vec<u32>, Vec<Round>) {
+    let sequence = Sequence::new(model, options).expect("a sequence");
+    play(sequence, model, prompt, count)
 }
 
-/// The same with a session.
-fn play(mut session: Session, model: &MtpModel, prompt: &[u32], count: usize) -> (Vec<u32>, Vec<Round>) {
-    let mut text = vec![session.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt")];
+/// The same with a sequence.
+fn play(mut sequence: Sequence, model: &MtpModel, prompt: &[u32], count: usize) -> (Vec<u32>, Vec<Round>) {
+    let mut text = vec![sequence.prefill(model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt")];
     let mut rounds = Vec::new();
     while text.len() < count {
-        let round = session.round(model, usize::MAX).expect("a round");
+        let round = sequence.round(model, usize::MAX).expect("a round");
         text.extend(&round.tokens);
         if text.len() <= count {
             rounds.push(round);
@@ -235,13 +235,13 @@ fn assert_same_text(what: &str, found: &[u32], expected: &[u32], margins: &[f32]
 pub fn sequences_together_are_sequences_alone(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     let model = fixture.load(architecture);
     let prompt = fixture.prompt(model.info.vocab_size);
-    let coupled = |depth: usize, seed: u64| SessionOptions {
+    let coupled = |depth: usize, seed: u64| SequenceOptions {
         sampling: SamplingParams::unfiltered(),
         rule: Rule::Coupled,
         seed,
         ..greedy_options(depth)
     };
-    let plain = SessionOptions { drafts: None, ..greedy_options(0) };
+    let plain = SequenceOptions { drafts: None, ..greedy_options(0) };
     let longest = prompt.len();
     let all = [
         (&prompt[..longest], greedy_options(3)),
@@ -251,31 +251,31 @@ pub fn sequences_together_are_sequences_alone(architecture: &dyn MtpArchitecture
     ];
     for chosen in [&[0usize, 1][..], &[2, 3], &[0, 1, 2], &[3, 2, 1]] {
         let what = format!("{}: sequences {chosen:?}", fixture.name);
-        let started = || -> Vec<(Session, Vec<u32>)> {
+        let started = || -> Vec<(Sequence, Vec<u32>)> {
             let start = |&index: &usize| {
                 let (prompt, options) = &all[index];
-                let mut session = Session::new(&model, options.clone()).expect("a session");
-                let first = session.prefill(&model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
-                (session, vec![first])
+                let mut sequence = Sequence::new(&model, options.clone()).expect("a sequence");
+                let first = sequence.prefill(&model, prompt, |_, _| ControlFlow::Continue(())).expect("a prompt");
+                (sequence, vec![first])
             };
             chosen.iter().map(start).collect()
         };
         let mut alone = started();
-        for (session, text) in &mut alone {
+        for (sequence, text) in &mut alone {
             while text.len() < TEXT {
-                text.extend(session.round(&model, TEXT - text.len()).expect("a round").tokens);
+                text.extend(sequence.round(&model, TEXT - text.len()).expect("a round").tokens);
             }
         }
         let mut together = started();
         while together.iter().any(|(_, text)| text.len() < TEXT) {
-            let mut running: Vec<(&mut Session, &mut Vec<u32>)> = together
+            let mut running: Vec<(&mut Sequence, &mut Vec<u32>)> = together
                 .iter_mut()
                 .filter(|(_, text)| text.len() < TEXT)
-                .map(|(session, text)| (session, text))
+                .map(|(sequence, text)| (sequence, text))
                 .collect();
             let limits: Vec<usize> = running.iter().map(|(_, text)| TEXT - text.len()).collect();
-            let mut sessions: Vec<&mut Session> = running.iter_mut().map(|(session, _)| &mut **session).collect();
-            let rounds = step(&model, &mut sessions, &limits).expect("a step");
+            let mut sequences: Vec<&mut Sequence> = running.iter_mut().map(|(sequence, _)| &mut **sequence).collect();
+            let rounds = step(&model, &mut sequences, &limits).expect("a step");
             for ((_, text), round) in running.iter_mut().zip(rounds) {
                 text.extend(round.expect("a round").tokens);
             }
@@ -299,34 +299,34 @@ pub fn prompts_go_on(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     let prompt = fixture.prompt(model.info.vocab_size);
     let (before, behind) = prompt.split_at(prompt.len() / 2);
     let proceed = |_, _| ControlFlow::Continue(());
-    let mut session = Session::new(&model, greedy_options(2)).expect("a session");
+    let mut sequence = Sequence::new(&model, greedy_options(2)).expect("a sequence");
     let mut text = before.to_vec();
-    text.push(session.prefill(&model, before, proceed).expect("a prompt"));
+    text.push(sequence.prefill(&model, before, proceed).expect("a prompt"));
     for _ in 0..3 {
-        text.extend(session.round(&model, TEXT).expect("a round").tokens);
+        text.extend(sequence.round(&model, TEXT).expect("a round").tokens);
     }
     text.extend_from_slice(behind);
-    let first = session.prefill(&model, behind, proceed).expect("more of the prompt");
+    let first = sequence.prefill(&model, behind, proceed).expect("more of the prompt");
     let name = |what: &str| format!("{}: {what}", fixture.name);
     let (expected, _) = state::fresh(&model, &text).expect("a forward pass");
-    assert_same_state(&name("cache behind two prompts"), session.cache(), &expected);
+    assert_same_state(&name("cache behind two prompts"), sequence.cache(), &expected);
     text.push(first);
     let history = state::fresh_history(&model, &text).expect("a history");
-    let found = session.history(&model).expect("a history").expect("a draft head");
+    let found = sequence.history(&model).expect("a history").expect("a draft head");
     assert_same_state(&name("history behind two prompts"), found, &history);
-    text.extend(session.round(&model, TEXT).expect("a round").tokens);
+    text.extend(sequence.round(&model, TEXT).expect("a round").tokens);
 
     let positions: Vec<i32> = (0..prompt.len() as i32).collect();
     let positions = Positions::Explicit(Array::from_slice(&positions, &[1, prompt.len() as i32]));
     let embeddings = model.trunk.embed(&token_array(&prompt)).expect("embeddings");
-    let plain = SessionOptions { drafts: None, ..greedy_options(0) };
-    let mut stated = Session::new(&model, plain.clone()).expect("a session");
+    let plain = SequenceOptions { drafts: None, ..greedy_options(0) };
+    let mut stated = Sequence::new(&model, plain.clone()).expect("a sequence");
     let chunk = PromptChunk { tokens: &prompt, embeddings: Some(&embeddings), positions: &positions };
     stated.feed(&model, chunk).expect("a chunk");
-    let mut usual = Session::new(&model, plain).expect("a session");
+    let mut usual = Sequence::new(&model, plain).expect("a sequence");
     let first = usual.prefill(&model, &prompt, proceed).expect("a prompt");
     assert_eq!(stated.first(&model).expect("a token"), first, "{}: stated positions", fixture.name);
     assert_same_state(&name("cache of embeddings at stated positions"), stated.cache(), usual.cache());
-    let [one, other] = [&mut stated, &mut usual].map(|session| session.round(&model, 1).expect("a round").tokens);
+    let [one, other] = [&mut stated, &mut usual].map(|sequence| sequence.round(&model, 1).expect("a round").tokens);
     assert_eq!(one, other, "{}: behind stated positions", fixture.name);
 }
