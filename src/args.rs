@@ -10,11 +10,11 @@ mod verify;
 use std::path::PathBuf;
 
 use clap::builder::{Styles, styling::AnsiColor};
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 use self::common::tolerance;
 pub use self::common::{
-    Acceptance, Depth, Device, DeviceArgs, DraftVocabArgs, Dtype, EvidenceArgs, MAX_DEPTH, Model, RunArgs,
+    Acceptance, Depth, Device, DeviceArgs, DraftVocabArgs, Dtype, EvidenceArgs, MAX_DEPTH, Model, RunArgs, SamplingArgs,
 };
 pub use self::hub::{ModelsArgs, PullArgs, RemoveArgs};
 pub use self::inspect::InspectArgs;
@@ -84,6 +84,11 @@ pub enum Command {
     Man,
 }
 
+/// The whole command line.
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 #[derive(Debug, Args)]
 pub struct ArchsArgs {
     /// Print a JSON array.
@@ -129,13 +134,11 @@ pub struct CompletionsArgs {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
-
     use super::*;
 
     #[test]
     fn the_definition_is_sound() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -9,6 +9,8 @@ use std::io::{self, Write as _};
 use anstream::{AutoStream, ColorChoice};
 use clap::builder::styling::{AnsiColor, Style};
 use mtplx_engine::assess::Verdict;
+use mtplx_engine::settings::SettingsError;
+use mtplx_engine::{EngineError, Refusal, RequestError};
 use mtplx_runtime::LoadError;
 use mtplx_runtime::artifact::{ArtifactError, ErrorKind, io_hint};
 use mtplx_runtime::forge::ForgeError;
@@ -17,7 +19,7 @@ use mtplx_runtime::registry::ResolveError;
 use mtplx_runtime::speculative::SequenceError;
 use mtplx_runtime::text::TextError;
 
-use crate::hint::words;
+use crate::hint::{self, words};
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const WARNING: Style = AnsiColor::Yellow.on_default().bold();
@@ -81,6 +83,12 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+impl From<SettingsError> for Failure {
+    fn from(error: SettingsError) -> Self {
+        Self::new(Exit::File, error.to_string()).hint("correct the file, or download it again")
+    }
+}
+
 /// Says what happened on standard error and returns the exit code. Whoever closed our output knows already.
 pub fn report(error: &anyhow::Error) -> Exit {
     if is_broken_pipe(error) {
@@ -117,42 +125,75 @@ fn write_report(out: &mut impl io::Write, what: &str, hint: Option<&str>) -> io:
 
 /// The exit code and the hint that belong to an error.
 fn judge(error: &anyhow::Error) -> (Exit, Option<String>) {
-    for cause in error.chain() {
-        if let Some(failure) = cause.downcast_ref::<Failure>() {
-            return (failure.exit, failure.hint.clone());
-        }
-        if let Some(error) = cause.downcast_ref::<ForgeError>() {
-            return (Exit::from(error), error.hint().map(|hint| words(&hint).into_owned()));
-        }
-        if let Some(error) = cause.downcast_ref::<LoadError>() {
-            return (Exit::from(error), error.hint().map(|hint| words(&hint).into_owned()));
-        }
-        if let Some(error) = cause.downcast_ref::<ArtifactError>() {
-            return (error.kind().into(), Some(words(&error.hint()).into_owned()));
-        }
-        if let Some(error) = cause.downcast_ref::<TextError>() {
-            return text(error);
-        }
-        if cause.downcast_ref::<ResolveError>().is_some() {
-            return (Exit::Incompatible, Some("`mtplx archs` lists what this binary can run".to_owned()));
-        }
-        if let Some(error) = cause.downcast_ref::<SequenceError>() {
-            return sequence(error);
-        }
-        if let Some(ParityError::Reference(error)) = cause.downcast_ref::<ParityError>() {
-            return reference(error);
-        }
-        if let Some(error) = cause.downcast_ref::<ReferenceError>() {
-            return reference(error);
-        }
-        if let Some(error) = cause.downcast_ref::<io::Error>() {
-            return (Exit::Failed, Some(io_hint(error).to_owned()));
-        }
-        if let Some(kind) = io_kind(cause) {
-            return (Exit::Failed, Some(io_hint(&kind.into()).to_owned()));
-        }
+    error.chain().find_map(judge_cause).unwrap_or((Exit::Failed, None))
+}
+
+/// The same of one error in its chain; `None` for one that says nothing of either.
+fn judge_cause(cause: &(dyn std::error::Error + 'static)) -> Option<(Exit, Option<String>)> {
+    if let Some(failure) = cause.downcast_ref::<Failure>() {
+        return Some((failure.exit, failure.hint.clone()));
     }
-    (Exit::Failed, None)
+    if let Some(error) = cause.downcast_ref::<EngineError>() {
+        return engine(error);
+    }
+    if let Some(error) = cause.downcast_ref::<RequestError>() {
+        return match error {
+            RequestError::ContextExceeded { .. } => Some((Exit::Usage, Some("shorten the prompt".to_owned()))),
+            RequestError::Sequence(error) => Some(sequence(error)),
+            RequestError::Text(error) => Some(text(error)),
+            RequestError::Busy { .. } | RequestError::Panicked | RequestError::Ended => None,
+        };
+    }
+    if let Some(refusal) = cause.downcast_ref::<Refusal>() {
+        return Some((Exit::from(&*refusal.verdict), hint::of_refusal(refusal)));
+    }
+    if cause.downcast_ref::<SettingsError>().is_some() {
+        return Some((Exit::File, Some("correct the file, or download it again".to_owned())));
+    }
+    if let Some(error) = cause.downcast_ref::<ForgeError>() {
+        return Some((Exit::from(error), error.hint().map(|hint| words(&hint).into_owned())));
+    }
+    if let Some(error) = cause.downcast_ref::<LoadError>() {
+        return Some((Exit::from(error), error.hint().map(|hint| words(&hint).into_owned())));
+    }
+    if let Some(error) = cause.downcast_ref::<ArtifactError>() {
+        return Some((error.kind().into(), Some(words(&error.hint()).into_owned())));
+    }
+    if let Some(error) = cause.downcast_ref::<TextError>() {
+        return Some(text(error));
+    }
+    if cause.downcast_ref::<ResolveError>().is_some() {
+        return Some((Exit::Incompatible, Some("`mtplx archs` lists what this binary can run".to_owned())));
+    }
+    if let Some(error) = cause.downcast_ref::<SequenceError>() {
+        return Some(sequence(error));
+    }
+    if let Some(ParityError::Reference(error)) = cause.downcast_ref::<ParityError>() {
+        return Some(reference(error));
+    }
+    if let Some(error) = cause.downcast_ref::<ReferenceError>() {
+        return Some(reference(error));
+    }
+    if let Some(error) = cause.downcast_ref::<io::Error>() {
+        return Some((Exit::Failed, Some(io_hint(error).to_owned())));
+    }
+    io_kind(cause).map(|kind| (Exit::Failed, Some(io_hint(&kind.into()).to_owned())))
+}
+
+/// A transparent error is not in the chain itself.
+fn engine(error: &EngineError) -> Option<(Exit, Option<String>)> {
+    match error {
+        EngineError::Text { fault, .. } => Some((fault.kind.into(), Some(words(&fault.hint).into_owned()))),
+        EngineError::Memory { shortage, .. } => Some((Exit::Failed, Some(hint::of_shortage(shortage).to_owned()))),
+        EngineError::Artifact(error) => judge_cause(error),
+        EngineError::Refused(error) => judge_cause(error),
+        EngineError::Settings(error) => judge_cause(error),
+        EngineError::Unclaimed(error) => judge_cause(error),
+        EngineError::Load(error) => judge_cause(error),
+        EngineError::Prompt(error) => judge_cause(error),
+        EngineError::Thread(error) => judge_cause(error),
+        EngineError::Mlx(_) | EngineError::Reopen(_) | EngineError::Ended => None,
+    }
 }
 
 fn text(error: &TextError) -> (Exit, Option<String>) {

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use mtplx_engine::assess::Verdict;
+use mtplx_engine::{Refusal, Room, Shortage};
 use mtplx_runtime::architecture::Tier;
 use mtplx_runtime::artifact::Hint;
 
@@ -12,6 +13,10 @@ const MEASURE: &str = "`mtplx verify` measures the evidence on this machine; wit
 /// One of a recognized architecture.
 const MEASURE_FIRST: &str = "`mtplx verify` measures the evidence on this machine; `mtplx run --no-mtp` decodes plainly, which needs \
      none; --allow-unverified drafts without";
+/// A model without evidence where evidence is required.
+const REQUIRED: &str = "`mtplx verify` measures the evidence on this machine; --require-verified runs nothing without";
+/// Weights beyond a graphics card's memory.
+const FEWER: &str = "use a model with fewer parameters or fewer bits; `mtplx inspect MODEL` estimates what one takes";
 /// Evidence that contradicts the files.
 const REPLACE: &str = "`mtplx verify` replaces the evidence with what it measures on this machine; `mtplx run --no-mtp` decodes \
      plainly, which needs none; --allow-unverified drafts all the same";
@@ -59,6 +64,30 @@ pub fn of_verdict(verdict: &Verdict) -> Option<String> {
     Some(words.into_owned())
 }
 
+/// The next step after a refusal.
+pub fn of_refusal(refusal: &Refusal) -> Option<String> {
+    let Refusal { verdict, required, .. } = refusal;
+    let more = if verdict.is_shortened() { "; `mtplx inspect` lists every reason" } else { "" };
+    match (&**verdict, of_verdict(verdict)) {
+        (Verdict::Unverified { .. } | Verdict::Contradicted { .. }, _) if *required => Some(REQUIRED.to_owned()),
+        (Verdict::Incomplete { .. } | Verdict::NoMtp, Some(hint)) if *required => {
+            Some(format!("{hint}, without --require-verified"))
+        }
+        (_, hint) => hint.map(|hint| format!("{hint}{more}")),
+    }
+}
+
+/// The next step where weights do not fit into memory.
+pub fn of_shortage(shortage: &Shortage) -> &'static str {
+    match shortage.room {
+        Room::Free(_) => {
+            "close other programs, or use a model with fewer parameters: on a processor a weight takes four bytes, \
+             however few it is stored in"
+        }
+        Room::Card(_) | Room::Shared(_) => FEWER,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -81,7 +110,7 @@ mod tests {
             Hint::TakeHead,
         ];
         let mut all: Vec<String> = hints.iter().map(|hint| words(hint).into_owned()).collect();
-        all.extend([MEASURE, MEASURE_FIRST, REPLACE, CORRECT].map(str::to_owned));
+        all.extend([MEASURE, MEASURE_FIRST, REPLACE, CORRECT, REQUIRED, FEWER].map(str::to_owned));
         let program = Cli::command();
         let flags: Vec<String> = program
             .get_subcommands()

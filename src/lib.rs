@@ -1,6 +1,10 @@
-//! The mtplx application: what touches the terminal, the environment and the exit code.
+//! The mtplx application: the command line, the terminal, the environment and the exit code.
 //!
-//! A binary of one's own, with other architectures, is three lines:
+//! The engine is `mtplx_engine`; from a folder to text, with the architectures of this program:
+//!
+#![doc = concat!("```no_run\n", include_str!("../examples/generate.rs"), "```")]
+//!
+//! A program with other architectures is three lines:
 //!
 //! ```ignore
 //! use acme_architecture as _;
@@ -21,14 +25,14 @@ mod args;
 mod bench;
 mod builtin;
 mod commands;
-mod engine;
 mod error;
 mod hint;
 mod hub;
 mod input;
 mod log;
 mod machine;
-mod settings;
+mod model;
+mod overrides;
 mod state_dirs;
 mod terminal;
 #[cfg(test)]
@@ -38,7 +42,7 @@ mod tuned;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser as _};
+use clap::FromArgMatches as _;
 #[cfg(feature = "deepseek-v3")]
 use mtplx_arch_deepseek_v3 as _;
 #[cfg(feature = "glm4-moe")]
@@ -54,13 +58,15 @@ use mtplx_arch_qwen3_next as _;
 
 use crate::args::{Cli, Command};
 use crate::error::Exit;
+pub use crate::model::registry;
 
 /// Runs the program with the process's arguments, and ends the process.
 pub fn main() -> ExitCode {
     hide_expected_panics();
     log::init();
     mtplx_runtime::mlx::configure_cuda(state_dirs::StateDirs::of_user().kernels());
-    let exit = match Cli::try_parse() {
+    let parsed = args::command().try_get_matches().and_then(|matches| Cli::from_arg_matches(&matches));
+    let exit = match parsed {
         Ok(cli) => dispatch(cli).unwrap_or_else(|error| error::report(&error)),
         Err(error) => {
             // Help goes to standard output and is a success; a closed pipe is nobody's fault.
@@ -87,8 +93,8 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Pull(args)) => commands::pull(&args),
         Some(Command::Models(args)) => commands::models(&args),
         Some(Command::Remove(args)) => commands::remove(&args),
-        Some(Command::Completions(args)) => commands::completions(Cli::command(), &args),
-        Some(Command::Man) => commands::man(Cli::command()),
+        Some(Command::Completions(args)) => commands::completions(args::command(), &args),
+        Some(Command::Man) => commands::man(args::command()),
         None => Err(error::Failure::usage("a command was expected", "`mtplx --help` lists them").into()),
     }
 }

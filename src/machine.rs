@@ -1,4 +1,4 @@
-//! What this machine is: processor, memory, system, time. All but free memory is for the record.
+//! What this machine is: processor, memory, system, time. For the record.
 
 use std::{env, fs};
 
@@ -59,18 +59,6 @@ fn memory() -> Option<u64> {
     Some(with_memory()?.total_memory()).filter(|&bytes| bytes > 0)
 }
 
-/// Bytes that processes may still take, swap included, and no more than a container's bound leaves; where Linux says.
-pub fn free_memory() -> Option<u64> {
-    if !cfg!(target_os = "linux") {
-        return None;
-    }
-    let system = with_memory()?;
-    let free = system.available_memory() + system.free_swap();
-    // Pages of files are given up when memory is short, so they count as free: sysinfo's `free_memory` counts them as taken.
-    let left = system.cgroup_limits().map(|group| group.total_memory.saturating_sub(group.rss));
-    Some(left.map_or(free, |left| left.min(free)))
-}
-
 fn with_memory() -> Option<System> {
     let mut system = System::new().ok()?;
     system.refresh_memory();
@@ -106,6 +94,5 @@ mod tests {
         assert!(!hardware().contains('\n') && !hardware().is_empty());
         assert!(os().contains(env::consts::ARCH));
         assert!(processor().is_some() && memory() > Some(1 << 26));
-        assert_eq!(free_memory().is_some_and(|free| free > 0), cfg!(target_os = "linux"));
     }
 }

@@ -5,6 +5,7 @@
 mod bench;
 mod command;
 mod damage;
+mod engine;
 mod forge;
 mod gates;
 mod generate;

@@ -3,11 +3,9 @@
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Command, FromArgMatches as _, Subcommand};
+use clap::{Args, Subcommand};
 
-use super::common::{
-    Acceptance, DeviceArgs, DraftVocabArgs, EvidenceArgs, MAX_DEPTH, Model, RunArgs, SamplingArgs, positive,
-};
+use super::common::{Acceptance, DeviceArgs, DraftVocabArgs, EvidenceArgs, MAX_DEPTH, Model, SamplingArgs, positive};
 
 /// More than this of anything is a slip of the hand.
 const MAX_LIST_ITEMS: usize = 64;
@@ -184,18 +182,6 @@ impl MethodArgs {
     pub fn too_many(&self) -> Option<&'static str> {
         let contexts = self.contexts.as_ref().is_some_and(|contexts| contexts.len() > MAX_LIST_ITEMS);
         contexts.then_some("--contexts")
-    }
-
-    /// The same settings as `mtplx run` is given them, so that both resolve them alike.
-    ///
-    /// # Errors
-    /// None that the parser of these arguments would have let pass.
-    pub fn as_run(&self) -> Result<RunArgs, clap::Error> {
-        let matches = RunArgs::augment_args(Command::new("run")).try_get_matches_from(["run", "--raw"])?;
-        let mut run = RunArgs::from_arg_matches(&matches)?;
-        run.sampling = self.sampling.clone();
-        run.drafting.acceptance = self.acceptance;
-        Ok(run)
     }
 }
 

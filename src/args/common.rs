@@ -4,10 +4,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+pub use mtplx_engine::settings::MAX_DEPTH;
 use mtplx_runtime::sampling::{REPETITION_PENALTIES, TEMPERATURES};
-
-/// The largest depth that may be asked for.
-pub const MAX_DEPTH: usize = 8;
 
 #[derive(Debug, Args)]
 #[command(
@@ -106,11 +104,6 @@ pub struct EvidenceArgs {
     /// Run nothing without evidence that covers these very files, whatever the architecture.
     #[arg(long, conflicts_with = "allow_unverified")]
     pub require_verified: bool,
-}
-
-impl EvidenceArgs {
-    /// None: for commands that judge a model themselves.
-    pub const NONE: Self = Self { allow_unverified: true, require_verified: false };
 }
 
 #[derive(Debug, Clone, Args)]

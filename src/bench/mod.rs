@@ -15,7 +15,9 @@ mod texts;
 
 use std::rc::Rc;
 
+use mtplx_engine::AssessedModel;
 use mtplx_engine::assess::Verdict;
+use mtplx_engine::settings::{ModelDefaults, Settings};
 use mtplx_runtime::architecture::Precision;
 use mtplx_runtime::artifact::Area;
 use mtplx_runtime::mlx;
@@ -35,9 +37,8 @@ use self::report::{Memory, Method, SCHEMA};
 pub use self::table::write as write_table;
 use self::texts::Texts;
 use crate::args::{MeasureArgs, MethodArgs};
-use crate::engine::{self, AssessedModel, DraftVocab};
 use crate::error::warn;
-use crate::settings::{ModelDefaults, Settings};
+use crate::model;
 use crate::terminal::Progress;
 
 /// Measures.
@@ -45,11 +46,11 @@ use crate::terminal::Progress;
 /// # Errors
 /// What was asked for makes no sense for this model; the model does not load; MLX fails.
 pub fn measure(args: &MeasureArgs, kind: Kind) -> anyhow::Result<Report> {
-    engine::choose_device(args.method.device.device)?;
+    model::choose_device(args.method.device.device)?;
     let figures = args.simulate_acceptance.as_deref();
     let mut wanted = Wanted::of(&args.method, figures, kind)?;
     wanted.vocab = args.vocab.clone();
-    of_opened(&engine::open(&args.model)?.without(Area::Template), &args.method, &wanted, args.json)
+    of_opened(&model::open(&args.model)?.without(Area::Template), &args.method, &wanted, args.json)
 }
 
 /// What [`measure`] does, for a model that was opened on the device that was chosen.
@@ -64,11 +65,11 @@ pub fn of_opened(
 ) -> anyhow::Result<Report> {
     let headless = matches!(opened.assessment.verdict, Verdict::Incomplete { .. } | Verdict::NoMtp);
     let trunk_only = headless && !wanted.needs_head();
-    opened.admit(!wanted.needs_head(), args.evidence)?;
-    let descriptor = opened.descriptor()?;
-    let text = opened.text_side(false)?;
+    opened.admit(!wanted.needs_head(), args.evidence.into())?;
+    let descriptor = opened.architecture()?.descriptor();
+    let text = opened.text(false)?;
     let texts = Texts::of(args, &text.tokenizer)?;
-    let draft_vocab = DraftVocab::of(&wanted.vocab, &text.tokenizer)?;
+    let draft_vocab = model::draft_vocab(&wanted.vocab, &text.tokenizer)?;
     let says = ModelDefaults {
         contract: opened.assessment.contract.as_ref(),
         generation_config: text.generation_config.as_ref(),
@@ -76,21 +77,21 @@ pub fn of_opened(
         tuned_depth: None,
         has_chat_template: false,
     };
-    let mut warnings = opened.warnings(!wanted.needs_head());
-    let settings = Settings::resolve(&args.as_run()?, says, &mut warnings)?;
+    let mut warnings = model::warnings(opened, !wanted.needs_head());
+    let settings = args.settings(says, &mut warnings)?;
     warnings.iter().for_each(|warning| warn(warning));
 
     let progress = Progress::start(format!("loading {}", opened.checkpoint.label()), quiet);
     mlx::reset_peak_memory();
-    let engine = opened.load(trunk_only, Precision::Auto)?;
-    let plan = wanted.plan(&engine.model)?;
-    let vocabulary = engine.draft_vocabulary(draft_vocab.as_ref(), &text.tokenizer)?;
+    let loaded = opened.load(trunk_only, Precision::Auto)?;
+    let plan = wanted.plan(&loaded.model)?;
+    let vocabulary = loaded.draft_vocabulary(draft_vocab.as_ref(), &text.tokenizer)?;
     let draft_vocab = vocabulary.as_ref().map(|vocabulary| vocabulary.tokens().len());
     let traffic = traffic(opened)?;
-    let traffic = draft_vocab.map_or(traffic, |tokens| traffic.with_drafts_of(tokens, engine.model.info.vocab_size));
+    let traffic = draft_vocab.map_or(traffic, |tokens| traffic.with_drafts_of(tokens, loaded.model.info.vocab_size));
     let tell = |what: String| progress.say(what);
     let mut bench = Bench {
-        model: &engine.model,
+        model: &loaded.model,
         texts: &texts,
         options: options(&settings, args, vocabulary),
         simulation: wanted.simulation.clone(),
@@ -107,7 +108,7 @@ pub fn of_opened(
         simulated_acceptance: wanted.simulation.as_ref().map(|simulation| simulation.cumulative().to_vec()),
         method: Method { draft_vocab, ..method(args, &settings, &texts, bench.options.seed) },
         memory: Memory::new(bench.model.info.weight_bytes, traffic),
-        provenance: Provenance::of(opened, engine.load_time),
+        provenance: Provenance::of(opened, loaded.load_time),
         cold_first_token_s: None,
         decode: Vec::new(),
         verify_cost: Vec::new(),
@@ -157,6 +158,7 @@ fn options(settings: &Settings, args: &MethodArgs, vocabulary: Option<Rc<DraftVo
         // A benchmark is repeated: its seed is fixed unless another was asked for.
         seed: args.sampling.seed.unwrap_or(0),
         stop_tokens: Vec::new(),
+        logprobs: None,
     }
 }
 
@@ -186,7 +188,7 @@ mod tests {
     /// Every tensor is counted once, as it is held: with the loader's own sum as the reference.
     #[test]
     fn bytes_of_weights_are_those_of_the_loader() {
-        engine::choose_device(Some(Device::Cpu)).unwrap();
+        model::choose_device(Some(Device::Cpu)).unwrap();
         let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
         // With copies of the embeddings and the output matrix in the head's layer, or without.
         for (name, copies) in [
@@ -197,7 +199,7 @@ mod tests {
             ("qwen3_5_moe/mlx_q4g32", false),
             ("trained_qwen3_5/mlx_q4g32", false),
         ] {
-            let opened = engine::open(&Model::Dir(fixtures.join(name))).unwrap();
+            let opened = model::open(&Model::Dir(fixtures.join(name))).unwrap();
             let loaded = opened.load(false, Precision::Auto).unwrap().model.info.weight_bytes;
             let Traffic { step, draft, total, .. } = Traffic::of(&opened.checkpoint, true).unwrap();
             // The loader counts norms twice, and does not load copies.

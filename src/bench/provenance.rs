@@ -5,8 +5,8 @@ use std::time::Duration;
 use mtplx_runtime::mlx::{self, Device, DeviceInfo};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::AssessedModel;
 use crate::machine;
+use mtplx_engine::AssessedModel;
 
 /// Everything that a figure depends on beside the method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -7,8 +7,8 @@ use mtplx_runtime::registry::Registry;
 use serde::Serialize;
 
 use crate::args::ArchsArgs;
-use crate::engine;
 use crate::error::{Exit, warn};
+use crate::model;
 
 /// An architecture, as this program judges it.
 #[derive(Serialize)]
@@ -51,7 +51,7 @@ impl Row {
 
 /// Lists them, for people or as JSON.
 pub fn archs(args: &ArchsArgs) -> anyhow::Result<Exit> {
-    let registry = engine::registry();
+    let registry = model::registry();
     let linked: Vec<Row> = registry.iter().map(|linked| Row::of(&registry, linked.descriptor())).collect();
     if linked.is_empty() {
         warn("no architecture is linked: a program has those that its crate names, `use my_architecture as _;`");
@@ -84,7 +84,7 @@ mod tests {
             crate_name: "acme",
             crate_version: "1.0.0",
         };
-        let row = Row::of(&engine::registry(), &claimed);
+        let row = Row::of(&model::registry(), &claimed);
         let document = serde_json::to_value(&row).unwrap();
         assert_eq!((&document["tier"], &document["claimed_tier"]), (&"recognized".into(), &"verified".into()));
         let mut text = Vec::new();
@@ -98,8 +98,8 @@ mod tests {
           crate        acme 1.0.0
         ");
         // Of its own crates it says what they claim.
-        for linked in engine::registry().iter() {
-            assert_eq!(Row::of(&engine::registry(), linked.descriptor()).claimed_tier, None);
+        for linked in model::registry().iter() {
+            assert_eq!(Row::of(&model::registry(), linked.descriptor()).claimed_tier, None);
         }
     }
 }

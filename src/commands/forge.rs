@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use std::{fs, iter};
 
 use anyhow::Context as _;
+use mtplx_engine::{Admission, AssessedModel};
 use mtplx_runtime::artifact::{CONTRACT, Checkpoint, Severity, json};
 use mtplx_runtime::forge::{
     ForgeError, ForgeJob, HeadPolicy, Outcome, POLICIES, Policy, Row, RunControl, head_for, shapes,
@@ -15,9 +16,9 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::run::on_interrupt;
-use crate::args::{EvidenceArgs, ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
-use crate::engine::{self, AssessedModel};
+use crate::args::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
 use crate::error::{Exit, Failure, one_line, stderr, warn};
+use crate::model;
 use crate::terminal::Bytes;
 use mtplx_runtime::artifact::size_shown;
 
@@ -62,8 +63,8 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
         return Err(Failure::usage("a checkpoint and a folder were expected", "see `mtplx forge --help`").into());
     };
     let policy = policy(&args.making)?;
-    let opened = engine::open(model)?;
-    let other = args.mtp_from.as_ref().map(engine::open).transpose()?;
+    let opened = model::open(model)?;
+    let other = args.mtp_from.as_ref().map(model::open).transpose()?;
     for opened in iter::once(&opened).chain(&other) {
         // What the contract says is of the artifact that was, not of the one that will be.
         let of_files = opened.assessment.findings.iter().filter(|finding| finding.file != CONTRACT);
@@ -71,7 +72,7 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
             .filter(|finding| finding.severity > Severity::Remark)
             .for_each(|finding| warn(&format!("{}: {finding}", opened.checkpoint.label())));
         if !opened.checkpoint.refusals().is_empty() {
-            opened.admit(true, EvidenceArgs::NONE)?;
+            opened.admit(true, Admission::UNVERIFIED)?;
         }
     }
     let claim = Registry::linked().resolve(&opened.checkpoint)?;
@@ -79,7 +80,7 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
     let job = ForgeJob::forge(claim.architecture, &opened.checkpoint, head.as_ref(), policy)
         .map_err(|error| all(&opened, error))?;
     // The artifact would have the faults of these files, too, and be hours of work that nothing runs.
-    opened.text_side(true)?;
+    opened.text(true)?;
     make(&job, claim.architecture.descriptor().id, out, &args.making)
 }
 
@@ -87,7 +88,7 @@ pub fn forge(args: &ForgeArgs) -> anyhow::Result<Exit> {
 fn all(opened: &AssessedModel, error: ForgeError) -> anyhow::Error {
     let said = error.to_string();
     let is_fault = opened.assessment.faults.iter().any(|fault| fault.what == said);
-    match opened.admit(true, EvidenceArgs::NONE) {
+    match opened.admit(true, Admission::UNVERIFIED) {
         Err(failure) if is_fault => failure.into(),
         _ => error.into(),
     }

@@ -9,15 +9,15 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::Context as _;
-use mtplx_runtime::artifact::{ArtifactError, Checkpoint};
+use mtplx_engine::read_text;
+use mtplx_runtime::artifact::{ArtifactError, Checkpoint, size_shown};
 use mtplx_runtime::text::TextAssets;
 use serde::Serialize;
 
 use crate::args::ModelsArgs;
-use crate::engine;
 use crate::error::{Exit, stderr};
 use crate::hub::{Cache, Repository, Snapshot};
-use mtplx_runtime::artifact::size_shown;
+use crate::model;
 
 /// One revision of a model.
 #[derive(Serialize)]
@@ -86,7 +86,7 @@ fn open(folders: &[&Path]) -> Vec<ListedModel> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
     let one = |folder: &Path| {
         let checkpoint = Checkpoint::open_lenient(folder)?;
-        let mut text = engine::read_text(&checkpoint);
+        let mut text = read_text(&checkpoint);
         (text.tokenizer, text.template) = (None, None);
         Ok((checkpoint, text))
     };
@@ -111,7 +111,7 @@ fn judge(repository: &Repository, snapshot: &Snapshot, opened: ListedModel) -> a
     let (verdict, architecture, why, weights) = match opened {
         Err(error) => ("damaged", None, Some(error.to_string()), false),
         Ok((checkpoint, text)) => {
-            let assessment = engine::assess(&checkpoint, &text, false);
+            let assessment = model::assess(&checkpoint, &text, false);
             let name = assessment.verdict.name();
             let why = (name != "verified").then(|| assessment.verdict.to_string());
             (name, assessment.claim, why, checkpoint.has_weights())

@@ -4,15 +4,16 @@ use std::fs;
 use std::io::{self, Write as _};
 
 use anyhow::Context as _;
+use mtplx_engine::Admission;
 use mtplx_engine::assess::Verdict;
 use mtplx_runtime::architecture::Precision;
 use mtplx_runtime::artifact::Area;
 use mtplx_runtime::parity::{self, Comparison, Reference, Report, Tolerance};
 use serde::Serialize;
 
-use crate::args::{Dtype, EvidenceArgs, ParityArgs};
-use crate::engine;
+use crate::args::{Dtype, ParityArgs};
 use crate::error::{Exit, Failure, warn};
+use crate::model;
 use crate::terminal::Progress;
 
 /// The whole result, as `--json` prints it.
@@ -30,7 +31,7 @@ struct Document<'a> {
 
 /// Compares and renders.
 pub fn parity(args: &ParityArgs) -> anyhow::Result<Exit> {
-    engine::choose_device(args.device.device)?;
+    model::choose_device(args.device.device)?;
     let shown = args.reference.display();
     let fault =
         |what: String| Failure::new(Exit::File, format!("{shown}: {what}")).hint("REFERENCE is a safetensors file");
@@ -42,11 +43,11 @@ pub fn parity(args: &ParityArgs) -> anyhow::Result<Exit> {
     let reference = Reference::parse(&bytes).with_context(|| shown.to_string())?;
 
     // Ids go in and numbers come out: no text is involved.
-    let opened = engine::open(&args.model)?.without(Area::Text).without(Area::Template);
+    let opened = model::open(&args.model)?.without(Area::Text).without(Area::Template);
     // A trunk without a head can be compared as well; the report says what was left out.
     let trunk_only = matches!(opened.assessment.verdict, Verdict::Incomplete { .. } | Verdict::NoMtp);
     // It generates nothing, and is one of the ways to learn what an unverified model is worth.
-    opened.admit(trunk_only, EvidenceArgs::NONE)?;
+    opened.admit(trunk_only, Admission::UNVERIFIED)?;
     let (precision, dtype, usual) = match args.dtype {
         Dtype::F32 => (Precision::F32, "f32", Tolerance::Largest(2e-4)),
         Dtype::Native => (Precision::Native, "native", Tolerance::Mean(0.05)),

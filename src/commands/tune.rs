@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use crate::args::TuneArgs;
 use crate::bench::{self, Kind, Report, Wanted};
-use crate::engine;
 use crate::error::{Exit, Failure};
+use crate::model;
 use crate::tuned::{Entry, Key, Tuned};
 
 /// A deeper depth is worth it only if it is better by this factor: near-ties go to the shallower.
@@ -33,9 +33,9 @@ pub fn tune(args: &TuneArgs) -> anyhow::Result<Exit> {
     let Some(model) = &args.model else {
         return Err(Failure::usage("a model was expected", "`mtplx tune MODEL`").into());
     };
-    engine::choose_device(args.method.device.device)?;
+    model::choose_device(args.method.device.device)?;
     let wanted = Wanted::of(&args.method, None, Kind::Tune)?;
-    let opened = engine::open(model)?.without(Area::Template);
+    let opened = model::open(model)?.without(Area::Template);
     // What keeps the result from being kept is better noticed before the measurement.
     Tuned::load()?;
     let key = Key::of(&opened.checkpoint)?;
@@ -132,8 +132,8 @@ fn clear(args: &TuneArgs) -> anyhow::Result<Exit> {
 /// The key of the model that was named, here.
 fn key(args: &TuneArgs) -> anyhow::Result<Option<Key>> {
     let Some(model) = &args.model else { return Ok(None) };
-    engine::choose_device(args.method.device.device)?;
-    Ok(Some(Key::of(&engine::checkpoint(model)?)?))
+    model::choose_device(args.method.device.device)?;
+    Ok(Some(Key::of(&model::checkpoint(model)?)?))
 }
 
 fn line(entry: &Entry) -> String {

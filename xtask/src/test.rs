@@ -27,7 +27,7 @@ enum Work {
     Graded(fn(&Path, bool) -> Result),
 }
 
-const CHECKS: [Check; 7] = [
+const CHECKS: [Check; 8] = [
     Check { name: "fmt", work: Work::Cargo(&["fmt", "--all", "--check"]), hint: "cargo fmt --all" },
     Check {
         name: "tidy",
@@ -44,6 +44,11 @@ const CHECKS: [Check; 7] = [
         name: "test",
         work: Work::Cargo(&["test", "--workspace", "--locked"]),
         hint: "again: cargo test --workspace",
+    },
+    Check {
+        name: "example",
+        work: Work::Cargo(&["run", "--locked", "--example", "generate", "--", "models/builtin", "fn main() {"]),
+        hint: "again: cargo run --example generate -- models/builtin 'fn main() {'",
     },
     Check { name: "mlx-lm", work: Work::Own(mlx_lm::check), hint: "again: cargo xtask test mlx-lm" },
     Check { name: "third-party", work: Work::Graded(third_party::check), hint: "again: cargo xtask test third-party" },

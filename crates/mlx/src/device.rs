@@ -92,6 +92,22 @@ pub fn peak_memory() -> Option<usize> {
     memory::peak_memory().ok().filter(|&bytes| bytes > 0)
 }
 
+/// Bytes that MLX holds, by kind: in use, the most that were, and kept for reuse. Kinds that it does not count are left out.
+pub fn memory_use() -> Vec<(&'static str, usize)> {
+    let kinds = [
+        ("active", memory::active_memory().ok()),
+        ("peak", memory::peak_memory().ok()),
+        ("cache", memory::cache_memory().ok()),
+    ];
+    kinds.into_iter().filter_map(|(kind, bytes)| Some((kind, bytes?))).collect()
+}
+
+/// Gives memory that is kept for reuse back.
+pub fn clear_cache() {
+    // Where MLX keeps none there is nothing to give back.
+    let _ = memory::clear_cache();
+}
+
 /// Starts counting [`peak_memory`] anew, from what is held now.
 pub fn reset_peak_memory() {
     // Where MLX does not count there is nothing to reset.

@@ -10,10 +10,9 @@ mod tests;
 use serde::Serialize;
 
 pub use self::groups::{Group, Stored};
-use crate::architecture::{CacheSize, CheckpointFacts, Tier};
+use crate::architecture::{CacheSize, CheckpointFacts, MtpArchitecture, Tier};
 use crate::artifact::{Checkpoint, HeadSource, NormEncoding, NormRule};
 use crate::quant::HeadQuantization;
-use crate::registry::Registry;
 
 /// Contexts that memory is estimated for, in rows.
 pub const CONTEXTS: [usize; 3] = [4 << 10, 32 << 10, 256 << 10];
@@ -124,12 +123,11 @@ pub struct Vision {
     pub bytes: u64,
 }
 
-/// Looks at `checkpoint` with the architectures of `registry`.
+/// Parts of `checkpoint`, with those that only the architecture that claims it can tell.
 #[must_use]
-pub fn inspect(checkpoint: &Checkpoint, registry: &Registry) -> Inspection {
-    let claim = registry.resolve(checkpoint).ok();
+pub fn inspect(checkpoint: &Checkpoint, claimant: Option<(&dyn MtpArchitecture, Tier)>) -> Inspection {
     // What cannot be told is left out here; the verdict says what is wrong.
-    let plan = claim.as_ref().and_then(|claim| claim.architecture.plan(checkpoint).ok());
+    let plan = claimant.and_then(|(architecture, _)| architecture.plan(checkpoint).ok());
     let facts = plan.map(|plan| plan.facts(checkpoint)).unwrap_or_default();
     let CheckpointFacts { cache, norms } = facts;
     let groups = groups::of(checkpoint);
@@ -149,10 +147,9 @@ pub fn inspect(checkpoint: &Checkpoint, registry: &Registry) -> Inspection {
     let vision = checkpoint.vision().map(|(_, info)| info.range.len() as u64);
     Inspection {
         model_type: checkpoint.config().model_type().to_owned(),
-        architecture: claim.map(|claim| claim.architecture.descriptor()).map(|descriptor| Claimant {
-            id: descriptor.id,
-            name: descriptor.name,
-            tier: registry.tier(descriptor),
+        architecture: claimant.map(|(architecture, tier)| {
+            let descriptor = architecture.descriptor();
+            Claimant { id: descriptor.id, name: descriptor.name, tier }
         }),
         file_bytes: files.iter().map(|file| file.bytes).sum(),
         files,

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::{Stored, inspect};
 use crate::artifact::{Checkpoint, HeadSource};
-use crate::registry::Registry;
 use crate::testing::{Fill, TinyCheckpoint};
 
 #[test]
@@ -25,7 +24,7 @@ fn parts_are_told_by_name_and_packing_by_shape() {
         tiny.tensor(name, shape, Fill::Normal(1.0));
     }
     let dir = tiny.write();
-    let found = inspect(&Checkpoint::open(dir.path()).unwrap(), &Registry::new([]));
+    let found = inspect(&Checkpoint::open(dir.path()).unwrap(), None);
     let groups: Vec<_> = found.groups.iter().map(|group| (group.part, group.head, group.parameters)).collect();
     assert_eq!(
         groups,

@@ -8,6 +8,7 @@ use std::time::Instant;
 use mlx_rs::ops;
 
 use super::accept::{Acceptance, RowOutcome, decide};
+use super::logprobs::{self, TokenLogprobs};
 use super::sequence::{Next, Pairs, PlainRound, QUEUE, Result, Sequence, SequenceError, ingest, read_back};
 use crate::Array;
 use crate::mlx::{async_eval, slice_axis};
@@ -16,7 +17,7 @@ use crate::sampling::Role;
 use crate::sampling::device::{Outcomes, RoundNoise, TargetDistribution};
 
 /// The tokens of a round.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Round {
     /// The tokens, in order; at least one.
     pub tokens: Vec<u32>,
@@ -26,6 +27,34 @@ pub struct Round {
     pub acceptance: Acceptance,
     /// True where the last token is a stop token.
     pub stopped: bool,
+    /// Log-probabilities of the tokens, where they were asked for.
+    pub logprobs: Vec<TokenLogprobs>,
+}
+
+/// How a token came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// Drawn by a round without drafts, or behind the prompt.
+    Plain,
+    /// The accepted draft of this depth, from 1.
+    Draft(usize),
+    /// Drawn in place of the first draft that was rejected.
+    Recovered,
+    /// Drawn behind drafts that were all accepted.
+    Bonus,
+}
+
+impl Round {
+    /// The origin of token `index`.
+    pub fn origin(&self, index: usize) -> Origin {
+        let Acceptance { drafted, accepted, .. } = self.acceptance;
+        match index {
+            _ if index < accepted => Origin::Draft(index + 1),
+            _ if drafted == 0 => Origin::Plain,
+            _ if accepted == drafted => Origin::Bonus,
+            _ => Origin::Recovered,
+        }
+    }
 }
 
 /// The decision of a round.
@@ -36,6 +65,8 @@ struct Decided {
     acceptance: Acceptance,
     /// Rows, one for each token that could be emitted, before the first one that is not finite: at least one.
     finite_rows: usize,
+    /// Logits of those rows, where log-probabilities were asked for.
+    logits: Option<Array>,
 }
 
 /// A sequence's part in a round.
@@ -125,15 +156,16 @@ fn together(
         let counts = sequence.sampler.count_rows(&sequence.counts, &plan.drafts)?;
         let (p, bonus) = sequence.sampler.sample(&logits, counts.as_ref(), &draws, Role::Bonus)?;
         let read = draws.outcomes(&p, &plan.proposals, &plan.drafts, &bonus)?;
-        sent.push(Some((hidden, read, first)));
+        let logits = sequence.logprobs.map(|_| logits);
+        sent.push(Some((hidden, read, first, logits)));
     }
     // One read-back.
-    async_eval(sent.iter().flatten().map(|(_, read, _)| read))?;
+    async_eval(sent.iter().flatten().map(|(_, read, ..)| read))?;
     let mut decided = Vec::with_capacity(sent.len());
     for ((sequence, plan), sent) in sequences.iter_mut().zip(plans.iter_mut()).zip(sent) {
         decided.push(match (plan, sent) {
-            (Ok(plan), Some((hidden, read, first))) => match read_back(&read).and_then(Outcomes::decided) {
-                Ok(read) => Some(Ok(sequence.decided(hidden, &read, first))),
+            (Ok(plan), Some((hidden, read, first, logits))) => match read_back(&read).and_then(Outcomes::decided) {
+                Ok(read) => Some(Ok(sequence.decided(hidden, logits, &read, first))),
                 Err(SequenceError::NotFinite) => {
                     sequence.abort(plan);
                     Some(Err(SequenceError::NotFinite))
@@ -242,7 +274,7 @@ impl Sequence {
 
     /// Emits what was decided; rows are committed already where a plain round was sent by itself.
     fn finish(&mut self, model: &MtpModel, plan: &Plan, decided: Decided, committed: bool) -> Result<Round> {
-        let Decided { hidden, drafts, acceptance, finite_rows } = decided;
+        let Decided { hidden, drafts, acceptance, finite_rows, logits } = decided;
         let mut tokens: Vec<u32> = acceptance.tokens(&drafts).take(plan.limit.max(1)).collect();
         // The text goes as far as plain decoding's would, and the error comes with the row that it would come with.
         let faulty = finite_rows < tokens.len();
@@ -253,6 +285,10 @@ impl Sequence {
             self.forget_ahead()?;
         }
         self.faulty = faulty && stop.is_none();
+        let logprobs = match (&logits, self.logprobs) {
+            (Some(logits), Some(top)) => logprobs::of_rows(logits, &tokens, top)?,
+            _ => Vec::new(),
+        };
         // The rows of the anchor and of all new tokens but the last, which is the next anchor.
         let kept = tokens.len();
         if !committed {
@@ -271,13 +307,13 @@ impl Sequence {
             self.settle_history()?;
         }
         self.stats.record_round(&acceptance, tokens.len(), plan.started.elapsed().as_secs_f64());
-        Ok(Round { tokens, drafts, acceptance, stopped: stop.is_some() })
+        Ok(Round { tokens, drafts, acceptance, stopped: stop.is_some(), logprobs })
     }
 
     /// A round without drafts, committed. If another one follows, that one is sent before this one's token is known here: the
     /// device need not wait for the processor between them.
     fn decide_plainly(&mut self, model: &MtpModel, anchor: u32, limit: usize) -> Result<Decided> {
-        let PlainRound { hidden, token, read } = match self.ahead.take() {
+        let PlainRound { hidden, token, read, logits } = match self.ahead.take() {
             Some(round) => round,
             None => self.send_plainly(model, &token_array(&[anchor]), &[])?,
         };
@@ -288,12 +324,12 @@ impl Sequence {
             // If it fails, it fails again when its turn comes.
             self.ahead = self.send_plainly(model, &token, std::slice::from_ref(&token)).ok();
             let read = read_back(&read).and_then(Outcomes::decided).inspect_err(|_| self.anchor = None)?;
-            return Ok(self.decided(hidden, &read, first));
+            return Ok(self.decided(hidden, logits, &read, first));
         }
         match read_back(&read).and_then(Outcomes::decided) {
             Ok(read) => {
                 self.cache.commit(1)?;
-                Ok(self.decided(hidden, &read, first))
+                Ok(self.decided(hidden, logits, &read, first))
             }
             Err(error) => {
                 self.cache.commit(0)?;
@@ -303,11 +339,11 @@ impl Sequence {
     }
 
     /// The decision of a round whose first token is at position `first`.
-    fn decided(&self, hidden: Array, read: &Outcomes, first: u64) -> Decided {
+    fn decided(&self, hidden: Array, logits: Option<Array>, read: &Outcomes, first: u64) -> Decided {
         let outcomes = read.rows();
         let acceptance = self.acceptance(&outcomes, read.bonus(), first);
         let drafts = outcomes.iter().map(|row| row.draft).collect();
-        Decided { hidden, drafts, acceptance, finite_rows: read.finite_rows() }
+        Decided { hidden, drafts, acceptance, finite_rows: read.finite_rows(), logits }
     }
 
     /// Sends a round without drafts behind `token` `[1]` int32, which `drawn` holds as well if it is not counted yet.
@@ -321,7 +357,7 @@ impl Sequence {
             let (law, token) = self.sampler.sample(&logits, counts.as_ref(), &draws, Role::Bonus)?;
             let read = draws.outcomes(&law, &[], &[], &token)?;
             async_eval([&read])?;
-            Ok(PlainRound { hidden, token, read })
+            Ok(PlainRound { hidden, token, read, logits: self.logprobs.map(|_| logits) })
         };
         let sent = send();
         if sent.is_err() {

@@ -11,6 +11,7 @@ use mlx_rs::{error::Exception, ops, transforms};
 
 use super::accept::Rule;
 use super::depth::DepthPolicy;
+use super::logprobs::{self, TokenLogprobs};
 use super::simulate::Simulation;
 use super::stats::SpeculationStats;
 use crate::Array;
@@ -23,7 +24,7 @@ use crate::model::{
 use crate::sampling::device::{Outcomes, RoundNoise};
 use crate::sampling::{DeviceSampler, Noise, ParamsError, Role, SamplingParams, TokenCounts};
 
-/// Prompt tokens fed at once, so that a prompt can be broken off; more on CUDA, where weights are unpacked for every chunk.
+/// [`prefill_chunk`]: more on CUDA, where weights are unpacked for every chunk.
 const PREFILL_CHUNK: usize = 512;
 const CUDA_PREFILL_CHUNK: usize = 2048;
 /// Pairs that wait at most, while nothing is drafted, before they are fed to the head after all.
@@ -42,6 +43,8 @@ pub struct SequenceOptions {
     pub seed: u64,
     /// Tokens that end the text; they are emitted.
     pub stop_tokens: Vec<u32>,
+    /// Log-probabilities of every token and of so many likeliest ones in its place; `None` computes none.
+    pub logprobs: Option<usize>,
 }
 
 /// How a sequence drafts. Nothing of it changes the output's distribution.
@@ -137,6 +140,7 @@ pub struct Sequence {
     pub(super) depth: DepthPolicy,
     pub(super) noise: Noise,
     pub(super) stop_tokens: Vec<u32>,
+    pub(super) logprobs: Option<usize>,
     pub(super) cache: Cache,
     /// What the drafter keeps; `None` where nothing is drafted.
     pub(super) draft: Option<DraftState>,
@@ -144,6 +148,7 @@ pub struct Sequence {
     pub(super) queue: Vec<Pairs>,
     /// The last row of the prompt, while no token follows it.
     tail: Option<Tail>,
+    fed: Option<Fed>,
     pub(super) counts: TokenCounts,
     pub(super) anchor: Option<u32>,
     /// True where a plain round is sent before the one ahead of it is read back.
@@ -164,6 +169,8 @@ pub(super) struct PlainRound {
     pub token: Array,
     /// The same, to be read back.
     pub read: Array,
+    /// `[1, vocab]`, where log-probabilities were asked for.
+    pub logits: Option<Array>,
 }
 
 /// Committed rows and what follows each.
@@ -197,6 +204,25 @@ impl Next {
             Self::Embeddings(rows) => Ok(rows.clone()),
         }
     }
+}
+
+/// The token behind a prompt.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FirstToken {
+    /// The token.
+    pub token: u32,
+    /// True where it is a stop token.
+    pub stopped: bool,
+    /// Its log-probabilities, where they were asked for.
+    pub logprobs: Option<TokenLogprobs>,
+}
+
+/// The pieces of a prompt so far.
+struct Fed {
+    since: Instant,
+    tokens: usize,
+    /// Of work; others may have been served between two pieces.
+    seconds: f64,
 }
 
 /// A row without a token behind it.
@@ -256,10 +282,12 @@ impl Sequence {
             vocabulary,
             noise: Noise::new(options.seed),
             stop_tokens: options.stop_tokens,
+            logprobs: options.logprobs,
             cache: model.trunk.new_cache(),
             draft: drafter.map(|head| head.new_state()),
             queue: Vec::new(),
             tail: None,
+            fed: None,
             counts: TokenCounts::default(),
             anchor: None,
             looks_ahead: cuda_default(),
@@ -357,21 +385,16 @@ impl Sequence {
         prompt: &[u32],
         mut progress: impl FnMut(usize, usize) -> ControlFlow<()>,
     ) -> Result<u32> {
-        let started = Instant::now();
         check(model, prompt)?;
-        let size = if cuda_default() { CUDA_PREFILL_CHUNK } else { PREFILL_CHUNK };
         let mut fed = 0;
-        for tokens in prompt.chunks(size) {
+        for tokens in prompt.chunks(prefill_chunk()) {
             self.feed(model, PromptChunk::text(tokens))?;
             fed += tokens.len();
             if progress(fed, prompt.len()).is_break() {
                 return Err(SequenceError::Interrupted);
             }
         }
-        let fed = started.elapsed().as_secs_f64();
-        let first = self.first(model)?;
-        self.stats.record_prefill(prompt.len(), fed, started.elapsed().as_secs_f64());
-        Ok(first)
+        Ok(self.first(model)?.token)
     }
 
     /// Feeds a piece of a prompt, behind everything before it, and draws nothing.
@@ -379,6 +402,7 @@ impl Sequence {
     /// # Errors
     /// No tokens, or one that the model does not have; embeddings of another count; after an error that ended the sequence.
     pub fn feed(&mut self, model: &MtpModel, chunk: PromptChunk<'_>) -> Result<()> {
+        let started = Instant::now();
         check(model, chunk.tokens)?;
         let rows = chunk.tokens.len();
         if chunk.embeddings.is_some_and(|embeddings| embeddings.dim(0) as usize != rows) {
@@ -416,6 +440,9 @@ impl Sequence {
         let head = self.draft.iter().flat_map(|draft| draft.history.arrays());
         transforms::eval(self.cache.arrays().chain(head).chain([&last]))?;
         self.tail = Some(Tail { hidden: last, positions: part(chunk.positions, rows as i32 - 1, rows as i32)? });
+        let fed = self.fed.get_or_insert(Fed { since: started, tokens: 0, seconds: 0.0 });
+        fed.tokens += rows;
+        fed.seconds += started.elapsed().as_secs_f64();
         Ok(())
     }
 
@@ -432,7 +459,7 @@ impl Sequence {
     ///
     /// # Errors
     /// Before a prompt; [`SequenceError::NotFinite`].
-    pub fn first(&mut self, model: &MtpModel) -> Result<u32> {
+    pub fn first(&mut self, model: &MtpModel) -> Result<FirstToken> {
         let Tail { hidden, positions } =
             self.tail.clone().ok_or(SequenceError::Order("a first token before the prompt"))?;
         let logits = model.trunk.logits(&hidden)?;
@@ -444,7 +471,15 @@ impl Sequence {
         self.tail = None;
         self.counts.push(first);
         self.anchor = Some(first);
-        Ok(first)
+        if let Some(Fed { since, tokens, seconds }) = self.fed.take() {
+            self.stats.record_prefill(tokens, seconds, since.elapsed().as_secs_f64());
+        }
+        let logprobs = self.logprobs.map(|top| logprobs::of_rows(&logits, &[first], top)).transpose()?;
+        Ok(FirstToken {
+            token: first,
+            stopped: self.stop_tokens.contains(&first),
+            logprobs: logprobs.and_then(|mut rows| rows.pop()),
+        })
     }
 
     /// Takes back a round that was sent ahead.
@@ -464,6 +499,11 @@ impl Sequence {
     pub(super) fn settle_history(&self) -> Result<()> {
         Ok(transforms::eval(self.draft.iter().flat_map(|draft| draft.history.arrays()))?)
     }
+}
+
+/// Prompt tokens that are fed at once, so that a prompt can be broken off.
+pub fn prefill_chunk() -> usize {
+    if cuda_default() { CUDA_PREFILL_CHUNK } else { PREFILL_CHUNK }
 }
 
 /// Refuses a prompt of no tokens, or with one that the model does not have.

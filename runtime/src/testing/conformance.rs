@@ -10,7 +10,7 @@ use crate::architecture::MtpArchitecture;
 pub type Check = fn(&dyn MtpArchitecture, &Fixture);
 
 /// Every check of one fixture, by name.
-pub const CHECKS: [(&str, Check); 21] = [
+pub const CHECKS: [(&str, Check); 22] = [
     ("golden_tensors", checks::golden_tensors),
     ("golden_states", checks::golden_states),
     ("contracts_choose_the_hidden_states", checks::contracts_choose_the_hidden_states),
@@ -27,6 +27,7 @@ pub const CHECKS: [(&str, Check); 21] = [
     ("rounds_sent_ahead_change_nothing", checks::rounds_sent_ahead_change_nothing),
     ("prompts_go_on", checks::prompts_go_on),
     ("sequences_together_are_sequences_alone", checks::sequences_together_are_sequences_alone),
+    ("logprobs_are_the_trunks", checks::logprobs_are_the_trunks),
     ("faults_stay_behind_the_text", checks::faults_stay_behind_the_text),
     ("names_each_missing_tensor", checks::names_each_missing_tensor),
     ("names_each_misshapen_tensor", checks::names_each_misshapen_tensor),
@@ -201,6 +202,7 @@ macro_rules! conformance {
             rounds_sent_ahead_change_nothing,
             prompts_go_on,
             sequences_together_are_sequences_alone,
+            logprobs_are_the_trunks,
             faults_stay_behind_the_text,
             names_each_missing_tensor,
             names_each_misshapen_tensor,

@@ -90,6 +90,7 @@ impl Setting {
             rule,
             seed,
             stop_tokens: Vec::new(),
+            logprobs: None,
         }
     }
 

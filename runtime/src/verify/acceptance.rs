@@ -169,6 +169,7 @@ impl Text {
             rule: Rule::Rejection,
             seed,
             stop_tokens: bench.options.stop_tokens.clone(),
+            logprobs: None,
         };
         let mut sequence = Sequence::new(bench.model, options)?;
         let first = sequence.prefill(bench.model, prompt, |_, _| ControlFlow::Continue(()))?;

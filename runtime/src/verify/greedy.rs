@@ -99,6 +99,7 @@ fn text(
         rule: Rule::Rejection,
         seed: bench.options.seed,
         stop_tokens: Vec::new(),
+        logprobs: None,
     };
     let Effort { tokens: count, rounds, .. } = bench.options.effort;
     let mut sequence = Sequence::new(bench.model, options)?;

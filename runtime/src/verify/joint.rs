@@ -97,6 +97,7 @@ fn walk(
         rule,
         seed: bench.options.seed,
         stop_tokens: Vec::new(),
+        logprobs: None,
     };
     let mut sequence = Sequence::new(bench.model, options)?;
     let mut text = vec![sequence.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?];
@@ -133,6 +134,7 @@ fn sequences(
         rule,
         seed,
         stop_tokens: Vec::new(),
+        logprobs: None,
     };
     let mut sequence = Sequence::new(bench.model, options(Rule::Rejection, bench.options.seed))?;
     let anchor = sequence.prefill(bench.model, &prompt.tokens, |_, _| ControlFlow::Continue(()))?;

@@ -5,18 +5,19 @@ mod render;
 
 use std::io::{self, Write as _};
 
+use mtplx_engine::assess::Assessment;
+use mtplx_runtime::artifact::Checkpoint;
+use mtplx_runtime::inspect;
+
 use self::document::{Document, Tensor};
 use crate::args::InspectArgs;
 use crate::error::Exit;
-use crate::{engine, hint};
-use mtplx_engine::assess::Assessment;
-use mtplx_runtime::artifact::Checkpoint;
-use mtplx_runtime::inspect::inspect as look;
+use crate::{hint, model};
 
 /// Inspects and renders.
 pub fn inspect(args: &InspectArgs) -> anyhow::Result<Exit> {
-    let checkpoint = engine::checkpoint(&args.model)?;
-    let assessment = engine::judge(&checkpoint, true);
+    let checkpoint = model::checkpoint(&args.model)?;
+    let assessment = model::judge(&checkpoint, true);
     let Assessment { verdict, contract, findings, .. } = &assessment;
     let document = Document {
         model: checkpoint.label(),
@@ -24,7 +25,7 @@ pub fn inspect(args: &InspectArgs) -> anyhow::Result<Exit> {
         says: verdict.to_string(),
         exit_code: Exit::from(verdict) as u8,
         hint: hint::of_verdict(verdict),
-        inspection: look(&checkpoint, &engine::registry()),
+        inspection: inspect::inspect(&checkpoint, assessment.architecture.zip(assessment.tier)),
         contract: contract.as_ref(),
         findings,
         tensor_list: args.tensors.then(|| tensors(&checkpoint)),

@@ -1,6 +1,8 @@
 //! Everything there is to say about a generation: what `--json` prints and the footer shortens.
 
+use mtplx_engine::Engine;
 use mtplx_engine::assess::Verdict;
+use mtplx_engine::settings::Settings;
 use mtplx_runtime::mlx::{self, Device};
 use mtplx_runtime::speculative::SpeculationStats;
 use mtplx_runtime::speculative::stats::Report;
@@ -8,9 +10,7 @@ use mtplx_runtime::text::Ending;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::generation::Outcome;
-use crate::engine::{AssessedModel, Engine};
-use crate::settings::Settings;
+use super::generation::Generated;
 
 /// The document.
 #[derive(Serialize)]
@@ -63,16 +63,15 @@ pub struct StatsDocument {
 impl<'a> Document<'a> {
     /// Gathers it.
     pub fn new(
-        opened: &'a AssessedModel,
-        engine: &Engine,
+        engine: &'a Engine,
         settings: &'a Settings,
         prompt: &'a [u32],
-        outcome: &'a Outcome,
+        generated: &'a Generated,
         plain: Option<&SpeculationStats>,
         warnings: &'a [String],
     ) -> Self {
-        let generated = &outcome.generated;
-        let info = &engine.model.info;
+        let (opened, of_engine) = (engine.model(), engine.info());
+        let info = &of_engine.model;
         let contract = opened.assessment.contract.as_ref();
         Self {
             text: &generated.text,
@@ -84,20 +83,20 @@ impl<'a> Document<'a> {
             settings,
             model: ModelDocument {
                 label: opened.checkpoint.label(),
-                architecture: engine.descriptor.id,
+                architecture: of_engine.descriptor.id,
                 model_type: opened.checkpoint.config().model_type(),
                 verdict: &opened.assessment.verdict,
                 exactness_baseline: contract.and_then(|contract| contract.exactness_baseline.as_ref()),
-                has_draft_head: engine.model.drafter.is_some(),
+                has_draft_head: of_engine.head_depth.is_some(),
                 vocab_size: info.vocab_size,
                 context: info.context,
                 weight_bytes: info.weight_bytes,
-                load_s: engine.load_time.as_secs_f64(),
+                load_s: of_engine.load_time.as_secs_f64(),
                 device: mlx::default_device(),
                 mtplx_version: env!("CARGO_PKG_VERSION"),
                 mlx_version: mlx::version(),
             },
-            stats: StatsDocument::new(generated.token_ids.len(), &outcome.stats, plain),
+            stats: StatsDocument::new(generated.token_ids.len(), &generated.stats, plain),
             warnings,
         }
     }

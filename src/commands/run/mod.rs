@@ -9,46 +9,44 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use mtplx_runtime::architecture::Precision;
+use mtplx_engine::settings::{Depth, ModelDefaults};
+use mtplx_engine::{Engine, LoadSpec, Request, RequestError};
 use mtplx_runtime::artifact::Area;
 use mtplx_runtime::mlx;
 use mtplx_runtime::text::Ending;
 
 use self::document::Document;
-use self::generation::Generation;
 pub(super) use self::generation::Interrupt;
-use crate::args::{Depth, RunArgs};
-use crate::engine::{self, DraftVocab};
-use crate::error::{Exit, Failure, stderr, warn};
-use crate::settings::{ModelDefaults, Settings};
+use crate::args::RunArgs;
+use crate::error::{Exit, stderr, warn};
+use crate::model;
 use crate::terminal::{Progress, TextOut};
 use crate::tuned;
 
 /// Generates.
 pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     // Everything that can be refused is refused before the weights are read.
-    engine::choose_device(args.model.device.device)?;
+    model::choose_device(args.model.device.device)?;
     let input = prompt::read(args)?;
-    let mut opened = engine::open(&args.model.model)?;
+    let mut opened = model::open(&args.model.model)?;
     let with_template = !args.raw && args.prompt_ids.is_none();
     if !with_template {
         opened = opened.without(Area::Template);
     }
     let trunk_only = args.drafting.no_mtp;
-    opened.admit(trunk_only, args.model.evidence)?;
-    let mut warnings = opened.warnings(trunk_only);
-    let descriptor = opened.descriptor()?;
-    let text = opened.text_side(with_template)?;
-    let model_says = ModelDefaults {
+    opened.admit(trunk_only, args.model.evidence.into())?;
+    let mut warnings = model::warnings(&opened, trunk_only);
+    let text = opened.text(with_template)?;
+    let defaults = ModelDefaults {
         contract: opened.assessment.contract.as_ref(),
         generation_config: text.generation_config.as_ref(),
-        max_depth: if trunk_only { 0 } else { descriptor.max_depth },
+        max_depth: if trunk_only { 0 } else { opened.architecture()?.descriptor().max_depth },
         tuned_depth: tuned::depth_for(&opened.checkpoint, &mut warnings),
         has_chat_template: text.template.is_some(),
     };
-    let mut settings = Settings::resolve(args, model_says, &mut warnings)?;
+    let mut settings = args.settings(defaults, &mut warnings)?;
     let prompt = prompt::encode(args, &input, &settings, &text, &mut warnings)?;
-    let draft_vocab = DraftVocab::of(&args.drafting.vocab, &text.tokenizer)?;
+    let draft_vocab = model::draft_vocab(&args.drafting.vocab, &text.tokenizer)?;
     if let Some(context) = opened.context() {
         let room = room(prompt.len(), context)?;
         if args.max_tokens.is_some_and(|wanted| wanted > room) {
@@ -60,22 +58,23 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 
     let interrupt = on_interrupt()?;
     let progress = Progress::start(format!("loading {}", opened.checkpoint.label()), args.json);
-    let engine = opened.load(trunk_only, Precision::Auto)?;
-    let draft_vocabulary = engine.draft_vocabulary(draft_vocab.as_ref(), &text.tokenizer)?;
-    settings.draft_vocab.value = draft_vocabulary.as_ref().map(|vocabulary| vocabulary.tokens().len());
+    let spec = LoadSpec { trunk_only, draft_vocab, ..LoadSpec::new(opened, text) };
+    let engine = Engine::load(spec, &mut |_| {})?;
     drop(progress);
 
-    let room = room(prompt.len(), engine.model.info.context)?;
+    let info = engine.info();
+    settings.draft_vocab.value = info.draft_vocab;
+    let room = room(prompt.len(), info.model.context)?;
     settings.max_tokens.value = settings.max_tokens.value.min(room);
-    let head_depth = engine.model.drafter.as_ref().map_or(0, |head| head.max_depth());
-    settings.mtp_depth_max.value = settings.mtp_depth_max.value.min(head_depth);
+    settings.mtp_depth_max.value = settings.mtp_depth_max.value.min(info.head_depth.unwrap_or(0));
 
-    let generation = Generation { settings: &settings, prompt: &prompt, tokenizer: &text.tokenizer, draft_vocabulary };
+    let request = Request::new(prompt, &settings);
     let mut out = TextOut::new();
     let progress = Progress::start("reading the prompt", args.json);
     let mut progress = Some(progress);
-    let outcome = generation.run(
-        &engine.model,
+    let generated = generation::generate(
+        &engine,
+        request.clone(),
         &interrupt,
         |done, all| {
             progress.iter().for_each(|progress| progress.update(done, all));
@@ -88,18 +87,18 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     if !args.json {
         out.finish()?;
     }
-    let interrupted = outcome.generated.ending == Ending::Interrupted;
+    let interrupted = generated.ending == Ending::Interrupted;
     let plain = match settings.mtp_depth.value {
         _ if !args.stats || interrupted => None,
         // Nothing was drafted: this was plain decoding.
         Depth::Fixed(0) => None,
         _ => {
             let _progress = Progress::start("plain decoding, for comparison", args.json);
-            generation.plain(&engine.model, outcome.generated.token_ids.len(), &interrupt)?
+            generation::plain(&engine, request.clone(), generated.token_ids.len(), &interrupt)?
         }
     };
 
-    let document = Document::new(&opened, &engine, &settings, &prompt, &outcome, plain.as_ref(), &warnings);
+    let document = Document::new(&engine, &settings, &request.prompt, &generated, plain.as_ref(), &warnings);
     if args.json {
         let mut out = io::stdout().lock();
         serde_json::to_writer(&mut out, &document)?;
@@ -113,11 +112,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 }
 
 /// Tokens that the context holds behind a prompt of so many.
-fn room(prompt: usize, context: usize) -> Result<usize, Failure> {
-    context.checked_sub(prompt).filter(|&room| room > 0).ok_or_else(|| {
-        let what = format!("the prompt has {prompt} tokens, and the model's context holds {context}");
-        Failure::usage(what, "shorten the prompt")
-    })
+fn room(prompt: usize, context: usize) -> Result<usize, RequestError> {
+    let room = context.checked_sub(prompt).filter(|&room| room > 0);
+    room.ok_or(RequestError::ContextExceeded { prompt, context })
 }
 
 /// The first Ctrl-C ends what is running after its round; the second ends the program, whatever it is doing.

@@ -2,13 +2,13 @@
 
 use std::io::{self, IsTerminal as _};
 
+use mtplx_engine::ModelText;
+use mtplx_engine::settings::{PromptMode, Settings};
 use mtplx_runtime::text::{Message, RenderInput};
 
 use crate::args::RunArgs;
-use crate::engine::TextAssets;
 use crate::error::Failure;
 use crate::input;
-use crate::settings::{PromptMode, Settings};
 
 const EXAMPLE: &str = "say what to continue: `mtplx run 'fn main() {'`, or `mtplx run -` to read standard input";
 
@@ -39,7 +39,7 @@ pub fn encode(
     args: &RunArgs,
     text: &str,
     settings: &Settings,
-    side: &TextAssets,
+    side: &ModelText,
     warnings: &mut Vec<String>,
 ) -> anyhow::Result<Vec<u32>> {
     let tokens = match (settings.prompt_mode.value, &side.template) {
@@ -49,7 +49,13 @@ pub fn encode(
             let messages: Vec<Message> = system.chain([Message::new("user", text)]).collect();
             let render = |enable_thinking| {
                 let messages = &messages[..];
-                template.render(&RenderInput { messages, add_generation_prompt: true, enable_thinking, tools: None })
+                template.render(&RenderInput {
+                    messages,
+                    add_generation_prompt: true,
+                    enable_thinking,
+                    tools: None,
+                    kwargs: None,
+                })
             };
             let rendered = render(settings.thinking.value)?;
             if let Some(on) = settings.thinking.value

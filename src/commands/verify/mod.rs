@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use mtplx_engine::assess::Verdict;
 use mtplx_engine::assess::stamp::{Evidence, lasting, stamp};
+use mtplx_engine::{Admission, AssessedModel, LoadedModel};
 use mtplx_runtime::architecture::Precision;
 use mtplx_runtime::artifact::{CONTRACT, Checkpoint, Contract, KnownHashes};
 use mtplx_runtime::mlx;
@@ -16,12 +17,11 @@ use mtplx_runtime::verify::{self, Effort, Options, Report, VerifyError};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::args::{EvidenceArgs, Model, VerifyArgs};
-use crate::engine::{self, AssessedModel, Engine};
+use crate::args::{Model, VerifyArgs};
 use crate::error::{Exit, Failure, warn};
-use crate::machine;
 use crate::state_dirs::StateDirs;
 use crate::terminal::Stages;
+use crate::{machine, model};
 
 /// Drafts a round where the contract states no ceiling: what published models use, and one more.
 const DEPTH: usize = 4;
@@ -47,11 +47,11 @@ struct Document<'a> {
 /// Measures, and writes the contract if everything passed.
 pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let started = Instant::now();
-    engine::choose_device(args.device.device)?;
-    let opened = engine::open(&args.model)?;
+    model::choose_device(args.device.device)?;
+    let opened = model::open(&args.model)?;
     admit(&opened)?;
     let before = contract(&opened)?;
-    let text = opened.text_side(true)?;
+    let text = opened.text(true)?;
     let effort = if args.quick { Effort::QUICK } else { Effort::FULL };
     if args.quick && before.get("exactness_baseline").and_then(|found| found.get("effort")?.as_str()) == Some("full") {
         warn("--quick: the contract has the evidence of a full verification, which this one's replaces");
@@ -100,7 +100,7 @@ pub fn verify(args: &VerifyArgs) -> anyhow::Result<Exit> {
     let kept = if report.passed() && matches!(args.model, Model::Dir(_)) { keep() } else { Ok(()) };
     let written = report.passed() && opened.checkpoint.dir().is_some() && kept.is_ok();
     opened.checkpoint.forget(CONTRACT);
-    let verdict = if written { engine::judge(&opened.checkpoint, false).verdict } else { opened.assessment.verdict };
+    let verdict = if written { model::judge(&opened.checkpoint, false).verdict } else { opened.assessment.verdict };
 
     let document = Document {
         model: opened.checkpoint.label(),
@@ -137,14 +137,17 @@ fn depth(contract: &Map<String, Value>) -> usize {
 }
 
 /// Whether there is drafting to verify, with evidence or without.
-fn admit(opened: &AssessedModel) -> Result<(), Failure> {
-    opened.admit(false, EvidenceArgs::NONE).map_err(|failure| match opened.assessment.verdict {
-        Verdict::Incomplete { .. } | Verdict::NoMtp => failure.hint(
+fn admit(opened: &AssessedModel) -> anyhow::Result<()> {
+    let Err(refusal) = opened.admit(false, Admission::UNVERIFIED) else { return Ok(()) };
+    if !matches!(*refusal.verdict, Verdict::Incomplete { .. } | Verdict::NoMtp) {
+        return Err(refusal.into());
+    }
+    Err(Failure::new(Exit::from(&*refusal.verdict), refusal.to_string())
+        .hint(
             "without its whole draft head there is nothing to verify; `mtplx inspect` says what the files hold, \
              `mtplx forge --mtp-from` takes the head of another checkpoint, `mtplx run --no-mtp` runs the trunk alone",
-        ),
-        _ => failure,
-    })
+        )
+        .into())
 }
 
 /// The contract as it is, if evidence may be added to it; empty where there is none.
@@ -157,7 +160,7 @@ fn contract(opened: &AssessedModel) -> anyhow::Result<Map<String, Value>> {
     let before = Contract::fields(&opened.checkpoint)
         .map_err(|finding| Failure::new(Exit::File, format!("{}: {finding}", opened.checkpoint.label())))?
         .unwrap_or_default();
-    let faults = lasting(&before, opened.descriptor()?, depth(&before));
+    let faults = lasting(&before, opened.architecture()?.descriptor(), depth(&before));
     if faults.is_empty() {
         return Ok(before);
     }
@@ -186,7 +189,7 @@ fn hashes(checkpoint: &Checkpoint, fresh: &mut KnownHashes, stages: &mut Stages)
 }
 
 fn measure(
-    engine: &mut Engine,
+    engine: &mut LoadedModel,
     options: &Options,
     stages: &mut Stages,
     mut flow: impl FnMut() -> std::ops::ControlFlow<()>,
@@ -199,7 +202,7 @@ fn measure(
 }
 
 /// Where and how it was measured.
-fn verified_on(opened: &AssessedModel, engine: &Engine, options: &Options) -> Map<String, Value> {
+fn verified_on(opened: &AssessedModel, engine: &LoadedModel, options: &Options) -> Map<String, Value> {
     let sampler = &options.sampling;
     let mut on = Map::new();
     let mut set = |name: &str, value: Value| on.insert(name.to_owned(), value);

@@ -5,8 +5,8 @@ use std::path::Path;
 use mtplx_runtime::text::{Message, RenderInput};
 use serde_json::Value;
 
-use crate::engine::TextAssets;
 use crate::error::{Exit, Failure};
+use mtplx_engine::ModelText;
 
 /// Largest file of prompts.
 const LIMIT: u64 = 16 << 20;
@@ -49,7 +49,7 @@ enum Kind {
 ///
 /// # Errors
 /// The file cannot be read, holds no prompt of two tokens or more, or one that is too long; the tokenizer or the chat template fails.
-pub fn encode(file: Option<&Path>, most: usize, text: &TextAssets) -> anyhow::Result<Vec<Vec<u32>>> {
+pub fn encode(file: Option<&Path>, most: usize, text: &ModelText) -> anyhow::Result<Vec<Vec<u32>>> {
     let Some(file) = file else {
         return BUILTIN.iter().take(most).map(|&(kind, prompt)| tokens(text, kind, prompt)).collect();
     };
@@ -85,12 +85,18 @@ fn refused(file: &Path, what: &str, hint: &str) -> Failure {
     Failure::new(Exit::File, format!("{}: {what}", file.display())).hint(hint)
 }
 
-fn tokens(text: &TextAssets, kind: Kind, prompt: &str) -> anyhow::Result<Vec<u32>> {
+fn tokens(text: &ModelText, kind: Kind, prompt: &str) -> anyhow::Result<Vec<u32>> {
     let Some(template) = text.template.as_ref().filter(|_| matches!(kind, Kind::Chat)) else {
         return Ok(text.tokenizer.encode(prompt, true)?);
     };
     let messages = [Message::new("user", prompt)];
-    let input = RenderInput { messages: &messages, add_generation_prompt: true, enable_thinking: None, tools: None };
+    let input = RenderInput {
+        messages: &messages,
+        add_generation_prompt: true,
+        enable_thinking: None,
+        tools: None,
+        kwargs: None,
+    };
     Ok(text.tokenizer.encode(&template.render(&input)?, false)?)
 }
 

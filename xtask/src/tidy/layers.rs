@@ -1,5 +1,6 @@
-//! Directions between crates: the program uses the engine, the engine the runtime, the runtime the three that know no crate of
-//! ours; architectures use the runtime alone. Terminal and network stay in the program.
+//! Directions between crates: the program uses the server and the engine, the server the engine, the engine the runtime, the runtime the
+//! three that know no crate of ours; architectures use the runtime alone. The terminal stays in the program, the network in it and in the
+//! server.
 
 use serde_json::Value;
 
@@ -7,8 +8,9 @@ use super::file::Complaint;
 
 const ARCHITECTURE: &str = "mtplx-arch-";
 /// Crates of the workspace, and those of them that each may use.
-const DIRECTIONS: [(&str, &[&str]); 6] = [
-    ("mtplx", &["mtplx-engine", "mtplx-runtime", "mtplx-arch-"]),
+const DIRECTIONS: [(&str, &[&str]); 7] = [
+    ("mtplx", &["mtplx-server", "mtplx-engine", "mtplx-runtime", "mtplx-arch-"]),
+    ("mtplx-server", &["mtplx-engine", "mtplx-runtime"]),
     ("mtplx-engine", &["mtplx-runtime"]),
     ("mtplx-runtime", &["mtplx-artifact", "mtplx-mlx", "mtplx-speculation"]),
     ("mtplx-artifact", &[]),
@@ -17,6 +19,8 @@ const DIRECTIONS: [(&str, &[&str]); 6] = [
 ];
 /// What only the program may use.
 const EDGE: [&str; 5] = ["clap", "tokio", "axum", "anyhow", "tracing-subscriber"];
+/// Exceptions: the engine's channels, and the server.
+const AT_THE_EDGE: [(&str, &str); 3] = [("mtplx-engine", "tokio"), ("mtplx-server", "tokio"), ("mtplx-server", "axum")];
 /// What only the runtime, the crate that wraps MLX and those above them may use.
 const MLX: [&str; 2] = ["mlx-rs", "mlx-sys"];
 
@@ -53,10 +57,10 @@ fn refusal(name: &str, on: &str, in_product: bool) -> Option<&'static str> {
     let fits = |known: &&str| on == *known || known.ends_with('-') && on.starts_with(*known);
     if ours && !itself && !allowed.iter().any(fits) {
         return Some(
-            "ARCHITECTURE.md says which crate may use which: mtplx -> engine -> runtime -> artifact, speculation, mlx",
+            "ARCHITECTURE.md says which crate may use which: mtplx -> server -> engine -> runtime -> artifact, speculation, mlx",
         );
     }
-    if in_product && name != "mtplx" && EDGE.contains(&on) {
+    if in_product && name != "mtplx" && EDGE.contains(&on) && !AT_THE_EDGE.contains(&(name, on)) {
         return Some("terminal, network and edge errors belong to the program");
     }
     if ["mtplx-artifact", "mtplx-speculation"].contains(&name) && MLX.contains(&on) {
@@ -78,6 +82,9 @@ mod tests {
             ("mtplx-runtime", "mtplx-engine"),
             ("mtplx-runtime", "tokio"),
             ("mtplx-engine", "clap"),
+            ("mtplx-engine", "axum"),
+            ("mtplx-engine", "mtplx-server"),
+            ("mtplx-server", "mtplx-artifact"),
             ("mtplx-artifact", "mtplx-mlx"),
             ("mtplx-speculation", "mlx-rs"),
         ] {
@@ -88,6 +95,9 @@ mod tests {
             ("mtplx-runtime", "mtplx-artifact"),
             ("mtplx-mlx", "mlx-sys"),
             ("mtplx", "tokio"),
+            ("mtplx-engine", "tokio"),
+            ("mtplx-server", "axum"),
+            ("mtplx-server", "mtplx-engine"),
             ("mtplx", "mtplx-arch-a"),
         ] {
             assert!(refusal(name, on, true).is_none(), "{name} -> {on}");

@@ -105,8 +105,13 @@ pub fn template(bytes: &[u8]) {
         [Message::new("system", "Be brief."), Message::new("user", "1 + 1?"), Message::new("assistant", "2")];
     let tools = serde_json::json!([{"type": "function", "function": {"name": "f", "parameters": {"a": [1, null]}}}]);
     for tools in [None, Some(&tools)] {
-        let input =
-            RenderInput { messages: &messages, add_generation_prompt: true, enable_thinking: Some(true), tools };
+        let input = RenderInput {
+            messages: &messages,
+            add_generation_prompt: true,
+            enable_thinking: Some(true),
+            tools,
+            kwargs: None,
+        };
         if let Err(error) = template.render(&input) {
             assert!(!error.to_string().contains(['\n', '\x1b']), "{error}");
         }

@@ -114,7 +114,8 @@ fn end_of_turn(template: &ChatTemplate, tokenizer: &Tokenizer) -> Option<u32> {
     const ANSWER: &str = "qxzjanswerqxzj";
     let messages = [Message::new("user", "a"), Message::new("assistant", ANSWER), Message::new("user", "b")];
     let behind = |messages: &[Message]| {
-        let input = RenderInput { messages, add_generation_prompt: false, enable_thinking: None, tools: None };
+        let input =
+            RenderInput { messages, add_generation_prompt: false, enable_thinking: None, tools: None, kwargs: None };
         let text = template.render(&input).ok()?;
         Some(text.rsplit_once(ANSWER)?.1.trim_start().to_owned())
     };

@@ -9,6 +9,8 @@
 //! fallback replaces a whole run of byte tokens when one of them turns out invalid, those already shown included; here
 //! what was shown stands.
 
+use std::ops::Deref;
+
 use super::error::TextError;
 use super::tokenizer::Tokenizer;
 
@@ -19,10 +21,12 @@ const LONGEST_UNFINISHED: usize = 3;
 const LONG: usize = 32;
 const KEPT: usize = 8;
 
-/// Turns a stream of tokens into a stream of text.
+/// Turns a stream of tokens into a stream of text. `T` is a reference to the tokenizer, or an `Arc` of it.
 #[derive(Debug)]
-pub struct Detokenizer<'t> {
-    tokenizer: &'t Tokenizer,
+pub struct Detokenizer<T> {
+    tokenizer: T,
+    /// True where special tokens have text too.
+    keeps_special: bool,
     window: Vec<u32>,
     /// How many of the window's tokens were there when its text was last complete.
     complete: usize,
@@ -30,10 +34,10 @@ pub struct Detokenizer<'t> {
     shown: String,
 }
 
-impl<'t> Detokenizer<'t> {
+impl<T: Deref<Target = Tokenizer>> Detokenizer<T> {
     /// A detokenizer at the beginning of a text.
-    pub fn new(tokenizer: &'t Tokenizer) -> Self {
-        Self { tokenizer, window: Vec::new(), complete: 0, shown: String::new() }
+    pub fn new(tokenizer: T) -> Self {
+        Self { tokenizer, keeps_special: false, window: Vec::new(), complete: 0, shown: String::new() }
     }
 
     /// A detokenizer for what follows `prompt`: only the continuation is given out, but a space that it begins with
@@ -41,7 +45,7 @@ impl<'t> Detokenizer<'t> {
     ///
     /// # Errors
     /// The tokenizer's decoder fails.
-    pub fn after(tokenizer: &'t Tokenizer, prompt: &[u32]) -> Result<Self, TextError> {
+    pub fn after(tokenizer: T, prompt: &[u32]) -> Result<Self, TextError> {
         let mut this = Self::new(tokenizer);
         let known = prompt.iter().copied().filter(|&id| this.shows(id)).rev().take(KEPT);
         this.window = known.collect();
@@ -50,6 +54,12 @@ impl<'t> Detokenizer<'t> {
         this.shown = text[..decided(&text)].to_owned();
         this.complete = this.window.len();
         Ok(this)
+    }
+
+    /// The same with the text of special tokens, by which a reader tells reasoning and tool calls apart.
+    #[must_use]
+    pub fn with_special(self) -> Self {
+        Self { keeps_special: true, ..self }
     }
 
     /// Adds a token and returns the text that is decided now: often that token's, sometimes none, sometimes more.
@@ -96,11 +106,11 @@ impl<'t> Detokenizer<'t> {
 
     /// Whether a token can have text at all; special ones and ids without a token do not.
     fn shows(&self, id: u32) -> bool {
-        !self.tokenizer.is_special(id) && self.tokenizer.token(id).is_some()
+        (self.keeps_special || !self.tokenizer.is_special(id)) && self.tokenizer.token(id).is_some()
     }
 
     fn decode(&self) -> Result<String, TextError> {
-        self.tokenizer.decode(&self.window, true)
+        self.tokenizer.decode(&self.window, !self.keeps_special)
     }
 
     fn restart(&mut self) {
@@ -113,7 +123,7 @@ impl<'t> Detokenizer<'t> {
     /// UTF-8 finds its place again after at most three bytes, so the last tokens end in the same `held` text.
     fn shorten(&mut self, held: &str) -> Result<(), TextError> {
         let tail = self.window[self.window.len() - KEPT..].to_vec();
-        let text = self.tokenizer.decode(&tail, true)?;
+        let text = self.tokenizer.decode(&tail, !self.keeps_special)?;
         if let Some(shown) = text.strip_suffix(held) {
             self.shown = shown.to_owned();
             self.window = tail;

@@ -4,14 +4,15 @@
 //! whether a prompt is raw text or a chat (the application's).
 
 mod assets;
+mod bytes;
 mod detokenize;
 mod error;
 mod files;
-mod generate;
 mod guard;
 mod jinja;
 mod limits;
 mod stop;
+mod stream;
 mod template;
 mod tokenizer;
 
@@ -19,8 +20,8 @@ pub use assets::TextAssets;
 pub use detokenize::Detokenizer;
 pub use error::TextError;
 pub use files::TextFiles;
-pub use generate::{Ending, Generated, Step, TextOptions, generate};
 pub use guard::panic_is_expected;
 pub use stop::{StopMatcher, StopOutput};
+pub use stream::{Ending, TextStream};
 pub use template::{ChatTemplate, Message, RenderInput};
 pub use tokenizer::Tokenizer;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use minijinja::value::Serde;
 use minijinja::{Error, ErrorKind, Value};
 use serde::Serialize;
-use serde_json::Value as Json;
+use serde_json::{Map, Value as Json};
 
 use super::Tokenizer;
 use super::error::{TextError, shorten};
@@ -73,6 +73,15 @@ pub struct RenderInput<'a, M = Message> {
     pub enable_thinking: Option<bool>,
     /// Descriptions of tools, as JSON schemas.
     pub tools: Option<&'a Json>,
+    /// Further variables, none of which replaces one of the above.
+    pub kwargs: Option<&'a Map<String, Json>>,
+}
+
+impl<'a, M> RenderInput<'a, M> {
+    /// A conversation without an answer, tools or variables.
+    pub fn new(messages: &'a [M]) -> Self {
+        Self { messages, add_generation_prompt: false, enable_thinking: None, tools: None, kwargs: None }
+    }
 }
 
 impl ChatTemplate {
@@ -106,6 +115,11 @@ impl ChatTemplate {
         Ok(Some(Self(Arc::new(Compiled { templates: compiled, file, tokens: special_tokens(files, tokenizer) }))))
     }
 
+    /// Source of the template that a conversation with tools is rendered with.
+    pub fn source(&self) -> &str {
+        self.0.templates.source(TOOL_USE, DEFAULT)
+    }
+
     /// The conversation as text.
     ///
     /// # Errors
@@ -121,11 +135,16 @@ impl ChatTemplate {
         ];
         // Templates ask `enable_thinking is defined`.
         variables.extend(input.enable_thinking.map(|on| ("enable_thinking", on.into())));
+        let kwargs: Vec<(String, Value)> =
+            input.kwargs.into_iter().flatten().map(|(name, value)| (name.clone(), Value::from(Serde(value)))).collect();
         let compiled = Arc::clone(&self.0);
         // Deeply nested values that a hostile template built are dropped in there, too.
         bounded(self.0.file, move || {
+            // The last of one name wins.
+            let kwargs = kwargs.iter().map(|(name, value)| (&**name, value.clone()));
             let tokens = compiled.tokens.iter().map(|(name, token)| (&**name, Value::from(token)));
-            compiled.templates.render(wanted, DEFAULT, Value::from_pairs(tokens.chain(variables)))
+            let all = kwargs.chain(tokens).chain(variables);
+            compiled.templates.render(wanted, DEFAULT, Value::from_pairs(all))
         })
     }
 }
@@ -211,7 +230,8 @@ mod tests {
     }
 
     fn render(source: &str, messages: &[Message], thinking: Option<bool>) -> Result<String, String> {
-        let input = RenderInput { messages, add_generation_prompt: true, enable_thinking: thinking, tools: None };
+        let input =
+            RenderInput { messages, add_generation_prompt: true, enable_thinking: thinking, tools: None, kwargs: None };
         template(source).and_then(|t| t.render(&input)).map_err(|e| e.to_string())
     }
 
@@ -285,6 +305,7 @@ mod tests {
             add_generation_prompt: false,
             enable_thinking: None,
             tools: Some(&tools),
+            kwargs: None,
         };
         let text = |source| template(source).unwrap().render(&input).unwrap();
         assert_eq!(
@@ -311,7 +332,13 @@ mod tests {
         let text = |tools| {
             let messages: &[Message] = &[];
             template
-                .render(&RenderInput { messages, add_generation_prompt: true, enable_thinking: None, tools })
+                .render(&RenderInput {
+                    messages,
+                    add_generation_prompt: true,
+                    enable_thinking: None,
+                    tools,
+                    kwargs: None,
+                })
                 .unwrap()
         };
         assert_eq!((text(None), text(Some(&tools))), ("d".into(), "t".into()));
@@ -330,8 +357,13 @@ mod tests {
             ..TextFiles::default()
         };
         let template = ChatTemplate::find(&files, &Tokenizer::new(&files).unwrap()).unwrap().unwrap();
-        let input =
-            RenderInput { messages: &user("x"), add_generation_prompt: true, enable_thinking: None, tools: None };
+        let input = RenderInput {
+            messages: &user("x"),
+            add_generation_prompt: true,
+            enable_thinking: None,
+            tools: None,
+            kwargs: None,
+        };
         assert_eq!(template.render(&input).unwrap(), "<|endoftext|><|im_end|><pad><i>False");
     }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokenizers::AddedToken;
 
+use super::bytes::Spelling;
 use super::error::{TextError, shorten};
 use super::files::{ADDED_TOKENS, CONFIG, GENERATION_CONFIG, SPECIAL_TOKENS_MAP, TOKENIZER_CONFIG, TextFiles};
 use super::guard::guarded;
@@ -29,6 +30,9 @@ const STACK: usize = 64 << 20;
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
     special: HashSet<u32>,
+    /// Tokens beside the vocabulary proper, special ones included: they are spelled as they are read.
+    added: HashSet<u32>,
+    spelling: Spelling,
     bos: Option<Special>,
     eos_token: Option<String>,
     eos_ids: Vec<u32>,
@@ -76,14 +80,18 @@ impl Tokenizer {
         }
         let findings = added.findings(&inner);
         let vocab = stated.unwrap_or_else(|| inner.get_vocab_size(true));
-        let special = inner.get_added_tokens_decoder().iter().filter(|(_, t)| t.special).map(|(id, _)| *id).collect();
+        let added_tokens = inner.get_added_tokens_decoder();
+        let special = added_tokens.iter().filter(|(_, token)| token.special).map(|(id, _)| *id).collect();
+        let added = added_tokens.keys().copied().collect();
+        let spelling = Spelling::of(inner.get_decoder());
 
         let token = |field| Ok::<_, TextError>(special_token(&config, field)?.or_else(|| text_of(map.get(field)?)));
         let bos = token("bos_token")?;
         let bos = bos.and_then(|content| inner.token_to_id(&content).map(|id| Special { content, id }));
         let eos_token = token("eos_token")?;
         let add_bos = flag(&config, "add_bos_token")?;
-        let mut tokenizer = Self { inner, special, bos, eos_token, eos_ids: Vec::new(), add_bos, vocab, findings };
+        let mut tokenizer =
+            Self { inner, special, added, spelling, bos, eos_token, eos_ids: Vec::new(), add_bos, vocab, findings };
         for (file, stated) in [(GENERATION_CONFIG, &files.generation_config()?), (CONFIG, &model)] {
             tokenizer.ends_as_stated(file, "eos_token_id", stated.get("eos_token_id"))?;
             let inner = stated.get("text_config").and_then(|text| text.get("eos_token_id"));
@@ -188,6 +196,18 @@ impl Tokenizer {
     /// Whether `id` is a special token, which never shows in decoded text.
     pub fn is_special(&self, id: u32) -> bool {
         self.special.contains(&id)
+    }
+
+    /// Special tokens: text that the tokenizer takes for one token wherever it stands.
+    pub fn special_tokens(&self) -> impl Iterator<Item = String> + '_ {
+        self.special.iter().filter_map(|&id| self.token(id))
+    }
+
+    /// Bytes of a token by itself: part of a character for some.
+    pub fn bytes(&self, id: u32) -> Vec<u8> {
+        let Some(token) = self.token(id) else { return Vec::new() };
+        let spelling = if self.added.contains(&id) { Spelling::Plain } else { self.spelling };
+        spelling.bytes(&token)
     }
 
     /// The token behind `id`, as the vocabulary spells it.

@@ -8,11 +8,10 @@
 //!
 //! The files are hashed only where the verdict depends on it, unless a [`AssessOptions`] asks for it.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use mtplx_runtime::architecture::{Descriptor, HeadStatus, Tier};
+use mtplx_runtime::architecture::{Descriptor, HeadStatus, MtpArchitecture, Tier};
 use mtplx_runtime::artifact::quant::{HeadQuantization, Quantization};
 use mtplx_runtime::artifact::text::TextAssets;
 use mtplx_runtime::artifact::{
@@ -138,8 +137,11 @@ impl fmt::Display for Verdict {
 pub struct Assessment {
     /// The verdict.
     pub verdict: Verdict,
-    /// The architecture that claims the checkpoint.
+    /// The id of the architecture that claims the checkpoint.
     pub claim: Option<&'static str>,
+    /// That architecture.
+    #[serde(skip)]
+    pub architecture: Option<&'static dyn MtpArchitecture>,
     /// How far that one's evidence reaches.
     pub tier: Option<Tier>,
     /// The contract, as far as it could be read.
@@ -195,17 +197,20 @@ pub struct AssessOptions<'a> {
     pub progress: Option<&'a mut dyn FnMut(u64, u64)>,
     /// Compares hashes even where the verdict is clear without them.
     pub thorough: bool,
-    /// The text side, where the caller has read it; it is read otherwise.
-    pub text: Option<&'a TextAssets>,
 }
 
-/// [`assess_with`] nothing: every byte is hashed, and no evidence counts as this machine's.
+/// Verdict without [`AssessOptions`]: every byte is hashed, and no evidence counts as this machine's.
 pub fn assess(checkpoint: &Checkpoint, registry: &Registry) -> Assessment {
-    assess_with(checkpoint, registry, AssessOptions::default())
+    assess_with(checkpoint, registry, &TextAssets::of(checkpoint), AssessOptions::default())
 }
 
-/// Assesses a checkpoint against the architectures of `registry`.
-pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: AssessOptions<'_>) -> Assessment {
+/// Assesses a checkpoint, whose tokenizer and template were read into `text`, against the architectures of `registry`.
+pub fn assess_with(
+    checkpoint: &Checkpoint,
+    registry: &Registry,
+    text: &TextAssets,
+    witness: AssessOptions<'_>,
+) -> Assessment {
     let (contract, mut findings) = Contract::read(checkpoint);
     findings.extend_from_slice(checkpoint.findings());
     let mut faults: Vec<Fault> = checkpoint.refusals().iter().map(Fault::from).collect();
@@ -245,7 +250,6 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Assess
     }
     let runs = faults.is_empty();
     faults.extend(findings.iter().filter(|finding| finding.severity == Severity::Damage).map(no_contract));
-    let text = witness.text.map_or_else(|| Cow::Owned(TextAssets::of(checkpoint)), Cow::Borrowed);
     faults.extend_from_slice(text.faults());
     findings.extend_from_slice(text.findings());
     let sound = match &claim {
@@ -275,8 +279,9 @@ pub fn assess_with(checkpoint: &Checkpoint, registry: &Registry, witness: Assess
     if matches!(verdict, Verdict::Verified | Verdict::Unverified { .. } | Verdict::Contradicted { .. }) {
         findings.extend(absent_head_file(checkpoint));
     }
-    let claim = claim.map(|claim| claim.architecture.descriptor().id);
-    Assessment { verdict, claim, tier, contract, faults, findings, sound }
+    let architecture = claim.map(|claim| claim.architecture);
+    let claim = architecture.map(|architecture| architecture.descriptor().id);
+    Assessment { verdict, claim, architecture, tier, contract, faults, findings, sound }
 }
 
 /// Most places that are named whose tensors are left out.

@@ -18,9 +18,9 @@ pub use forge::forged_artifacts_are_the_same_model;
 pub use forward::{chunked_prefill_is_prefill, golden_states, golden_tensors, verified_rows_are_single_steps};
 pub use rollback::{drafts_leave_the_history_alone, every_keep_is_a_fresh_forward, sequence_commits_what_it_emits};
 pub use sequence::{
-    coupled_text_is_that_of_its_seed, greedy_is_plain_greedy, prompts_go_on, rounds_sent_ahead_change_nothing,
-    sequences_together_are_sequences_alone, snapshots_resume, teacher_forced_acceptance_is_the_loops,
-    traces_are_golden,
+    coupled_text_is_that_of_its_seed, greedy_is_plain_greedy, logprobs_are_the_trunks, prompts_go_on,
+    rounds_sent_ahead_change_nothing, sequences_together_are_sequences_alone, snapshots_resume,
+    teacher_forced_acceptance_is_the_loops, traces_are_golden,
 };
 
 use std::ops::ControlFlow;
@@ -36,6 +36,7 @@ fn greedy_options(depth: usize) -> SequenceOptions {
         rule: Rule::Rejection,
         seed: 0,
         stop_tokens: Vec::new(),
+        logprobs: None,
     }
 }
 

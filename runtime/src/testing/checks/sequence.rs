@@ -5,7 +5,9 @@ use crate::Array;
 use crate::architecture::MtpArchitecture;
 use crate::model::{MtpModel, Positions};
 use crate::sampling::SamplingParams;
-use crate::speculative::{DepthPolicy, DraftOptions, PromptChunk, Round, Rule, Sequence, SequenceOptions, step};
+use crate::speculative::{
+    DepthPolicy, DraftOptions, Origin, PromptChunk, Round, Rule, Sequence, SequenceOptions, step,
+};
 use crate::testing::fixture::{Fixture, TraceRound};
 use crate::testing::host::{self, token_array};
 use crate::testing::state::{self, assert_same_state};
@@ -325,8 +327,60 @@ pub fn prompts_go_on(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
     stated.feed(&model, chunk).expect("a chunk");
     let mut usual = Sequence::new(&model, plain).expect("a sequence");
     let first = usual.prefill(&model, &prompt, proceed).expect("a prompt");
-    assert_eq!(stated.first(&model).expect("a token"), first, "{}: stated positions", fixture.name);
+    assert_eq!(stated.first(&model).expect("a token").token, first, "{}: stated positions", fixture.name);
     assert_same_state(&name("cache of embeddings at stated positions"), stated.cache(), usual.cache());
     let [one, other] = [&mut stated, &mut usual].map(|sequence| sequence.round(&model, 1).expect("a round").tokens);
     assert_eq!(one, other, "{}: behind stated positions", fixture.name);
+}
+
+/// Log-probabilities are the log-softmax of the trunk's logits, whatever was drafted, sent ahead or penalized; every token says where it
+/// came from.
+pub fn logprobs_are_the_trunks(architecture: &dyn MtpArchitecture, fixture: &Fixture) {
+    let model = fixture.load(architecture);
+    let prompt = fixture.prompt(model.info.vocab_size);
+    let sampling = SamplingParams { frequency_penalty: 1.0, ..SamplingParams::unfiltered() };
+    for (depth, ahead) in [(0, false), (0, true), (3, false)] {
+        let what = format!("{}: depth {depth}, {ahead}", fixture.name);
+        let options =
+            SequenceOptions { sampling: sampling.clone(), logprobs: Some(3), seed: 5, ..greedy_options(depth) };
+        let mut sequence = Sequence::new(&model, options).expect("a sequence");
+        if ahead {
+            sequence = sequence.looking_ahead();
+        }
+        sequence.feed(&model, PromptChunk::text(&prompt)).expect("a prompt");
+        let first = sequence.first(&model).expect("a token");
+        let (mut text, mut found) = (vec![first.token], vec![first.logprobs.expect("asked for")]);
+        while text.len() < TEXT / 2 {
+            let round = sequence.round(&model, TEXT).expect("a round");
+            assert_eq!(round.logprobs.len(), round.tokens.len(), "{what}");
+            for index in 0..round.tokens.len() {
+                let expected = match (round.acceptance.drafted, index < round.acceptance.accepted) {
+                    (0, _) => Origin::Plain,
+                    (_, true) => Origin::Draft(index + 1),
+                    (drafted, false) if round.acceptance.accepted == drafted => Origin::Bonus,
+                    _ => Origin::Recovered,
+                };
+                assert_eq!(round.origin(index), expected, "{what}: token {index} of {round:?}");
+            }
+            text.extend(&round.tokens);
+            found.extend(round.logprobs);
+        }
+        let (_, hidden) = state::fresh(&model, &[&prompt[..], &text].concat()).expect("a forward pass");
+        for (place, (&token, found)) in text.iter().zip(&found).enumerate() {
+            let row = (prompt.len() + place) as i32 - 1;
+            let logits = model.trunk.logits(&host::rows(&hidden, row, row + 1).expect("a row")).expect("logits");
+            let logits: Vec<f64> = host::values(&logits).expect("values").into_iter().map(f64::from).collect();
+            let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+            let total = largest + logits.iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln();
+            let close = |found: f32, token: u32| (f64::from(found) - (logits[token as usize] - total)).abs() < 1e-3;
+            assert!(close(found.logprob, token), "{what}: token {place}: {found:?}");
+            let mut likeliest = logits.clone();
+            likeliest.sort_by(|a, b| b.total_cmp(a));
+            assert_eq!(found.top.len(), 3, "{what}");
+            for ((token, logprob), logit) in found.top.iter().zip(likeliest) {
+                assert!(close(*logprob, *token), "{what}: token {place}: {found:?}");
+                assert!((f64::from(*logprob) - (logit - total)).abs() < 1e-3, "{what}: token {place}: {found:?}");
+            }
+        }
+    }
 }

@@ -69,6 +69,12 @@ impl Templates {
         Ok(())
     }
 
+    /// Source of the template of this name, or else of `default`.
+    pub(super) fn source(&self, name: &str, default: &str) -> &str {
+        let named = |name: &str| self.sources.iter().find(|(known, _)| known == name);
+        named(name).or_else(|| named(default)).map_or("", |(_, source)| source)
+    }
+
     /// The output of the template of this name, or else of `default`.
     pub(super) fn render(&self, name: &str, default: &str, variables: Value) -> Result<String> {
         let named = |name: &str| self.sources.iter().find(|(known, _)| known == name);

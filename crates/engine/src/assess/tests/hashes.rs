@@ -10,6 +10,7 @@ use super::verdict::{RECOGNIZED, VERIFIED, registry};
 use crate::assess::{AssessOptions, Verdict, assess_with};
 use crate::testing::{exactness_baseline, verified_on};
 use mtplx_runtime::artifact::{KnownHashes, sha256};
+use mtplx_runtime::text::TextAssets;
 
 /// A complete artifact of two weight files.
 fn artifact(model_type: &str) -> Folder {
@@ -34,9 +35,14 @@ fn covered(folder: Folder, id: &str, changes: Value) -> Folder {
     folder.file("mtplx_runtime.json", contract.to_string())
 }
 
+fn verdict_with(folder: &Folder, options: AssessOptions<'_>) -> Verdict {
+    let checkpoint = folder.open().unwrap();
+    assess_with(&checkpoint, &registry(), &TextAssets::of(&checkpoint), options).verdict
+}
+
 fn verdict(folder: &Folder, machine: Option<&str>) -> String {
     let witness = AssessOptions { machine, ..AssessOptions::default() };
-    assess_with(&folder.open().unwrap(), &registry(), witness).verdict.to_string()
+    verdict_with(folder, witness).to_string()
 }
 
 #[test]
@@ -121,7 +127,7 @@ fn a_thorough_look_compares_hashes_though_the_verdict_is_clear() {
     let folder = covered(artifact(RECOGNIZED), "toy-mtp", pending).config(json!({"model_type": RECOGNIZED, "new": 1}));
     let why = |thorough| {
         let witness = AssessOptions { thorough, ..AssessOptions::default() };
-        match assess_with(&folder.open().unwrap(), &registry(), witness).verdict {
+        match verdict_with(&folder, witness) {
             Verdict::Unverified { why, .. } | Verdict::Contradicted { why, .. } => why.len(),
             other => panic!("{other}"),
         }

@@ -1,5 +1,7 @@
 //! Evidence as a passed verification finds it, for tests that measure nothing.
 
+pub mod script;
+
 use serde_json::{Map, Value, json};
 
 use mtplx_runtime::speculation::statistics::{bernstein, tail};

@@ -1,0 +1,136 @@
+//! Sources of tokens: sequences on a model, and for tests a script.
+
+use std::rc::Rc;
+
+use mtplx_runtime::model::{DraftVocabulary, MtpModel};
+use mtplx_runtime::speculative::{
+    DraftOptions, FirstToken, Origin, PromptChunk, Sequence, SequenceOptions, SpeculationStats, prefill_chunk,
+};
+
+use crate::drawn::Drawn;
+use crate::error::RequestError;
+use crate::request::{Request, TokenInfo};
+#[cfg(any(test, feature = "testing"))]
+use crate::testing::script::{Script, ScriptedText};
+
+/// The maker of sources.
+pub(crate) enum Sources {
+    /// A model.
+    Model {
+        /// The model.
+        model: Box<MtpModel>,
+        /// Tokens that drafts are restricted to.
+        vocabulary: Option<Rc<DraftVocabulary>>,
+    },
+    /// A script in a model's place.
+    #[cfg(any(test, feature = "testing"))]
+    Script(Script),
+}
+
+/// Tokens of one text.
+pub(crate) enum Source {
+    Sequence(Box<Sequence>),
+    #[cfg(any(test, feature = "testing"))]
+    Script(Box<ScriptedText>),
+}
+
+impl Sources {
+    /// Tokens of a prompt that are fed in one unit.
+    pub(crate) fn chunk(&self) -> usize {
+        prefill_chunk()
+    }
+
+    /// The source of a request's text.
+    ///
+    /// # Errors
+    /// The request's settings are out of range.
+    pub(crate) fn begin(&self, request: &Request, stop_tokens: Vec<u32>) -> Result<Source, RequestError> {
+        match self {
+            Self::Model { model, vocabulary } => {
+                let drafts = request.drafts.clone().map(|drafts| DraftOptions {
+                    depth: drafts.depth,
+                    sampling: drafts.sampling,
+                    vocabulary: vocabulary.clone(),
+                });
+                let options = SequenceOptions {
+                    sampling: request.sampling.clone(),
+                    drafts,
+                    rule: request.rule,
+                    seed: request.seed,
+                    stop_tokens,
+                    logprobs: request.logprobs,
+                };
+                Ok(Source::Sequence(Box::new(Sequence::new(model, options)?)))
+            }
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(script) => Ok(Source::Script(Box::new(script.text(request, stop_tokens)?))),
+        }
+    }
+
+    fn model(&self) -> Result<&MtpModel, RequestError> {
+        match self {
+            Self::Model { model, .. } => Ok(model),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(_) => Err(RequestError::Ended),
+        }
+    }
+}
+
+impl Source {
+    /// Feeds tokens behind everything before them.
+    ///
+    /// # Errors
+    /// The sequence cannot go on.
+    pub(crate) fn feed(&mut self, sources: &Sources, tokens: &[u32]) -> Result<(), RequestError> {
+        match self {
+            Self::Sequence(sequence) => Ok(sequence.feed(sources.model()?, PromptChunk::text(tokens))?),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(text) => text.feed(tokens),
+        }
+    }
+
+    /// The token behind what was fed.
+    ///
+    /// # Errors
+    /// The sequence cannot go on.
+    pub(crate) fn first(&mut self, sources: &Sources) -> Result<Drawn, RequestError> {
+        match self {
+            Self::Sequence(sequence) => {
+                let FirstToken { token, stopped, logprobs } = sequence.first(sources.model()?)?;
+                Ok(Drawn { tokens: vec![TokenInfo { id: token, origin: Origin::Plain, logprobs }], stopped })
+            }
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(text) => text.round(1),
+        }
+    }
+
+    /// At least one token, and at most `room`.
+    ///
+    /// # Errors
+    /// The sequence cannot go on.
+    pub(crate) fn round(&mut self, sources: &Sources, room: usize) -> Result<Drawn, RequestError> {
+        match self {
+            Self::Sequence(sequence) => {
+                let round = sequence.round(sources.model()?, room)?;
+                let mut logprobs = round.logprobs.iter();
+                let tokens = round.tokens.iter().enumerate().map(|(index, &id)| TokenInfo {
+                    id,
+                    origin: round.origin(index),
+                    logprobs: logprobs.next().cloned(),
+                });
+                Ok(Drawn { tokens: tokens.collect(), stopped: round.stopped })
+            }
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(text) => text.round(room),
+        }
+    }
+
+    /// Counters of the rounds.
+    pub(crate) fn stats(&self) -> SpeculationStats {
+        match self {
+            Self::Sequence(sequence) => sequence.stats().clone(),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(text) => text.stats(),
+        }
+    }
+}

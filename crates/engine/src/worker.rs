@@ -1,0 +1,395 @@
+//! The thread that owns the model: it takes requests, runs one unit of work after another, and sends events.
+//!
+//! It never waits for a reader: events that do not fit into a request's channel stay with the request, which is passed over until they do.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use mtplx_runtime::text::{Detokenizer, Ending, TextStream, Tokenizer};
+use tokio::sync::mpsc::Sender;
+use tokio::sync::mpsc::error::TrySendError;
+
+use crate::drawn::Drawn;
+use crate::error::RequestError;
+use crate::output;
+use crate::request::{End, Event, Piece, Request, TokenInfo};
+use crate::scheduler::{self, Candidate};
+use crate::source::{Source, Sources};
+
+/// Time between two looks at readers that do not keep up, while there is nothing else to do.
+const POLL: Duration = Duration::from_millis(2);
+
+/// A request on its way in.
+pub(crate) struct Submission {
+    pub request: Request,
+    pub events: Sender<Result<Event, RequestError>>,
+}
+
+/// Counters that the engine's owner reads.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    /// Requests that were submitted and have not ended.
+    pub requests: AtomicUsize,
+    /// Units of work that were done.
+    pub units: AtomicU64,
+}
+
+/// The model, and the requests that it serves.
+pub(crate) struct Worker {
+    pub sources: Sources,
+    pub tokenizer: Arc<Tokenizer>,
+    pub submissions: Receiver<Submission>,
+    /// Requests that run at once.
+    pub most: usize,
+    /// Time after which a reader that does not read is given up.
+    pub patience: Duration,
+    pub counters: Arc<Counters>,
+}
+
+/// A request that runs.
+struct Running {
+    request: Request,
+    events: Sender<Result<Event, RequestError>>,
+    outbox: VecDeque<Result<Event, RequestError>>,
+    /// Time since which the outbox has not been empty.
+    blocked: Option<Instant>,
+    source: Source,
+    tokenizer: Arc<Tokenizer>,
+    text: TextStream<Arc<Tokenizer>>,
+    /// Prompt tokens that were fed.
+    fed: usize,
+    /// Tokens of the text.
+    drawn: usize,
+    reasoning: usize,
+    budget_reached: bool,
+    calls: usize,
+    stop_token: Option<TokenInfo>,
+    served: u64,
+    ended: bool,
+}
+
+impl Worker {
+    /// Serves until no more requests can come and all have ended.
+    pub(crate) fn run(self) {
+        let mut waiting: VecDeque<Submission> = VecDeque::new();
+        let mut running: Vec<Running> = Vec::new();
+        let mut unit = 0;
+        let mut open = true;
+        while open || !running.is_empty() || !waiting.is_empty() {
+            if running.is_empty() && waiting.is_empty() {
+                match self.submissions.recv() {
+                    Ok(submission) => waiting.push_back(submission),
+                    Err(_) => return,
+                }
+            }
+            while open {
+                match self.submissions.try_recv() {
+                    Ok(submission) => waiting.push_back(submission),
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => open = false,
+                }
+            }
+            self.begin(&mut waiting, &mut running);
+            for request in &mut running {
+                request.send(self.patience);
+            }
+            let before = running.len();
+            running.retain(|request| !(request.ended && request.outbox.is_empty()));
+            self.counters.requests.fetch_sub(before - running.len(), Ordering::Relaxed);
+            let candidates: Vec<Candidate> = running.iter().map(Running::candidate).collect();
+            match scheduler::next(&candidates) {
+                Some(place) => {
+                    unit += 1;
+                    let request = &mut running[place];
+                    request.served = unit;
+                    request.advance(&self.sources, self.patience);
+                    self.counters.units.store(unit, Ordering::Relaxed);
+                }
+                None if running.is_empty() => {}
+                None => match self.submissions.recv_timeout(POLL) {
+                    Ok(submission) => waiting.push_back(submission),
+                    Err(RecvTimeoutError::Timeout) => {}
+                    // Nothing to wait for but readers.
+                    Err(RecvTimeoutError::Disconnected) => std::thread::sleep(POLL),
+                },
+            }
+        }
+    }
+
+    /// Begins requests that wait, the oldest first, and drops those that were cancelled meanwhile.
+    fn begin(&self, waiting: &mut VecDeque<Submission>, running: &mut Vec<Running>) {
+        let before = waiting.len();
+        waiting.retain(|waiting| !(waiting.request.cancel.is_set() || waiting.events.is_closed()));
+        self.counters.requests.fetch_sub(before - waiting.len(), Ordering::Relaxed);
+        while running.len() < self.most {
+            let Some(Submission { request, events }) = waiting.pop_front() else { return };
+            let started = catch_unwind(AssertUnwindSafe(|| self.start(request, events.clone())));
+            match started.unwrap_or(Err(RequestError::Panicked)) {
+                Ok(request) => running.push(request),
+                Err(error) => {
+                    // The channel of a request that has not begun has room.
+                    let _ = events.try_send(Err(error));
+                    self.counters.requests.fetch_sub(1, Ordering::Relaxed);
+                }
+            }
+        }
+    }
+
+    fn start(&self, request: Request, events: Sender<Result<Event, RequestError>>) -> Result<Running, RequestError> {
+        let context: &[u32] = if request.continues { &request.prompt } else { &[] };
+        let detokenizer = Detokenizer::after(Arc::clone(&self.tokenizer), context)?;
+        let detokenizer = if request.special_text { detokenizer.with_special() } else { detokenizer };
+        let stop_tokens = if request.ignore_eos { Vec::new() } else { self.tokenizer.eos_ids().to_vec() };
+        Ok(Running {
+            source: self.sources.begin(&request, stop_tokens)?,
+            tokenizer: Arc::clone(&self.tokenizer),
+            text: TextStream::new(detokenizer, request.stop.iter().map(String::as_str)),
+            request,
+            events,
+            outbox: VecDeque::new(),
+            blocked: None,
+            fed: 0,
+            drawn: 0,
+            reasoning: 0,
+            budget_reached: false,
+            calls: 0,
+            stop_token: None,
+            served: 0,
+            ended: false,
+        })
+    }
+}
+
+impl Running {
+    fn candidate(&self) -> Candidate {
+        let blocked = self.ended || !self.outbox.is_empty();
+        Candidate { prefill: self.fed < self.request.prompt.len(), served: self.served, blocked }
+    }
+
+    /// Sends what the channel has room for. A reader that is gone, or has not read for `patience`, ends the request.
+    fn send(&mut self, patience: Duration) {
+        while let Some(event) = self.outbox.pop_front() {
+            match self.events.try_send(event) {
+                Ok(()) => self.blocked = None,
+                Err(TrySendError::Full(event)) => {
+                    self.outbox.push_front(event);
+                    let since = *self.blocked.get_or_insert_with(Instant::now);
+                    if since.elapsed() < patience {
+                        return;
+                    }
+                    self.give_up();
+                }
+                Err(TrySendError::Closed(_)) => self.give_up(),
+            }
+        }
+        self.blocked = None;
+    }
+
+    fn give_up(&mut self) {
+        self.outbox.clear();
+        self.ended = true;
+    }
+
+    /// True where the text is not wanted any more.
+    fn is_cancelled(&self) -> bool {
+        self.request.cancel.is_set() || self.events.is_closed()
+    }
+
+    /// One unit of work. A panic in it ends this request and no other.
+    fn advance(&mut self, sources: &Sources, patience: Duration) {
+        let done = catch_unwind(AssertUnwindSafe(|| self.unit(sources))).unwrap_or(Err(RequestError::Panicked));
+        if let Err(error) = done {
+            self.outbox.push_back(Err(error));
+            self.ended = true;
+        }
+        self.send(patience);
+    }
+
+    fn unit(&mut self, sources: &Sources) -> Result<(), RequestError> {
+        if self.is_cancelled() {
+            return self.finish(Ending::Interrupted);
+        }
+        let total = self.request.prompt.len();
+        if self.fed < total {
+            let end = (self.fed + sources.chunk()).min(total);
+            self.source.feed(sources, &self.request.prompt[self.fed..end])?;
+            self.fed = end;
+            self.outbox.push_back(Ok(Event::Prefill { done: end, total }));
+            if end < total || self.is_cancelled() {
+                return Ok(());
+            }
+            if self.thinking_left() == Some(0) {
+                return self.end_reasoning(sources);
+            }
+            let first = self.source.first(sources)?;
+            return self.take(first);
+        }
+        let left = self.thinking_left();
+        if left == Some(0) {
+            return self.end_reasoning(sources);
+        }
+        let room = self.request.max_tokens - self.drawn;
+        let round = self.source.round(sources, left.map_or(room, |left| left.min(room)))?;
+        self.take(round)
+    }
+
+    /// Tokens that the reasoning may still take; `None` outside of it, and without a budget.
+    fn thinking_left(&self) -> Option<usize> {
+        let budget = self.request.thinking_budget?;
+        let reasons = self.request.output.as_ref()?.in_reasoning();
+        reasons.then(|| budget.saturating_sub(self.reasoning))
+    }
+
+    /// Closes the reasoning, as if the model had, and draws on.
+    fn end_reasoning(&mut self, sources: &Sources) -> Result<(), RequestError> {
+        self.budget_reached = true;
+        let closing = self.request.output.as_ref().map_or("", output::OutputSplitter::end_of_reasoning);
+        let mut tokens = self.tokenizer.encode(closing, false)?;
+        tokens.truncate(self.request.max_tokens - self.drawn);
+        self.source.feed(sources, &tokens)?;
+        self.take(Drawn::inserted(tokens))?;
+        if self.ended {
+            return Ok(());
+        }
+        let first = self.source.first(sources)?;
+        self.take(first)
+    }
+
+    /// Turns tokens into text, and text into events.
+    fn take(&mut self, Drawn { mut tokens, stopped }: Drawn) -> Result<(), RequestError> {
+        // A stop token has no text, and ends it.
+        let shown = tokens.len() - usize::from(stopped);
+        let mut events = Events::default();
+        for place in 0..shown {
+            self.drawn += 1;
+            self.reasoning +=
+                usize::from(self.request.output.as_ref().is_some_and(output::OutputSplitter::in_reasoning));
+            let found = self.text.push(tokens[place].id)?;
+            let last_call = self.split(&found.text, &mut events);
+            if last_call || found.stopped.is_some() {
+                // The round may have drawn further.
+                let beyond = tokens.len() - place - 1;
+                tokens.truncate(place + 1);
+                let ending = if last_call { Ending::StopToken } else { Ending::StopString };
+                self.flush(events, tokens);
+                if last_call {
+                    // Nothing of what follows is read.
+                    self.request.output = None;
+                }
+                self.end(ending, found.stopped, beyond);
+                return Ok(());
+            }
+        }
+        let stop_token = if stopped { tokens.pop() } else { None };
+        self.flush(events, tokens);
+        if stop_token.is_some() {
+            self.drawn += 1;
+            self.stop_token = stop_token;
+            return self.finish(Ending::StopToken);
+        }
+        if self.drawn >= self.request.max_tokens {
+            return self.finish(Ending::Length);
+        }
+        Ok(())
+    }
+
+    /// Ends a text whose tokens are over.
+    fn finish(&mut self, ending: Ending) -> Result<(), RequestError> {
+        let found = self.text.finish()?;
+        let mut events = Events::default();
+        self.split(&found.text, &mut events);
+        self.flush(events, Vec::new());
+        let ending = if found.stopped.is_some() { Ending::StopString } else { ending };
+        self.end(ending, found.stopped, 0);
+        Ok(())
+    }
+
+    /// Reads text as answer, reasoning and calls. True behind the call that is to be the last.
+    fn split(&mut self, text: &str, events: &mut Events) -> bool {
+        let Some(splitter) = &mut self.request.output else {
+            events.text(text);
+            return false;
+        };
+        let mut pieces = Vec::new();
+        splitter.push(text, &mut pieces);
+        for piece in pieces {
+            self.calls += usize::from(matches!(piece, output::Piece::Call { .. }));
+            let ends_call = matches!(piece, output::Piece::EndOfCall { .. });
+            events.push(piece);
+            if self.request.single_call && ends_call {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Sends events, the first of which with a text carries the tokens.
+    fn flush(&mut self, Events(mut events): Events, tokens: Vec<TokenInfo>) {
+        if !tokens.is_empty() {
+            let carrier = events.iter_mut().find_map(|event| match event {
+                Event::Text(piece) | Event::Reasoning(piece) | Event::Arguments(piece) => Some(piece),
+                _ => None,
+            });
+            match carrier {
+                Some(piece) => piece.tokens = tokens,
+                None => events.push(Event::Text(Piece { text: String::new(), tokens })),
+            }
+        }
+        self.outbox.extend(events.into_iter().map(Ok));
+    }
+
+    fn end(&mut self, ending: Ending, stop_string: Option<usize>, beyond: usize) {
+        if let Some(splitter) = &mut self.request.output {
+            let mut pieces = Vec::new();
+            splitter.finish(ending != Ending::StopToken, &mut pieces);
+            let mut events = Events::default();
+            for piece in pieces {
+                self.calls += usize::from(matches!(piece, output::Piece::Call { .. }));
+                events.push(piece);
+            }
+            self.flush(events, Vec::new());
+        }
+        let mut stats = self.source.stats();
+        stats.retract(beyond);
+        self.outbox.push_back(Ok(Event::End(End {
+            ending,
+            stop_token: self.stop_token.take(),
+            stop_string,
+            tokens: self.drawn,
+            reasoning_tokens: self.reasoning,
+            thinking_budget_reached: self.budget_reached,
+            calls: self.calls,
+            stats,
+        })));
+        self.ended = true;
+    }
+}
+
+/// Events of one unit, in which pieces of one kind are joined.
+#[derive(Default)]
+struct Events(Vec<Event>);
+
+impl Events {
+    fn text(&mut self, text: &str) {
+        self.push(output::Piece::Text(text.to_owned()));
+    }
+
+    fn push(&mut self, piece: output::Piece) {
+        let plain = |text| Piece { text, tokens: Vec::new() };
+        match (piece, self.0.last_mut()) {
+            (output::Piece::Text(text), Some(Event::Text(last)))
+            | (output::Piece::Reasoning(text), Some(Event::Reasoning(last)))
+            | (output::Piece::Arguments(text), Some(Event::Arguments(last))) => last.text.push_str(&text),
+            (output::Piece::Text(text), _) if text.is_empty() => {}
+            (output::Piece::Text(text), _) => self.0.push(Event::Text(plain(text))),
+            (output::Piece::Reasoning(text), _) => self.0.push(Event::Reasoning(plain(text))),
+            (output::Piece::Arguments(text), _) => self.0.push(Event::Arguments(plain(text))),
+            (output::Piece::Call { name }, _) => self.0.push(Event::Call { name }),
+            (output::Piece::EndOfCall { complete }, _) => self.0.push(Event::EndOfCall { complete }),
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The engine: requests in turn give the texts that they give alone, and whatever ends one leaves the others as they were.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use mtplx_engine::settings::{Depth, Overrides};
+use mtplx_engine::{End, Engine, Event, Limits, LoadSpec, Request, RequestError, Stream, TokenInfo};
+use mtplx_runtime::mlx;
+use mtplx_runtime::sampling::SamplingParams;
+use mtplx_runtime::speculative::{Origin, Rule, SequenceError};
+use mtplx_runtime::text::Ending;
+
+use crate::command::json;
+
+const BUILTIN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models/builtin");
+
+/// The built-in model on the processor.
+fn engine(limits: Limits) -> Engine {
+    mlx::set_default_device(mlx::Device::Cpu);
+    let spec = LoadSpec::open(BUILTIN, &mtplx::registry()).unwrap();
+    Engine::load(LoadSpec { limits, ..spec }, &mut |_| {}).unwrap()
+}
+
+fn request(engine: &Engine, prompt: &str, overrides: Overrides) -> Request {
+    let tokens = engine.text().tokenizer.encode(prompt, true).unwrap();
+    engine.request(tokens, &overrides).unwrap()
+}
+
+/// Settings of a text of so many tokens.
+fn of(max_tokens: usize, depth: usize, seed: u64) -> Overrides {
+    Overrides {
+        max_tokens: Some(max_tokens),
+        depth: Some(Depth::Fixed(depth)),
+        seed: Some(seed),
+        ignore_eos: true,
+        ..Overrides::default()
+    }
+}
+
+/// Text, tokens and end of a stream that succeeds.
+fn read(stream: Stream) -> (String, Vec<TokenInfo>, End) {
+    let (mut text, mut all) = (String::new(), Vec::new());
+    for event in stream {
+        match event.unwrap() {
+            Event::Queued { .. } | Event::Prefill { .. } => {}
+            Event::Text(piece) => {
+                text.push_str(&piece.text);
+                all.extend(piece.tokens);
+            }
+            Event::End(end) => {
+                all.extend(end.stop_token.clone());
+                return (text, all, end);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("no end: {text}");
+}
+
+/// Reads until the first text.
+fn begin(stream: &mut Stream) {
+    assert!(stream.any(|event| matches!(event.unwrap(), Event::Text(_))));
+}
+
+/// Waits until the engine has no request left.
+fn idle(engine: &Engine) {
+    wait_for(engine, 0);
+}
+
+/// Waits until the engine has so many requests: the last event of one is sent before it is counted out.
+fn wait_for(engine: &Engine, requests: usize) {
+    let start = Instant::now();
+    while engine.requests() != requests {
+        assert!(start.elapsed() < Duration::from_secs(60), "{} requests are left", engine.requests());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn requests_in_turn_have_the_texts_of_the_program_alone() {
+    let engine = engine(Limits::default());
+    let prompts = ["fn main() {", "pub struct Point", "/// Returns the sum", "impl Iterator for", "use std::"];
+    let settings = |index: usize| Overrides {
+        acceptance: Some(if index.is_multiple_of(2) { Rule::Coupled } else { Rule::Rejection }),
+        temperature: Some(if index == 3 { 0.0 } else { 0.8 }),
+        ..of(40 + 7 * index, index, index as u64)
+    };
+    let together: Vec<Stream> = prompts
+        .iter()
+        .enumerate()
+        .map(|(index, prompt)| engine.submit(request(&engine, prompt, settings(index))).unwrap())
+        .collect();
+    for (index, stream) in together.into_iter().enumerate() {
+        let (text, tokens, end) = read(stream);
+        let number = index.to_string();
+        let (count, rule) =
+            ((40 + 7 * index).to_string(), if index.is_multiple_of(2) { "coupled" } else { "rejection" });
+        let mut args = vec!["run", "--json", "--raw", "--ignore-eos", "--seed", &number, "-n", &count];
+        args.extend(["--mtp-depth", &number, "--acceptance", rule, prompts[index]]);
+        args.extend(["-t", if index == 3 { "0" } else { "0.8" }]);
+        let alone = json(&args);
+        assert_eq!(text, alone["text"], "{index}");
+        let ids: Vec<u32> = tokens.iter().map(|token| token.id).collect();
+        assert_eq!(serde_json::json!(ids), alone["token_ids"], "{index}");
+        assert_eq!((end.ending, tokens.len()), (Ending::Length, 40 + 7 * index));
+    }
+    idle(&engine);
+}
+
+#[test]
+fn tokens_say_where_they_come_from_and_how_likely_they_were() {
+    let engine = engine(Limits::default());
+    let text = |depth, acceptance| {
+        let settings = Overrides { acceptance: Some(acceptance), ..of(48, depth, 5) };
+        let wanted = Request { logprobs: Some(3), ..request(&engine, "fn main() {", settings) };
+        read(engine.submit(wanted).unwrap())
+    };
+    let (_, plain, _) = text(0, Rule::Coupled);
+    assert!(plain.iter().all(|token| token.origin == Origin::Plain));
+    let (_, drafted, end) = text(3, Rule::Coupled);
+    let count = |is: fn(&Origin) -> bool| drafted.iter().filter(|token| is(&token.origin)).count() as u64;
+    assert_eq!(count(|origin| matches!(origin, Origin::Draft(_))), end.stats.accepted_by_depth().iter().sum::<u64>());
+    assert!(count(|origin| matches!(origin, Origin::Recovered | Origin::Bonus)) > 0);
+    // The row of a verification pass is the row of a step.
+    for (plain, drafted) in plain.iter().zip(&drafted) {
+        let (a, b) = (plain.logprobs.as_ref().unwrap(), drafted.logprobs.as_ref().unwrap());
+        assert_eq!(plain.id, drafted.id);
+        assert!((a.logprob - b.logprob).abs() < 1e-4, "{a:?} {b:?}");
+        assert!(a.logprob <= 0.0 && a.top.len() == 3 && a.top.is_sorted_by(|x, y| x.1 >= y.1), "{a:?}");
+        assert!(a.top[0].1 >= a.logprob);
+    }
+}
+
+#[test]
+fn a_request_that_is_cancelled_ends_wherever_it_is() {
+    let engine = engine(Limits { running: 2, waiting: 8, ..Limits::default() });
+    let wanted = || request(&engine, "fn main() {", of(60, 2, 1));
+    let alone = read(engine.submit(wanted()).unwrap()).0;
+    let long = || request(&engine, &"let x = 1;\n".repeat(80), of(400, 3, 2));
+    // Decoding, reading its prompt, in the queue; by its reader's end and by its flag.
+    let mut decoding = engine.submit(long()).unwrap();
+    begin(&mut decoding);
+    let reading = engine.submit(long()).unwrap();
+    let queued = engine.submit(long()).unwrap();
+    let flagged = long();
+    let flag = flagged.cancel.clone();
+    let waiting = engine.submit(flagged).unwrap();
+    let kept = engine.submit(wanted()).unwrap();
+    drop((reading, queued));
+    flag.cancel();
+    assert!(waiting.into_iter().all(|event| !matches!(event, Ok(Event::Text(_)))));
+    decoding.cancel();
+    assert_eq!(read(decoding).2.ending, Ending::Interrupted);
+    assert_eq!(read(kept).0, alone);
+    idle(&engine);
+}
+
+#[test]
+fn a_reader_that_does_not_read_stops_nobody_else() {
+    let engine = engine(Limits::default());
+    let long = || request(&engine, "fn main() {", of(120, 0, 3));
+    let unread = engine.submit(long()).unwrap();
+    let (text, ..) = read(engine.submit(long()).unwrap());
+    wait_for(&engine, 1);
+    assert_eq!(read(unread).0, text);
+    idle(&engine);
+}
+
+#[test]
+fn requests_that_cannot_begin_are_refused_at_once() {
+    let engine = engine(Limits { running: 1, waiting: 1, ..Limits::default() });
+    let good = || request(&engine, "fn main() {", of(200, 1, 4));
+    let refused = |request: Request| engine.submit(request).unwrap_err();
+    let is_empty = |error| matches!(error, RequestError::Sequence(SequenceError::EmptyPrompt));
+    assert!(is_empty(refused(Request { prompt: Vec::new(), ..good() })));
+    let beyond = refused(Request { prompt: vec![1 << 30], ..good() });
+    assert!(matches!(beyond, RequestError::Sequence(SequenceError::UnknownToken { .. })));
+    let context = engine.info().model.context;
+    let long = refused(Request { prompt: vec![1; context], ..good() });
+    assert!(matches!(long, RequestError::ContextExceeded { prompt, .. } if prompt == context));
+    let sampling = SamplingParams { temperature: f32::NAN, ..good().sampling };
+    assert!(matches!(refused(Request { sampling, ..good() }), RequestError::Sequence(SequenceError::Params(_))));
+    let running = engine.submit(good()).unwrap();
+    let mut waiting = engine.submit(good()).unwrap();
+    assert!(matches!(waiting.next(), Some(Ok(Event::Queued { ahead: 1 }))));
+    assert!(matches!(refused(good()), RequestError::Busy { waiting: 1 }));
+    assert_eq!(read(running).0, read(waiting).0);
+    // A bound beyond the context is the context's.
+    let end = read(
+        engine.submit(Request { max_tokens: usize::MAX, ..request(&engine, &"x ".repeat(1000), of(1, 3, 4)) }).unwrap(),
+    );
+    assert_eq!(end.2.ending, Ending::Length);
+    idle(&engine);
+}
+
+#[test]
+fn stop_strings_end_a_text_where_they_are_complete() {
+    let engine = engine(Limits::default());
+    let whole = read(engine.submit(request(&engine, "fn main() {", of(60, 3, 6))).unwrap()).0;
+    let stop = whole.get(whole.len() / 2..whole.len() / 2 + 3).unwrap_or("(").to_owned();
+    let settings = Overrides { stop: vec!["\u{1F600}".to_owned(), stop.clone()], ..of(60, 3, 6) };
+    let (text, _, end) = read(engine.submit(request(&engine, "fn main() {", settings)).unwrap());
+    assert_eq!((end.ending, end.stop_string), (Ending::StopString, Some(1)));
+    assert_eq!(text, whole[..whole.find(&stop).unwrap()]);
+}
+
+#[test]
+fn a_model_that_cannot_run_is_refused_with_its_verdict() {
+    let registry = mtplx::registry();
+    let refused = |path: &Path| LoadSpec::open(path.to_str().unwrap(), &registry).err().unwrap().to_string();
+    assert!(refused(Path::new("/no/such/folder")).contains("/no/such/folder"));
+    let folder = tempfile::TempDir::new().unwrap();
+    std::fs::write(folder.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
+    assert!(refused(folder.path()).contains("llama"), "{}", refused(folder.path()));
+}
