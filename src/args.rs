@@ -5,6 +5,7 @@ mod common;
 mod forge;
 mod hub;
 mod inspect;
+mod serve;
 mod verify;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use self::common::{
 };
 pub use self::hub::{ModelsArgs, PullArgs, RemoveArgs};
 pub use self::inspect::InspectArgs;
+pub use self::serve::{LogFormat, ServeArgs, is_setting};
 pub use self::verify::VerifyArgs;
 pub use bench::{BenchArgs, BenchCommand, CompareArgs, Depths, MeasureArgs, MethodArgs, TuneArgs};
 pub use forge::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
@@ -51,6 +53,10 @@ pub enum Command {
     /// Text streams to standard output; figures go to standard error when it is done. Without --model the built-in
     /// model runs: a small one, trained on source code.
     Run(Box<RunArgs>),
+    /// Serve a model over HTTP: OpenAI's, Anthropic's and Ollama's APIs.
+    ///
+    /// Coding agents and chat programs take http://localhost:8000 as their server. Without --model the built-in model is served.
+    Serve(Box<ServeArgs>),
     /// Turn a checkpoint into an artifact: MLX's layout, packed, the MTP head with it.
     Forge(Box<ForgeArgs>),
     /// Say what a model is, what it is worth, and what it takes to run it.
@@ -86,7 +92,7 @@ pub enum Command {
 
 /// The whole command line.
 pub fn command() -> clap::Command {
-    Cli::command()
+    serve::with_variables(Cli::command())
 }
 
 #[derive(Debug, Args)]

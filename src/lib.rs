@@ -83,6 +83,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         _ if cli.version => commands::version(),
         Some(Command::Run(args)) => commands::run(&args),
+        Some(Command::Serve(args)) => commands::serve(&args),
         Some(Command::Inspect(args)) => commands::inspect(&args),
         Some(Command::Verify(args)) => commands::verify(&args),
         Some(Command::Forge(args)) => commands::forge(&args),

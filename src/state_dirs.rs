@@ -15,6 +15,11 @@ use mtplx_runtime::artifact::KnownHashes;
 /// Largest file that is read from here.
 const MAX_FILE: u64 = 64 << 20;
 
+/// The folder of the user's settings; `None` without a home.
+pub fn config_folder() -> Option<PathBuf> {
+    folder(Kind::Config)
+}
+
 /// What is kept.
 pub struct StateDirs {
     hashes: Option<PathBuf>,
@@ -88,6 +93,7 @@ impl StateDirs {
 enum Kind {
     Cache,
     State,
+    Config,
 }
 
 /// The folder of a kind; `None` without a home.
@@ -97,6 +103,7 @@ fn folder(kind: Kind) -> Option<PathBuf> {
     }
     let (xdg, native) = (Xdg::new().ok()?, choose_native_strategy().ok()?);
     let (variable, xdg, native) = match kind {
+        Kind::Config => ("XDG_CONFIG_HOME", xdg.config_dir(), native.config_dir()),
         Kind::Cache => ("XDG_CACHE_HOME", xdg.cache_dir(), native.cache_dir()),
         // Macs have no folder of their own for state.
         Kind::State => ("XDG_STATE_HOME", xdg.state_dir()?, native.state_dir().unwrap_or_else(|| native.data_dir())),

@@ -19,5 +19,6 @@ mod parity;
 mod paths;
 mod policies;
 mod prompts;
+mod server;
 mod tune;
 mod verify;

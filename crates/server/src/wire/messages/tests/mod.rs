@@ -1,0 +1,4 @@
+//! Tests of the whole dialect.
+
+mod request;
+mod writer;
