@@ -180,7 +180,7 @@ mod tests {
         insta::assert_snapshot!(refused("port = 70000"), @r#"c.toml:1: port = "70000": 70000 is not in 0..=65535"#);
         insta::assert_snapshot!(refused("log-format = \"xml\""), @r#"c.toml:1: log-format = "xml": expected one of text, json"#);
         insta::assert_snapshot!(refused("idle-unload = -1"), @r#"c.toml:1: idle-unload = "-1": expected minutes, more than 0"#);
-        insta::assert_snapshot!(refused("[serve]\nport = 1"), @r#"c.toml:1: unknown key "serve""#);
+        insta::assert_snapshot!(refused("[serve]\nport = 1"), @r#"c.toml:1: unknown key "serve"; did you mean "served-name"?"#);
         insta::assert_snapshot!(refused("host = { a = 1 }"), @"c.toml:1: host: expected a text, a number or a list of them");
         assert!(refused("a = \n").starts_with("c.toml:1: "), "{}", refused("a = \n"));
         assert!(refused("port = 1\nport = 2\n").starts_with("c.toml:2: "));
