@@ -42,7 +42,7 @@ fn read(stream: Stream) -> (String, Vec<TokenInfo>, End) {
     let (mut text, mut all) = (String::new(), Vec::new());
     for event in stream {
         match event.unwrap() {
-            Event::Queued { .. } | Event::Prefill { .. } => {}
+            Event::Queued { .. } | Event::Begun { .. } | Event::Prefill { .. } => {}
             Event::Text(piece) => {
                 text.push_str(&piece.text);
                 all.extend(piece.tokens);
@@ -211,4 +211,53 @@ fn a_model_that_cannot_run_is_refused_with_its_verdict() {
     let folder = tempfile::TempDir::new().unwrap();
     std::fs::write(folder.path().join("config.json"), r#"{"model_type": "llama"}"#).unwrap();
     assert!(refused(folder.path()).contains("llama"), "{}", refused(folder.path()));
+}
+
+/// A conversation of the built-in model's kind: 64 tokens and more a turn.
+fn turns(count: usize) -> Vec<u32> {
+    let spec = LoadSpec::open(BUILTIN, &mtplx::registry()).unwrap();
+    let text: String =
+        (0..count).map(|turn| format!("fn f{turn}(a: u32, b: u32) -> u32 {{\n    a + b * {turn}\n}}\n\n")).collect();
+    spec.text.tokenizer.encode(&text, true).unwrap()
+}
+
+#[test]
+fn a_prompt_that_goes_on_is_read_from_where_it_left_and_has_the_same_text() {
+    let (kept, cold) = (engine(Limits::default()), engine(Limits { kept: Some(0), ..Limits::default() }));
+    let tokens = turns(24);
+    let cached = |stream: Stream| {
+        let (mut cached, mut missed) = (0, None);
+        let (mut text, mut end) = (String::new(), None);
+        for event in stream {
+            match event.unwrap() {
+                Event::Begun { cached: tokens, miss } => (cached, missed) = (tokens, miss),
+                Event::Text(piece) => text.push_str(&piece.text),
+                Event::End(last) => end = Some(last),
+                _ => {}
+            }
+        }
+        (text, cached, missed, end.unwrap().cached_tokens)
+    };
+    for (turn, length) in [200, 200, 333, 470].into_iter().enumerate() {
+        for (depth, acceptance) in [(0, Rule::Coupled), (3, Rule::Coupled), (2, Rule::Rejection)] {
+            let wanted = |engine: &Engine| {
+                let settings = Overrides { acceptance: Some(acceptance), ..of(24, depth, turn as u64) };
+                engine.request(tokens[..length].to_vec(), &settings).unwrap()
+            };
+            let (text, hit, _, of_end) = cached(kept.submit(wanted(&kept)).unwrap());
+            let (expected, none, ..) = cached(cold.submit(wanted(&cold)).unwrap());
+            assert_eq!(text, expected, "{length} tokens, depth {depth}");
+            assert_eq!((none, of_end), (0, hit));
+            // All but the last 64 tokens of the prompt before.
+            let before = [0, 200, 200, 333][turn];
+            assert!(hit + 64 >= before && hit < length, "{hit} of {length} behind {before}");
+        }
+    }
+    assert!(kept.kept_bytes() > 0 && cold.kept_bytes() == 0);
+    let mut other = tokens[..300].to_vec();
+    other[250] = (other[250] + 1) % 100;
+    let request = kept.request(other.clone(), &of(1, 0, 1)).unwrap();
+    let (_, hit, miss, _) = cached(kept.submit(request).unwrap());
+    let miss = miss.unwrap();
+    assert_eq!((hit, miss.position, miss.kept, miss.sent), (192, 250, tokens[250], other[250]));
 }

@@ -452,6 +452,7 @@ fn silence_shows_life_only_while_the_engine_works() {
     for (round_ms, lives) in cases {
         let server = Server::start(json!({"round_ms": round_ms, "replies": [{"text": text}]}), limits, |options| {
             options.keep_alive = Duration::from_millis(100);
+            options.unit_time = Duration::from_millis(50);
         });
         let running = server.send("/v1/chat/completions", &with(chat("x"), "stream", json!(true)));
         thread::sleep(Duration::from_millis(400));
@@ -559,4 +560,24 @@ fn system_messages_stay_where_a_template_takes_them() {
     ]);
     let answer = server.post("/v1/chat/completions", &json!({"messages": messages})).json();
     assert_eq!(answer["choices"][0]["message"]["content"], "right");
+}
+
+#[test]
+fn requests_of_real_agents_are_taken() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/agents/requests");
+    let index: Value = serde_json::from_str(&std::fs::read_to_string(folder.join("index.json")).unwrap()).unwrap();
+    let script = json!({"context": 200_000, "replies": [{"text": "</think>\n\nDone."}]});
+    let server = Server::start(script, Limits::default(), |options| options.aliases = vec!["local-model".to_owned()]);
+    let requests = index.as_array().or_else(|| index["requests"].as_array()).unwrap();
+    assert!(requests.len() >= 20);
+    for request in requests {
+        let file = request["file"].as_str().unwrap();
+        let body: Value = serde_json::from_str(&std::fs::read_to_string(folder.join(file)).unwrap()).unwrap();
+        let path = request["path"].as_str().unwrap();
+        let answer = server.post(path, &body);
+        // The title of a session asks for a form of the answer, which is refused so far.
+        let constrained = body["output_config"]["format"].is_object();
+        assert_eq!(answer.status, if constrained { 400 } else { 200 }, "{file}: {}", answer.body);
+        assert!(constrained || answer.body.contains("Done"), "{file}: {}", answer.body);
+    }
 }

@@ -73,6 +73,11 @@ pub struct ServeArgs {
     #[arg(long, value_name = "MB", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Requests")]
     pub max_body: u16,
 
+    /// Megabytes (2^20 bytes) of prompts that are kept for those that begin alike, 0 for none [default: a quarter of the device's memory
+    /// beside the weights; 256 on a processor].
+    #[arg(long, value_name = "MB", value_parser = clap::value_parser!(u32).range(0..=4_000_000), help_heading = "Requests")]
+    pub cache_memory: Option<u32>,
+
     /// Tokens of reasoning at most, where a request states none; then the engine ends it and the answer begins.
     #[arg(long, value_name = "N", help_heading = "Requests")]
     pub think_budget: Option<usize>,

@@ -93,6 +93,8 @@ pub struct Conversation {
 pub struct ChatPrompt {
     /// Tokens of the prompt.
     pub tokens: Vec<u32>,
+    /// Tokens at its end that begin the answer.
+    pub answer_tokens: usize,
     /// Reader of the output.
     pub splitter: OutputSplitter,
     /// True where the template did not show a tool to the model.
@@ -154,34 +156,37 @@ impl ChatFormat {
             // DeepSeek's name for it.
             kwargs.entry("thinking").or_insert(Value::Bool(on));
         }
-        let render = |messages: &[Value]| {
+        let render = |messages: &[Value], add_generation_prompt| {
             self.template.render(&RenderInput {
                 messages,
-                add_generation_prompt: true,
+                add_generation_prompt,
                 enable_thinking: conversation.thinking,
                 tools: tools.as_ref(),
                 kwargs: Some(&kwargs),
             })
         };
-        let rendered = match render(&messages) {
+        let mut messages = messages;
+        let rendered = match render(&messages, true) {
             // Some templates look for a question; a client that has compacted its history sends none.
             Err(error) if conversation.messages.iter().all(|message| message.role != Role::User) => {
                 let behind_system = usize::from(messages.first().is_some_and(|first| first["role"] == "system"));
-                let mut messages = messages;
                 messages.insert(behind_system, json!({"role": "user", "content": ""}));
-                render(&messages).map_err(|_| error)?
+                render(&messages, true).map_err(|_| error)?
             }
             rendered => rendered?,
         };
-        let mut tokens = Vec::new();
-        for part in rendered.split(breaker.with) {
-            if !part.is_empty() {
-                tokens.extend(self.tokenizer.encode(part, false)?);
-            }
-        }
+        let encode = |text: &str| -> Result<Vec<u32>, TextError> {
+            let parts = text.split(breaker.with).filter(|part| !part.is_empty());
+            Ok(parts.map(|part| self.tokenizer.encode(part, false)).collect::<Result<Vec<_>, _>>()?.concat())
+        };
+        let tokens = encode(&rendered)?;
+        // A template that fails without the answer's beginning leaves it unknown: then a conversation that goes on may find less.
+        let without = render(&messages, false).unwrap_or_default();
+        let begun = rendered.strip_prefix(without.as_str()).filter(|_| !without.is_empty()).unwrap_or_default();
+        let answer_tokens = encode(begun)?.len();
         let splitter = OutputSplitter::new(&self.output, &rendered, &schemas);
         let tools_ignored = conversation.tools.iter().any(|tool| !rendered.contains(&tool.name));
-        Ok(ChatPrompt { tokens, splitter, tools_ignored })
+        Ok(ChatPrompt { tokens, answer_tokens, splitter, tools_ignored })
     }
 
     /// Messages as the template takes them.

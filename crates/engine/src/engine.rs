@@ -15,7 +15,9 @@ use mtplx_runtime::text::{Message, RenderInput};
 
 use crate::assess::AssessOptions;
 use crate::error::{EngineError, RequestError};
+use crate::memory::Room;
 use crate::model::{Admission, AssessedModel, DraftVocab, ModelText};
+use crate::prefix_store::PrefixStore;
 use crate::request::{Event, Request, Stream};
 use crate::settings::{ModelDefaults, Overrides, Settings};
 use crate::source::Sources;
@@ -52,13 +54,15 @@ pub struct Limits {
     pub running: usize,
     /// Requests that wait beside those.
     pub waiting: usize,
+    /// Bytes of prefixes that are kept for prompts that begin alike; 0 keeps none, `None` takes a part of the memory that is left.
+    pub kept: Option<usize>,
     /// Time after which the request of a reader that does not read ends.
     pub patience: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { running: 8, waiting: 64, patience: Duration::from_secs(60) }
+        Self { running: 8, waiting: 64, kept: None, patience: Duration::from_secs(60) }
     }
 }
 
@@ -144,9 +148,10 @@ impl Engine {
         let of_thread = (Arc::clone(&model), Arc::clone(&text.tokenizer), Arc::clone(&counters));
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || {
             let (model, tokenizer, counters) = of_thread;
-            let worker = |sources, tokenizer| Worker {
+            let worker = |sources, tokenizer, kept| Worker {
                 sources,
                 tokenizer,
+                store: PrefixStore::new(kept),
                 submissions: queue,
                 most: limits.running.max(1),
                 patience: limits.patience,
@@ -157,7 +162,7 @@ impl Engine {
                 match scripted(script, &model, &tokenizer) {
                     Ok((sources, info)) => {
                         if loaded.send(Ok(info)).is_ok() {
-                            worker(sources, tokenizer).run();
+                            worker(sources, tokenizer, 0).run();
                         }
                     }
                     Err(error) => drop(loaded.send(Err(error))),
@@ -178,8 +183,9 @@ impl Engine {
             drop(model);
             match sources {
                 Ok((sources, info)) => {
+                    let kept = limits.kept.unwrap_or_else(|| kept_by_default(info.model.weight_bytes));
                     if loaded.send(Ok(info)).is_ok() {
-                        worker(sources, tokenizer).run();
+                        worker(sources, tokenizer, kept).run();
                     }
                 }
                 // Whoever asked is gone.
@@ -254,6 +260,17 @@ impl Engine {
         self.counters.units.load(Ordering::Relaxed)
     }
 
+    /// Time that the unit of work under way has taken; `None` between two.
+    pub fn unit_time(&self) -> Option<Duration> {
+        let since = self.counters.since.load(Ordering::Relaxed).checked_sub(1)?;
+        Some(self.counters.started.elapsed().saturating_sub(Duration::from_millis(since)))
+    }
+
+    /// Bytes of prefixes that are kept.
+    pub fn kept_bytes(&self) -> usize {
+        self.counters.kept.load(Ordering::Relaxed)
+    }
+
     /// Bounds on requests.
     pub fn limits(&self) -> Limits {
         self.limits
@@ -306,6 +323,18 @@ impl Engine {
         } else {
             refused(RequestError::Ended)
         }
+    }
+}
+
+/// Bytes of prefixes that are kept where nothing is stated: a quarter of what the weights leave of the device's memory.
+fn kept_by_default(weights: usize) -> usize {
+    match Room::of_default() {
+        // Free memory, which other programs want as well.
+        Some(Room::Free(bytes)) => usize::try_from(bytes / 4).unwrap_or(usize::MAX).min(256 << 20),
+        Some(Room::Card(bytes) | Room::Shared(bytes)) => {
+            usize::try_from(bytes).unwrap_or(usize::MAX).saturating_sub(weights) / 4
+        }
+        None => 256 << 20,
     }
 }
 

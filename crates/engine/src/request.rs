@@ -10,6 +10,7 @@ use tokio::sync::mpsc::Receiver;
 
 use crate::error::RequestError;
 use crate::output::OutputSplitter;
+use crate::prefix_store::Miss;
 use crate::settings::{PromptMode, Settings};
 
 /// A text to generate.
@@ -41,6 +42,8 @@ pub struct Request {
     pub output: Option<OutputSplitter>,
     /// True for a text that ends behind its first tool call.
     pub single_call: bool,
+    /// Tokens at the prompt's end that begin the answer: a conversation that goes on may render them in another way.
+    pub answer_tokens: usize,
     /// Tokens of reasoning, behind which the engine ends it.
     pub thinking_budget: Option<usize>,
     /// Ends the text early.
@@ -73,6 +76,7 @@ impl Request {
             special_text: false,
             output: None,
             single_call: false,
+            answer_tokens: 0,
             thinking_budget: None,
             cancel: CancelFlag::default(),
         }
@@ -107,6 +111,13 @@ pub enum Event {
     Queued {
         /// Requests before it.
         ahead: usize,
+    },
+    /// It begins, behind a part of its prompt that was kept from another request.
+    Begun {
+        /// Tokens of that part.
+        cached: usize,
+        /// The place where the prompt leaves the kept prefix that it has most in common with, if that is further on.
+        miss: Option<Miss>,
     },
     /// A part of the prompt was fed.
     Prefill {
@@ -166,7 +177,9 @@ pub struct End {
     pub stop_string: Option<usize>,
     /// Tokens of the text, the stop token included.
     pub tokens: usize,
-    /// Those of them that are reasoning.
+    /// Tokens of the prompt that were kept from another request.
+    pub cached_tokens: usize,
+    /// Tokens of the text that are reasoning.
     pub reasoning_tokens: usize,
     /// True where the budget ended the reasoning.
     pub thinking_budget_reached: bool,

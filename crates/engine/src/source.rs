@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use mtplx_runtime::model::{DraftVocabulary, MtpModel};
 use mtplx_runtime::speculative::{
-    DraftOptions, FirstToken, Origin, PromptChunk, Sequence, SequenceOptions, SpeculationStats, prefill_chunk,
+    DraftOptions, FirstToken, Origin, PromptChunk, Sequence, SequenceOptions, Snapshot, SpeculationStats, prefill_chunk,
 };
 
 use crate::drawn::Drawn;
@@ -40,11 +40,16 @@ impl Sources {
         prefill_chunk()
     }
 
-    /// The source of a request's text.
+    /// The source of a request's text, behind the prefix of its prompt that was `kept`.
     ///
     /// # Errors
     /// The request's settings are out of range.
-    pub(crate) fn begin(&self, request: &Request, stop_tokens: Vec<u32>) -> Result<Source, RequestError> {
+    pub(crate) fn begin(
+        &self,
+        request: &Request,
+        stop_tokens: Vec<u32>,
+        kept: Option<&Snapshot>,
+    ) -> Result<Source, RequestError> {
         match self {
             Self::Model { model, vocabulary } => {
                 let drafts = request.drafts.clone().map(|drafts| DraftOptions {
@@ -60,10 +65,23 @@ impl Sources {
                     stop_tokens,
                     logprobs: request.logprobs,
                 };
-                Ok(Source::Sequence(Box::new(Sequence::new(model, options)?)))
+                let sequence = match kept {
+                    Some(kept) => Sequence::resume(model, options, kept)?,
+                    None => Sequence::new(model, options)?,
+                };
+                Ok(Source::Sequence(Box::new(sequence)))
             }
             #[cfg(any(test, feature = "testing"))]
             Self::Script(script) => Ok(Source::Script(Box::new(script.text(request, stop_tokens)?))),
+        }
+    }
+
+    /// True where texts can draft.
+    pub(crate) fn drafts(&self) -> bool {
+        match self {
+            Self::Model { model, .. } => model.drafter.is_some(),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(_) => false,
         }
     }
 
@@ -86,6 +104,18 @@ impl Source {
             Self::Sequence(sequence) => Ok(sequence.feed(sources.model()?, PromptChunk::text(tokens))?),
             #[cfg(any(test, feature = "testing"))]
             Self::Script(text) => text.feed(tokens),
+        }
+    }
+
+    /// The state behind what was fed, to go on from; `None` for a source that has none.
+    ///
+    /// # Errors
+    /// MLX fails.
+    pub(crate) fn snapshot(&mut self) -> Result<Option<Snapshot>, RequestError> {
+        match self {
+            Self::Sequence(sequence) => Ok(Some(sequence.snapshot()?)),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(_) => Ok(None),
         }
     }
 

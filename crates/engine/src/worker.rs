@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
+use mtplx_runtime::speculative::Snapshot;
 use mtplx_runtime::text::{Detokenizer, Ending, TextStream, Tokenizer};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc::error::TrySendError;
 use crate::drawn::Drawn;
 use crate::error::RequestError;
 use crate::output;
+use crate::prefix_store::{PrefixStore, next_place};
 use crate::request::{End, Event, Piece, Request, TokenInfo};
 use crate::scheduler::{self, Candidate};
 use crate::source::{Source, Sources};
@@ -30,18 +32,36 @@ pub(crate) struct Submission {
 }
 
 /// Counters that the engine's owner reads.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Counters {
+    pub started: Instant,
     /// Requests that were submitted and have not ended.
     pub requests: AtomicUsize,
     /// Units of work that were done.
     pub units: AtomicU64,
+    /// Milliseconds from the engine's start to that of the unit under way, plus one; 0 for none.
+    pub since: AtomicU64,
+    /// Bytes of kept prefixes.
+    pub kept: AtomicUsize,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            started: Instant::now(),
+            requests: AtomicUsize::new(0),
+            units: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            kept: AtomicUsize::new(0),
+        }
+    }
 }
 
 /// The model, and the requests that it serves.
 pub(crate) struct Worker {
     pub sources: Sources,
     pub tokenizer: Arc<Tokenizer>,
+    pub store: PrefixStore<Snapshot>,
     pub submissions: Receiver<Submission>,
     /// Requests that run at once.
     pub most: usize,
@@ -60,7 +80,9 @@ struct Running {
     source: Source,
     tokenizer: Arc<Tokenizer>,
     text: TextStream<Arc<Tokenizer>>,
-    /// Prompt tokens that were fed.
+    /// Prompt tokens that were kept.
+    cached: usize,
+    /// Prompt tokens that were kept or fed.
     fed: usize,
     /// Tokens of the text.
     drawn: usize,
@@ -74,10 +96,11 @@ struct Running {
 
 impl Worker {
     /// Serves until no more requests can come and all have ended.
-    pub(crate) fn run(self) {
+    pub(crate) fn run(mut self) {
         let mut waiting: VecDeque<Submission> = VecDeque::new();
         let mut running: Vec<Running> = Vec::new();
         let mut unit = 0;
+        let started = self.counters.started;
         let mut open = true;
         while open || !running.is_empty() || !waiting.is_empty() {
             if running.is_empty() && waiting.is_empty() {
@@ -106,7 +129,10 @@ impl Worker {
                     unit += 1;
                     let request = &mut running[place];
                     request.served = unit;
-                    request.advance(&self.sources, self.patience);
+                    self.counters.since.store(started.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
+                    request.advance(&self.sources, &mut self.store, self.patience);
+                    self.counters.kept.store(self.store.bytes(), Ordering::Relaxed);
+                    self.counters.since.store(0, Ordering::Relaxed);
                     self.counters.units.store(unit, Ordering::Relaxed);
                 }
                 None if running.is_empty() => {}
@@ -121,7 +147,7 @@ impl Worker {
     }
 
     /// Begins requests that wait, the oldest first, and drops those that were cancelled meanwhile.
-    fn begin(&self, waiting: &mut VecDeque<Submission>, running: &mut Vec<Running>) {
+    fn begin(&mut self, waiting: &mut VecDeque<Submission>, running: &mut Vec<Running>) {
         let before = waiting.len();
         waiting.retain(|waiting| !(waiting.request.cancel.is_set() || waiting.events.is_closed()));
         self.counters.requests.fetch_sub(before - waiting.len(), Ordering::Relaxed);
@@ -139,20 +165,30 @@ impl Worker {
         }
     }
 
-    fn start(&self, request: Request, events: Sender<Result<Event, RequestError>>) -> Result<Running, RequestError> {
+    fn start(
+        &mut self,
+        request: Request,
+        events: Sender<Result<Event, RequestError>>,
+    ) -> Result<Running, RequestError> {
         let context: &[u32] = if request.continues { &request.prompt } else { &[] };
         let detokenizer = Detokenizer::after(Arc::clone(&self.tokenizer), context)?;
         let detokenizer = if request.special_text { detokenizer.with_special() } else { detokenizer };
         let stop_tokens = if request.ignore_eos { Vec::new() } else { self.tokenizer.eos_ids().to_vec() };
+        let fits = |kept: &Snapshot| kept.drafts() || request.drafts.is_none() || !self.sources.drafts();
+        let found = self.store.find(&request.prompt, fits);
+        let cached = found.map_or(0, |(tokens, _)| tokens);
+        let source = self.sources.begin(&request, stop_tokens, found.map(|(_, kept)| kept))?;
+        let miss = self.store.miss(&request.prompt, cached);
         Ok(Running {
-            source: self.sources.begin(&request, stop_tokens)?,
+            source,
             tokenizer: Arc::clone(&self.tokenizer),
             text: TextStream::new(detokenizer, request.stop.iter().map(String::as_str)),
             request,
             events,
-            outbox: VecDeque::new(),
+            outbox: VecDeque::from([Ok(Event::Begun { cached, miss })]),
             blocked: None,
-            fed: 0,
+            cached,
+            fed: cached,
             drawn: 0,
             reasoning: 0,
             budget_reached: false,
@@ -200,8 +236,8 @@ impl Running {
     }
 
     /// One unit of work. A panic in it ends this request and no other.
-    fn advance(&mut self, sources: &Sources, patience: Duration) {
-        let done = catch_unwind(AssertUnwindSafe(|| self.unit(sources))).unwrap_or(Err(RequestError::Panicked));
+    fn advance(&mut self, sources: &Sources, store: &mut PrefixStore<Snapshot>, patience: Duration) {
+        let done = catch_unwind(AssertUnwindSafe(|| self.unit(sources, store))).unwrap_or(Err(RequestError::Panicked));
         if let Err(error) = done {
             self.outbox.push_back(Err(error));
             self.ended = true;
@@ -209,15 +245,23 @@ impl Running {
         self.send(patience);
     }
 
-    fn unit(&mut self, sources: &Sources) -> Result<(), RequestError> {
+    fn unit(&mut self, sources: &Sources, store: &mut PrefixStore<Snapshot>) -> Result<(), RequestError> {
         if self.is_cancelled() {
             return self.finish(Ending::Interrupted);
         }
         let total = self.request.prompt.len();
         if self.fed < total {
-            let end = (self.fed + sources.chunk()).min(total);
+            let place = if store.is_on() { next_place(self.fed, total, self.request.answer_tokens) } else { None };
+            let end = (self.fed + sources.chunk()).min(place.unwrap_or(total));
             self.source.feed(sources, &self.request.prompt[self.fed..end])?;
             self.fed = end;
+            if Some(end) == place
+                && !store.contains(&self.request.prompt[..end])
+                && let Some(kept) = self.source.snapshot()?
+            {
+                let bytes = kept.nbytes();
+                store.insert(&self.request.prompt[..end], kept, bytes);
+            }
             self.outbox.push_back(Ok(Event::Prefill { done: end, total }));
             if end < total || self.is_cancelled() {
                 return Ok(());
@@ -360,6 +404,7 @@ impl Running {
             stop_token: self.stop_token.take(),
             stop_string,
             tokens: self.drawn,
+            cached_tokens: self.cached,
             reasoning_tokens: self.reasoning,
             thinking_budget_reached: self.budget_reached,
             calls: self.calls,

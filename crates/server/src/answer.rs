@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use futures_util::stream;
-use mtplx_engine::{End, Event as EngineEvent, Piece as EnginePiece, Request, RequestError, Stream};
+use mtplx_engine::{End, Event as EngineEvent, Miss, Piece as EnginePiece, Request, RequestError, Stream};
 use mtplx_runtime::speculative::{Origin as EngineOrigin, SpeculationStats, TokenLogprobs as EngineLogprobs};
 use mtplx_runtime::text::{Ending, Tokenizer};
 use tokio::sync::watch;
@@ -18,7 +18,7 @@ use crate::dialect::{Fold, Writer};
 use crate::host::Lease;
 use crate::ids;
 use crate::listen::stopped;
-use crate::log::Answered;
+use crate::log::{Answered, LogEvent};
 use crate::prepare::failure;
 use crate::wire::frame::Frame;
 use crate::wire::internal::{
@@ -58,9 +58,13 @@ struct TextState {
     /// True where tokens are shown, with their log-probabilities or origins.
     shows_tokens: bool,
     prompt_tokens: u64,
+    cached_tokens: u64,
     completion_tokens: u64,
     first_token: Option<Instant>,
     begun: Option<Instant>,
+    /// Tokens of the prompt's first chunk, and when it was read.
+    first_chunk: Option<(u64, Instant)>,
+    announced: bool,
     finish: Option<&'static str>,
 }
 
@@ -168,7 +172,8 @@ impl Answer {
                             self.quiet_since = Instant::now();
                             // A sign of life is one of the engine's, not of the server's.
                             let units = self.lease.units();
-                            if std::mem::replace(&mut self.units, units) != units {
+                            let works = self.lease.unit_time().is_some_and(|time| time < self.app.options.unit_time);
+                            if std::mem::replace(&mut self.units, units) != units || works {
                                 return Some(vec![self.writer.keep_alive()]);
                             }
                             continue;
@@ -224,12 +229,16 @@ impl Answer {
     fn event(&mut self, event: EngineEvent) -> Vec<Frame> {
         let event = match event {
             EngineEvent::Queued { .. } => return Vec::new(),
-            EngineEvent::Prefill { done, total } => {
-                if done == total
-                    && let Some(begun) = self.text.begun
-                {
-                    self.app.prefill_rate.note(total, begun.elapsed());
+            EngineEvent::Begun { cached, miss } => {
+                self.text.cached_tokens = cached as u64;
+                if let Some(Miss { position, kept, sent }) = miss {
+                    self.app.metrics.missed();
+                    self.app.log(&LogEvent::PrefixMiss { id: self.record.id.clone(), cached, position, kept, sent });
                 }
+                return Vec::new();
+            }
+            EngineEvent::Prefill { done, total } => {
+                self.announce(done as u64, total as u64);
                 return Vec::new();
             }
             EngineEvent::Text(piece) => Event::Text(self.piece(piece)),
@@ -255,6 +264,18 @@ impl Answer {
             return Vec::new();
         }
         self.writer.event(self.index, &event)
+    }
+
+    /// Announces a long prompt by the rate of its second chunk, where no earlier prompt has told the rate.
+    fn announce(&mut self, done: u64, total: u64) {
+        let Some((before, since)) = self.text.first_chunk else {
+            self.text.first_chunk = Some((done, Instant::now()));
+            return;
+        };
+        if self.app.prefill_rate.tokens_per_second().is_none() && !std::mem::replace(&mut self.text.announced, true) {
+            let rate = (done - before) as f64 / since.elapsed().as_secs_f64().max(1e-9);
+            self.app.announce(&self.record.id, total, total - done, rate);
+        }
     }
 
     fn piece(&mut self, EnginePiece { text, tokens }: EnginePiece) -> Piece {
@@ -285,10 +306,11 @@ impl Answer {
             FinishReason::ToolCalls => "tool_calls",
         });
         self.text.first_token.get_or_insert_with(Instant::now);
+        self.app.prefill_rate.note(end.stats.prompt_tokens(), Duration::from_secs_f64(end.stats.prefill_seconds()));
         self.text.completion_tokens = end.tokens as u64;
         let usage = Usage {
             prompt_tokens: self.text.prompt_tokens,
-            cached_tokens: 0,
+            cached_tokens: end.cached_tokens as u64,
             completion_tokens: end.tokens as u64,
             reasoning_tokens: end.reasoning_tokens as u64,
             thinking_budget_reached: end.thinking_budget_reached,
@@ -305,7 +327,7 @@ impl Answer {
         let rate = first.map(|first| tokens.saturating_sub(1) as f64 / first.elapsed().as_secs_f64().max(1e-9));
         Timings {
             prompt_tokens: self.text.prompt_tokens,
-            cached_tokens: 0,
+            cached_tokens: self.text.cached_tokens,
             completion_tokens: tokens,
             ttft_ms: first.zip(self.text.begun).map_or(0.0, |(first, begun)| 1000.0 * (first - begun).as_secs_f64()),
             tokens_per_second: rate.filter(|_| tokens > 1).unwrap_or(0.0),
@@ -322,6 +344,7 @@ impl Answer {
             self.app.text_time.note(begun.elapsed());
         }
         self.record.prompt_tokens += usage.prompt_tokens;
+        self.record.cached_tokens += usage.cached_tokens;
         self.record.completion_tokens += usage.completion_tokens;
         self.record.finish = self.text.finish;
         if usage.completion_tokens > 0 {
@@ -349,6 +372,7 @@ impl Drop for Answer {
             self.text.finish = Some(if self.failed { "error" } else { "cancelled" });
             let usage = Usage {
                 prompt_tokens: self.text.prompt_tokens,
+                cached_tokens: self.text.cached_tokens,
                 completion_tokens: self.text.completion_tokens,
                 ..Usage::default()
             };

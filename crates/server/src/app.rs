@@ -27,6 +27,8 @@ pub struct ServerOptions {
     pub body_time: Duration,
     /// Time of silence after which a stream shows that it lives.
     pub keep_alive: Duration,
+    /// Time that one unit of the engine's work may take before it is held for dead.
+    pub unit_time: Duration,
     /// Name that the model is listed by.
     pub name: String,
     /// Further names that it answers to.
@@ -50,6 +52,7 @@ impl ServerOptions {
             max_body: 32 << 20,
             body_time: Duration::from_secs(30),
             keep_alive: Duration::from_secs(10),
+            unit_time: Duration::from_secs(120),
             name: name.into(),
             aliases: Vec::new(),
             defaults: Defaults::default(),
@@ -103,6 +106,14 @@ impl App {
     /// Logs an event.
     pub fn log(&self, event: &LogEvent) {
         (self.log)(event);
+    }
+
+    /// Logs a prompt that takes its time: `left` of its tokens at `rate` tokens a second.
+    pub fn announce(&self, id: &str, tokens: u64, left: u64, rate: f64) {
+        let estimate = Duration::from_secs_f64((left as f64 / rate).clamp(0.0, 1e6));
+        if estimate >= self.options.announce {
+            self.log(&LogEvent::LongPrompt { id: id.to_owned(), tokens, rate, estimate });
+        }
     }
 
     /// The name under which a request's model is answered.
@@ -181,7 +192,7 @@ pub struct Rate(AtomicU64);
 
 impl Rate {
     /// Notes a measurement.
-    pub fn note(&self, tokens: usize, time: Duration) {
+    pub fn note(&self, tokens: u64, time: Duration) {
         // Short prompts say little.
         if tokens >= 256 && !time.is_zero() {
             blend(&self.0, tokens as f64 / time.as_secs_f64());

@@ -13,6 +13,9 @@ use url::Url;
 
 use crate::wire::internal::{Failure, FailureKind};
 
+/// Bytes of a request's head at most.
+pub const HEAD_BYTES: usize = 64 << 10;
+
 /// A key, of which only the digest is kept.
 #[derive(Clone)]
 pub struct Key([u8; 32]);
@@ -49,6 +52,7 @@ impl Guard {
     /// # Errors
     /// The host is another one's, the origin a foreign page's, the key is missing or wrong, or a body is no JSON.
     pub fn check(&self, method: &Method, uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
+        head(uri, headers)?;
         self.host(uri, headers)?;
         if *method != Method::GET && *method != Method::HEAD {
             self.origin(headers)?;
@@ -124,6 +128,18 @@ impl Guard {
         };
         Err(Failure::new(FailureKind::Unauthorized, message))
     }
+}
+
+/// The head's size: the buffer that it is read into may be larger than its bound.
+fn head(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
+    let path = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    let fields = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+    let bytes = path + fields.sum::<usize>();
+    if bytes <= HEAD_BYTES {
+        return Ok(());
+    }
+    let message = format!("the request's head has {bytes} bytes, and {HEAD_BYTES} is the most");
+    Err(Failure::new(FailureKind::HeadTooLarge, message))
 }
 
 /// True where no key is asked for: the state of the server, and what a browser asks before it asks.

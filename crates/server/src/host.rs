@@ -163,6 +163,14 @@ impl Host {
         }
     }
 
+    /// Bytes of prefixes that are kept.
+    pub fn kept_bytes(&self) -> usize {
+        match &*lock(&self.state) {
+            State::Loaded(engine) => engine.kept_bytes(),
+            _ => 0,
+        }
+    }
+
     /// Notes that the engine has ended.
     pub fn note_dead(&self) {
         *lock(&self.state) = State::Dead;

@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tower_service::Service;
 
-/// Bytes of a request's head at most.
-const HEAD_BYTES: usize = 64 << 10;
+use crate::guard::HEAD_BYTES;
+
 /// Headers of a request at most.
 const HEADERS: usize = 100;
 /// Time between two attempts to accept, where the system refuses.

@@ -16,7 +16,7 @@ pub enum LogEvent {
         tokens: u64,
         /// Tokens a second, as measured so far.
         rate: f64,
-        /// Time that it takes at this rate.
+        /// Time that the rest of it takes at this rate.
         estimate: Duration,
     },
     /// A remark on a request.
@@ -25,6 +25,19 @@ pub enum LogEvent {
         id: String,
         /// The remark.
         text: &'static str,
+    },
+    /// A prompt left a kept prefix that it had more in common with than it could use.
+    PrefixMiss {
+        /// The request's id.
+        id: String,
+        /// Tokens that were used of what is kept.
+        cached: usize,
+        /// Place of the first difference, from 0.
+        position: usize,
+        /// Token of the kept prefix there.
+        kept: u32,
+        /// Token of the prompt there.
+        sent: u32,
     },
     /// The weights were dropped, since nobody used them.
     Unloaded,
@@ -45,6 +58,8 @@ pub struct Answered {
     pub finish: Option<&'static str>,
     /// Tokens of the prompt.
     pub prompt_tokens: u64,
+    /// Those of them that were kept from another request.
+    pub cached_tokens: u64,
     /// Tokens of the answer.
     pub completion_tokens: u64,
     /// Milliseconds to the first token.

@@ -45,6 +45,7 @@ pub struct Metrics {
     first_token: Histogram,
     inter_token: Histogram,
     memory: Family<Kind, Gauge>,
+    misses: Counter,
 }
 
 impl Default for Metrics {
@@ -63,6 +64,7 @@ impl Default for Metrics {
             first_token: Histogram::new(exponential_buckets(0.01, 2.0, 16)),
             inter_token: Histogram::new(exponential_buckets(0.001, 2.0, 12)),
             memory: Family::default(),
+            misses: Counter::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("prompt_tokens", "Tokens of prompts of requests that began", metrics.prompt_tokens.clone());
@@ -87,7 +89,12 @@ impl Default for Metrics {
             "Mean time between tokens of an answer, once an answer",
             metrics.inter_token.clone(),
         );
-        registry.register("memory_bytes", "Bytes that MLX holds", metrics.memory.clone());
+        registry.register("prefix_misses", "Prompts that left a kept prefix before its end", metrics.misses.clone());
+        registry.register(
+            "memory_bytes",
+            "Bytes that MLX holds, and of kept prefixes among them",
+            metrics.memory.clone(),
+        );
         metrics
     }
 }
@@ -114,6 +121,11 @@ impl Metrics {
         if timings.tokens_per_second > 0.0 {
             self.inter_token.observe(1.0 / timings.tokens_per_second);
         }
+    }
+
+    /// Counts a prompt that left a kept prefix.
+    pub fn missed(&self) {
+        self.misses.inc();
     }
 
     /// The page, with the state of the moment.

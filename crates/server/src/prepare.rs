@@ -2,7 +2,7 @@
 
 use mtplx_engine::output::OutputSplitter;
 use mtplx_engine::settings::{Depth, ModelDefaults, Overrides, PromptMode, Settings};
-use mtplx_engine::{ChatFormat, Request, RequestError};
+use mtplx_engine::{ChatFormat, ChatPrompt, Request, RequestError};
 use mtplx_runtime::speculative::{Rule, SequenceError};
 use mtplx_runtime::text::TextError;
 
@@ -10,6 +10,9 @@ use crate::host::Model;
 use crate::wire::internal::{
     Acceptance, Conversation, Failure, FailureKind, GenerationRequest, MtpOptions, Options, Prompt, RawPrompt,
 };
+
+/// Remark on tools that reach no model.
+const TOOLS_IGNORED: &str = "the model's chat template does not show tools to the model";
 
 /// Requests of one answer, ready for the engine.
 pub struct Prepared {
@@ -38,15 +41,15 @@ pub struct Defaults {
 /// The chat template refuses the messages, the prompt is too long, a value is out of the model's range.
 pub fn prepare(request: &GenerationRequest, model: &Model, defaults: &Defaults) -> Result<Prepared, Failure> {
     let mut warning = None;
-    let prompts: Vec<(Vec<u32>, Option<OutputSplitter>)> = match &request.prompt {
+    let prompts: Vec<(Vec<u32>, usize, Option<OutputSplitter>)> = match &request.prompt {
         Prompt::Conversation(conversation) => {
-            let (tokens, splitter, remark) = conversation_prompt(conversation, model)?;
-            warning = remark;
-            vec![(tokens, Some(splitter))]
+            let prompt = conversation_prompt(conversation, model)?;
+            warning = prompt.tools_ignored.then_some(TOOLS_IGNORED);
+            vec![(prompt.tokens, prompt.answer_tokens, Some(prompt.splitter))]
         }
         Prompt::Raw(prompts) => {
             let tokens = prompts.iter().map(|prompt| raw_prompt(prompt, model));
-            tokens.map(|tokens| Ok((tokens?, None))).collect::<Result<_, Failure>>()?
+            tokens.map(|tokens| Ok((tokens?, 0, None))).collect::<Result<_, Failure>>()?
         }
     };
     let single_call = matches!(&request.prompt, Prompt::Conversation(conversation) if conversation.single_call);
@@ -54,7 +57,7 @@ pub fn prepare(request: &GenerationRequest, model: &Model, defaults: &Defaults) 
     let budget = request.options.max_thinking_tokens.map(clamp).or(defaults.think_budget);
     let mut requests = Vec::new();
     let mut prompt_tokens = 0;
-    for (tokens, splitter) in prompts {
+    for (tokens, answer_tokens, splitter) in prompts {
         prompt_tokens += tokens.len() as u64;
         let context = model.info.model.context;
         if tokens.len() >= context {
@@ -64,6 +67,7 @@ pub fn prepare(request: &GenerationRequest, model: &Model, defaults: &Defaults) 
             logprobs: request.options.logprobs,
             special_text: splitter.is_some(),
             output: splitter,
+            answer_tokens,
             single_call,
             thinking_budget: budget,
             ..Request::new(tokens, &settings)
@@ -77,13 +81,10 @@ pub fn prepare(request: &GenerationRequest, model: &Model, defaults: &Defaults) 
 /// # Errors
 /// The chat template refuses the messages.
 pub fn count(conversation: &Conversation, model: &Model) -> Result<u64, Failure> {
-    Ok(conversation_prompt(conversation, model)?.0.len() as u64)
+    Ok(conversation_prompt(conversation, model)?.tokens.len() as u64)
 }
 
-fn conversation_prompt(
-    conversation: &Conversation,
-    model: &Model,
-) -> Result<(Vec<u32>, OutputSplitter, Option<&'static str>), Failure> {
+fn conversation_prompt(conversation: &Conversation, model: &Model) -> Result<ChatPrompt, Failure> {
     let Some(chat) = &model.chat else {
         let message = format!("{}: this model has no chat template; /v1/completions takes raw text", model.label);
         return Err(Failure::new(FailureKind::Invalid, message));
@@ -98,8 +99,7 @@ fn conversation_prompt(
     if prompt.tokens.is_empty() {
         return Err(Failure::invalid("messages", "messages: the prompt has no tokens"));
     }
-    let remark = prompt.tools_ignored.then_some("the model's chat template does not show tools to the model");
-    Ok((prompt.tokens, prompt.splitter, remark))
+    Ok(prompt)
 }
 
 fn raw_prompt(prompt: &RawPrompt, model: &Model) -> Result<Vec<u32>, Failure> {
@@ -185,10 +185,13 @@ pub fn failure(error: &RequestError) -> Failure {
         RequestError::Sequence(_) | RequestError::Text(_) | RequestError::Panicked => FailureKind::Internal,
         RequestError::Ended => return crate::host::dead(),
     };
-    let advice = match error {
-        RequestError::ContextExceeded { .. } => "; shorten the conversation, or compact it",
-        RequestError::Busy { .. } => "; try again later",
-        _ => "",
+    let message = match error {
+        // Clients know it by OpenAI's own words.
+        RequestError::ContextExceeded { prompt, context } => format!(
+            "This model's maximum context length is {context} tokens, and the prompt has {prompt}; shorten the conversation, or compact it"
+        ),
+        RequestError::Busy { .. } => format!("{error}; try again later"),
+        _ => error.to_string(),
     };
-    Failure::new(kind, format!("{error}{advice}"))
+    Failure::new(kind, message)
 }

@@ -67,12 +67,13 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/openapi.json", get(openapi_document))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
-        .layer(cors)
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
             let failure = Failure::new(FailureKind::Internal, "the work on this request failed unexpectedly");
             refusal(&failure, ErrorStyle::OpenAi, &ids::random("req_"))
         }))
         .layer(from_fn_with_state(Arc::clone(&app), guarded))
+        // Outermost, so that a page of this machine can read refusals as well.
+        .layer(cors)
         .with_state(app)
 }
 
@@ -171,10 +172,7 @@ fn announce(app: &App, id: &str, tokens: u64, warning: Option<&'static str>) {
         app.log(&LogEvent::Warning { id: id.to_owned(), text });
     }
     if let Some(rate) = app.prefill_rate.tokens_per_second() {
-        let estimate = Duration::from_secs_f64((tokens as f64 / rate).min(1e6));
-        if estimate >= app.options.announce {
-            app.log(&LogEvent::LongPrompt { id: id.to_owned(), tokens, rate, estimate });
-        }
+        app.announce(id, tokens, tokens, rate);
     }
 }
 
@@ -316,7 +314,8 @@ async fn health(State(app): State<Arc<App>>) -> Response<Body> {
 
 async fn metrics_page(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
     let (running, queued) = app.host.requests();
-    let memory = mtplx_runtime::mlx::memory_use();
+    let mut memory = mtplx_runtime::mlx::memory_use();
+    memory.push(("prefixes", app.host.kept_bytes()));
     match app.metrics.page(running, queued, &memory) {
         Ok(page) => {
             let mut response = Response::new(Body::from(page));

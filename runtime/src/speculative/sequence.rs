@@ -127,6 +127,18 @@ impl Snapshot {
     pub fn cache(&self) -> &Prefix {
         &self.cache
     }
+
+    /// True where a sequence that goes on from it can draft.
+    pub fn drafts(&self) -> bool {
+        self.draft.is_some()
+    }
+
+    /// Bytes held, spare capacity included; caches that go on from it share them.
+    pub fn nbytes(&self) -> usize {
+        let history = self.draft.as_ref().map_or(0, |(history, _)| history.nbytes());
+        let queue = self.queue.iter().map(|pairs| pairs.hidden.nbytes()).sum::<usize>();
+        self.cache.nbytes() + history + queue
+    }
 }
 
 /// One sequence being generated. Weights are the model's, so many sequences share one model.

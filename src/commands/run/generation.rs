@@ -50,7 +50,7 @@ pub fn generate(
     let (mut text, mut token_ids) = (String::new(), Vec::new());
     for event in engine.submit(Request { cancel, ..request })? {
         match event? {
-            Event::Queued { .. } => {}
+            Event::Queued { .. } | Event::Begun { .. } => {}
             Event::Prefill { done, total } => progress(done, total),
             Event::Text(piece) => {
                 token_ids.extend(piece.tokens.iter().map(|token| token.id));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use mtplx_engine::settings::{Depth, ModelDefaults};
-use mtplx_engine::{Engine, LoadSpec, Request, RequestError};
+use mtplx_engine::{Engine, Limits, LoadSpec, Request, RequestError};
 use mtplx_runtime::artifact::Area;
 use mtplx_runtime::mlx;
 use mtplx_runtime::text::Ending;
@@ -58,7 +58,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
 
     let interrupt = on_interrupt()?;
     let progress = Progress::start(format!("loading {}", opened.checkpoint.label()), args.json);
-    let spec = LoadSpec { trunk_only, draft_vocab, ..LoadSpec::new(opened, text) };
+    // One text has nothing to share.
+    let limits = Limits { kept: Some(0), ..Limits::default() };
+    let spec = LoadSpec { trunk_only, draft_vocab, limits, ..LoadSpec::new(opened, text) };
     let engine = Engine::load(spec, &mut |_| {})?;
     drop(progress);
 

@@ -27,8 +27,8 @@ fn text(time: &str, event: &LogEvent) -> String {
             let mut line = format!("{time} {method} {} {status}", path.escape_debug());
             if let Some(finish) = finish {
                 line.push_str(&format!(
-                    " {finish}, {} + {} tokens",
-                    answered.prompt_tokens, answered.completion_tokens
+                    " {finish}, {} ({} kept) + {} tokens",
+                    answered.prompt_tokens, answered.cached_tokens, answered.completion_tokens
                 ));
             }
             if let Some(ttft) = answered.ttft_ms {
@@ -45,6 +45,9 @@ fn text(time: &str, event: &LogEvent) -> String {
             estimate.as_secs()
         ),
         LogEvent::Warning { id, text } => format!("{time} warning: {text}  {id}"),
+        LogEvent::PrefixMiss { id, cached, position, kept, sent } => format!(
+            "{time} {cached} tokens were kept; the prompt leaves another one at token {position}: {sent} in place of {kept}  {id}"
+        ),
         LogEvent::Unloaded => format!("{time} unloaded the model, since nobody used it"),
     }
 }
@@ -61,6 +64,7 @@ fn object(time: &str, event: &LogEvent) -> Value {
             "status": answered.status,
             "finish": answered.finish,
             "prompt_tokens": answered.prompt_tokens,
+            "cached_tokens": answered.cached_tokens,
             "completion_tokens": answered.completion_tokens,
             "ttft_ms": answered.ttft_ms,
             "tokens_per_second": answered.tokens_per_second,
@@ -74,6 +78,14 @@ fn object(time: &str, event: &LogEvent) -> Value {
             "estimate_ms": milliseconds(*estimate),
         }),
         LogEvent::Warning { id, text } => json!({"event": "warning", "id": id, "text": text}),
+        LogEvent::PrefixMiss { id, cached, position, kept, sent } => json!({
+            "event": "prefix_miss",
+            "id": id,
+            "cached_tokens": cached,
+            "position": position,
+            "kept": kept,
+            "sent": sent,
+        }),
         LogEvent::Unloaded => json!({"event": "unloaded"}),
     };
     if let Value::Object(own) = own {
@@ -115,6 +127,7 @@ mod tests {
             status: 200,
             finish: Some("stop"),
             prompt_tokens: 120,
+            cached_tokens: 64,
             completion_tokens: 45,
             ttft_ms: Some(312.0),
             tokens_per_second: Some(41.23),
@@ -129,7 +142,7 @@ mod tests {
         let events = [LogEvent::Answered(answered), long, LogEvent::Unloaded];
         let lines: Vec<String> = events.iter().map(|event| text("T", event)).collect();
         insta::assert_snapshot!(lines.join("\n"), @r"
-        T POST /v1/\n\u{1b}[31mx 200 stop, 120 + 45 tokens, first after 0.31 s, 41.2 tok/s, 1.40 s  req_1
+        T POST /v1/\n\u{1b}[31mx 200 stop, 120 (64 kept) + 45 tokens, first after 0.31 s, 41.2 tok/s, 1.40 s  req_1
         T reading a prompt of 60000 tokens: about 60 s at 1000 tok/s  req_2
         T unloaded the model, since nobody used it
         ");

@@ -188,8 +188,12 @@ fn load_spec(args: &ServeArgs, aloud: bool) -> anyhow::Result<LoadSpec> {
     if aloud {
         warnings.iter().for_each(|warning| warn(warning));
     }
-    let limits =
-        Limits { running: usize::from(args.max_running), waiting: usize::from(args.max_queue), ..Limits::default() };
+    let limits = Limits {
+        running: usize::from(args.max_running),
+        waiting: usize::from(args.max_queue),
+        kept: args.cache_memory.map(|megabytes| (megabytes as usize) << 20),
+        ..Limits::default()
+    };
     Ok(LoadSpec { trunk_only, draft_vocab, tuned_depth, limits, ..LoadSpec::new(opened, text) })
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::markup::{END_THINK, ToolFormat};
+use super::markup::{END_THINK, THINK, ToolFormat};
 
 /// Form in which a template takes the arguments of calls in the history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,7 +48,7 @@ impl OutputFormat {
                 _ => ArgumentsAs::Object,
             },
         };
-        let reasoning = source.contains(END_THINK);
+        let reasoning = source.contains(THINK) || source.contains(END_THINK);
         Self { tools, reasoning, arguments }
     }
 }

@@ -30,6 +30,7 @@ impl Failure {
             FailureKind::TooLarge => 413,
             FailureKind::MediaType => 415,
             FailureKind::Busy => 429,
+            FailureKind::HeadTooLarge => 431,
             FailureKind::Internal => 500,
             FailureKind::Unavailable => 503,
         }
@@ -47,6 +48,7 @@ impl Failure {
             | FailureKind::UnknownModel
             | FailureKind::Method
             | FailureKind::TooLarge
+            | FailureKind::HeadTooLarge
             | FailureKind::MediaType => true,
             FailureKind::Timeout | FailureKind::Busy | FailureKind::Internal | FailureKind::Unavailable => false,
         }
@@ -80,7 +82,7 @@ impl Failure {
             FailureKind::NotFound => ("invalid_request_error", Some("not_found")),
             FailureKind::UnknownModel => ("invalid_request_error", Some("model_not_found")),
             FailureKind::Timeout => ("invalid_request_error", Some("request_timeout")),
-            FailureKind::TooLarge => ("invalid_request_error", Some("request_too_large")),
+            FailureKind::TooLarge | FailureKind::HeadTooLarge => ("invalid_request_error", Some("request_too_large")),
             FailureKind::Busy => ("rate_limit_error", Some("rate_limit_exceeded")),
             FailureKind::Internal => ("server_error", None),
             FailureKind::Unavailable => ("server_error", Some("service_unavailable")),
@@ -100,7 +102,7 @@ impl Failure {
             FailureKind::Forbidden => "permission_error",
             FailureKind::NotFound | FailureKind::UnknownModel => "not_found_error",
             FailureKind::Timeout => "timeout_error",
-            FailureKind::TooLarge => "request_too_large",
+            FailureKind::TooLarge | FailureKind::HeadTooLarge => "request_too_large",
             FailureKind::Busy => "rate_limit_error",
             FailureKind::Internal => "api_error",
             FailureKind::Unavailable => "overloaded_error",
@@ -137,7 +139,7 @@ mod tests {
 
     /// Kind, status, OpenAI's type and code, Anthropic's type.
     #[rustfmt::skip]
-    const TABLE: [(FailureKind, u16, &str, Option<&str>, &str); 13] = [
+    const TABLE: [(FailureKind, u16, &str, Option<&str>, &str); 14] = [
         (FailureKind::Invalid, 400, INVALID, None, INVALID),
         (CONTEXT, 400, INVALID, Some("context_length_exceeded"), INVALID),
         (FailureKind::Unauthorized, 401, "authentication_error", Some("invalid_api_key"), "authentication_error"),
@@ -148,6 +150,7 @@ mod tests {
         (FailureKind::Timeout, 408, INVALID, Some("request_timeout"), "timeout_error"),
         (FailureKind::TooLarge, 413, INVALID, Some("request_too_large"), "request_too_large"),
         (FailureKind::MediaType, 415, INVALID, None, INVALID),
+        (FailureKind::HeadTooLarge, 431, "invalid_request_error", Some("request_too_large"), "request_too_large"),
         (FailureKind::Busy, 429, "rate_limit_error", Some("rate_limit_exceeded"), "rate_limit_error"),
         (FailureKind::Internal, 500, "server_error", None, "api_error"),
         (FailureKind::Unavailable, 503, "server_error", Some("service_unavailable"), "overloaded_error"),

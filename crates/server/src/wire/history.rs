@@ -101,6 +101,10 @@ pub(crate) fn append(text: &mut String, part: &str, separator: &str) {
 /// Text of a content that is a string, one part, or a list of parts.
 pub(crate) fn content_text(content: &Field<'_>, separator: &str) -> Result<String, Failure> {
     if content.value().is_object() {
+        // By itself an object is a part only where it says which, or has a part's text.
+        if ["type", "text", "content"].iter().all(|field| content.get(field).is_none()) {
+            return Err(content.unexpected("a string, or a list of parts"));
+        }
         return part_text(content).map(Cow::into_owned);
     }
     let mut text = String::new();

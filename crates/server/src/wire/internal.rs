@@ -281,6 +281,8 @@ pub enum FailureKind {
     TooLarge,
     /// 415, a body that is no JSON.
     MediaType,
+    /// 431.
+    HeadTooLarge,
     /// 429.
     Busy,
     /// 500.

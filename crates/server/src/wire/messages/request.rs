@@ -52,7 +52,7 @@ pub fn count_response(tokens: u64) -> Value {
 
 fn read(root: &Field<'_>) -> Result<Parsed, Failure> {
     let mut options = options::options(root)?;
-    options.max_tokens = root.opt("max_tokens", |field| field.integer(0..=u64::MAX))?;
+    options.max_tokens = root.opt("max_tokens", |field| field.integer(1..=u64::MAX))?;
     options.stop = root.opt("stop_sequences", options::stops)?.unwrap_or_default();
     let mut conversation = Conversation::default();
     options::reasoning(root, &mut conversation)?;

@@ -169,7 +169,7 @@ fn wrong_requests_are_named() {
         ("{}".to_owned(), "messages", "messages: missing: expected a list of messages"),
         (r#"{"messages": 5}"#.to_owned(), "messages", "messages: 5: expected a list"),
         (with(r#""system": 5"#), "system", "system: 5: expected a string, or a list of blocks"),
-        (with(r#""max_tokens": -1"#), "max_tokens", "max_tokens: -1: expected an integer of at least 0"),
+        (with(r#""max_tokens": -1"#), "max_tokens", "max_tokens: -1: expected an integer of at least 1"),
         (r#"{"messages": []}"#.to_owned(), "messages", "messages: a list: expected at least one message"),
         (
             r#"{"messages": [{"role": "tool"}]}"#.to_owned(),
