@@ -4,6 +4,7 @@
 use std::{path::Path, time::Instant};
 
 use crate::{
+    clients,
     failure::{Failure, Result},
     mlx_lm, process,
     report::{seconds, table},
@@ -27,7 +28,7 @@ enum Work {
     Graded(fn(&Path, bool) -> Result),
 }
 
-const CHECKS: [Check; 8] = [
+const CHECKS: [Check; 9] = [
     Check { name: "fmt", work: Work::Cargo(&["fmt", "--all", "--check"]), hint: "cargo fmt --all" },
     Check {
         name: "tidy",
@@ -50,6 +51,7 @@ const CHECKS: [Check; 8] = [
         work: Work::Cargo(&["run", "--locked", "--example", "generate", "--", "models/builtin", "fn main() {"]),
         hint: "again: cargo run --example generate -- models/builtin 'fn main() {'",
     },
+    Check { name: "clients", work: Work::Own(clients::check), hint: "again: cargo xtask test clients" },
     Check { name: "mlx-lm", work: Work::Own(mlx_lm::check), hint: "again: cargo xtask test mlx-lm" },
     Check { name: "third-party", work: Work::Graded(third_party::check), hint: "again: cargo xtask test third-party" },
     Check {
