@@ -51,7 +51,7 @@ const CHECKS: [Check; 9] = [
         work: Work::Cargo(&["run", "--locked", "--example", "generate", "--", "models/builtin", "fn main() {"]),
         hint: "again: cargo run --example generate -- models/builtin 'fn main() {'",
     },
-    Check { name: "clients", work: Work::Own(clients::check), hint: "again: cargo xtask test clients" },
+    Check { name: "clients", work: Work::Graded(clients::check), hint: "again: cargo xtask test clients" },
     Check { name: "mlx-lm", work: Work::Own(mlx_lm::check), hint: "again: cargo xtask test mlx-lm" },
     Check { name: "third-party", work: Work::Graded(third_party::check), hint: "again: cargo xtask test third-party" },
     Check {

@@ -54,7 +54,7 @@ pub struct DraftOptions {
     pub depth: DepthPolicy,
     /// How drafts are drawn; like the target unless stated.
     pub sampling: Option<SamplingParams>,
-    /// Tokens that drafts are restricted to ([`Drafter::restrict`](crate::model::Drafter::restrict)); `None` for all.
+    /// Tokens that drafts are restricted to ([`Drafter::restrict`]); `None` for all.
     pub vocabulary: Option<Rc<DraftVocabulary>>,
 }
 
