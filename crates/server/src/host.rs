@@ -243,7 +243,10 @@ impl Drop for Lease {
 
 /// The engine has ended.
 pub fn dead() -> Failure {
-    Failure::new(FailureKind::Unavailable, "the engine has ended; the server has to be started again")
+    Failure {
+        retry_after: Some(RETRY_LOADING),
+        ..Failure::new(FailureKind::Unavailable, "the engine has ended; the server has to be started again")
+    }
 }
 
 /// A panic elsewhere leaves these values whole.

@@ -13,7 +13,7 @@ use mtplx_engine::settings::{Depth, Overrides};
 use mtplx_engine::{Engine, EngineError, Limits, LoadSpec};
 use mtplx_runtime::mlx;
 use mtplx_runtime::speculative::Rule;
-use mtplx_server::{Defaults, Guard, Host, Key, LogEvent, ServerOptions, is_loopback};
+use mtplx_server::{Defaults, Guard, Host, Key, LogEvent, ServerOptions, Status, is_loopback};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -147,7 +147,10 @@ async fn listen(
         return Err(error.into());
     }
     writeln!(stderr(), "serving {} on http://{shown}:{port}", options.name)?;
-    signal().await;
+    tokio::select! {
+        () = signal() => {}
+        () = ended(&host) => warn("the engine has ended; the server stops"),
+    }
     // The second one does not wait.
     tokio::spawn(async {
         signal().await;
@@ -156,6 +159,13 @@ async fn listen(
     let _ = stop.send(true);
     let dead = serving.await?;
     Ok(if dead { Exit::Failed } else { Exit::Done })
+}
+
+/// Ends once the engine has.
+async fn ended(host: &Host) {
+    while host.status() != Status::Dead {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
 }
 
 /// Ends with the next signal to stop.
