@@ -581,3 +581,22 @@ fn requests_of_real_agents_are_taken() {
         assert!(constrained || answer.body.contains("Done"), "{file}: {}", answer.body);
     }
 }
+
+#[test]
+fn weights_are_read_once_also_where_nobody_waits_for_them_any_more() {
+    let loads = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = Arc::clone(&loads);
+    let host = Host::new(Box::new(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        thread::sleep(Duration::from_millis(300));
+        let mut spec = LoadSpec::open(MODEL, &mtplx::registry())?;
+        spec.script = Some(Script::default());
+        Engine::load(spec, &mut |_| {})
+    }));
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.block_on(async {
+        assert!(tokio::time::timeout(Duration::from_millis(50), host.load()).await.is_err());
+        host.load().await.unwrap();
+    });
+    assert_eq!(loads.load(std::sync::atomic::Ordering::Relaxed), 1);
+}

@@ -89,12 +89,17 @@ impl Host {
     /// # Errors
     /// Those of the loader.
     pub async fn load(self: &Arc<Self>) -> Result<(), EngineError> {
+        // A task of its own: whoever waits may be gone before the weights are read, and nobody is to read them twice.
+        tokio::spawn(Arc::clone(self).load_in_turn()).await.unwrap_or(Err(EngineError::Ended))
+    }
+
+    async fn load_in_turn(self: Arc<Self>) -> Result<(), EngineError> {
         let _turn = self.loading.lock().await;
         if matches!(*lock(&self.state), State::Loaded(_)) {
             return Ok(());
         }
         *lock(&self.state) = State::Loading;
-        let this = Arc::clone(self);
+        let this = Arc::clone(&self);
         let loaded = tokio::task::spawn_blocking(move || {
             let engine = (this.load)()?;
             if lock(&this.model).is_none() {
