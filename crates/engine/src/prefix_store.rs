@@ -63,13 +63,18 @@ impl<T> PrefixStore<T> {
         Some((found.tokens.len(), &found.value))
     }
 
-    /// The first difference to the prefix that `prompt` has most in common with, where that is more than the `found` tokens of a hit.
+    /// The first difference to the prefix that `prompt` has most in common with, where that is more than the `found` tokens of a hit, and
+    /// enough to be kept at all: every conversation begins with the same few tokens of its template.
     pub(crate) fn miss(&self, prompt: &[u32], found: usize) -> Option<Miss> {
         let common = |entry: &Entry<T>| entry.tokens.iter().zip(prompt).take_while(|(kept, sent)| kept == sent).count();
         let differs = |(entry, position): &(&Entry<T>, usize)| *position < entry.tokens.len().min(prompt.len());
         let nearest = self.entries.iter().map(|entry| (entry, common(entry))).filter(differs);
         let (entry, position) = nearest.max_by_key(|(_, position)| *position)?;
-        (position > found).then(|| Miss { position, kept: entry.tokens[position], sent: prompt[position] })
+        (position > found && position >= STEP).then(|| Miss {
+            position,
+            kept: entry.tokens[position],
+            sent: prompt[position],
+        })
     }
 
     /// True where the tokens are kept.
@@ -131,12 +136,14 @@ mod tests {
 
     #[test]
     fn a_miss_names_the_first_difference() {
-        let store = store(10, &[&[1, 2, 3, 4], &[1, 9]]);
-        assert_eq!(store.miss(&[1, 2, 3, 5, 6], 0), Some(Miss { position: 3, kept: 4, sent: 5 }));
-        assert_eq!(store.miss(&[7, 7], 0), None);
+        let tokens: Vec<u32> = (0..200).collect();
+        let other = |position: usize| [&tokens[..position], &[900, 901]].concat();
+        let store = store(10, &[&tokens[..128], &[0, 9]]);
+        assert_eq!(store.miss(&other(100), 0), Some(Miss { position: 100, kept: 100, sent: 900 }));
+        assert_eq!(store.miss(&other(STEP - 1), 0), None);
         // Nothing was missed by a prompt that is all in the store, or that was found up to there.
-        assert_eq!(store.miss(&[1, 2, 3], 2), None);
-        assert_eq!(store.miss(&[1, 2, 3, 5], 3), None);
+        assert_eq!(store.miss(&tokens[..120], 64), None);
+        assert_eq!(store.miss(&other(100), 100), None);
     }
 
     #[test]
