@@ -130,7 +130,7 @@ pub trait Trunk: Send {
     fn logits(&self, hidden: &Array) -> Result<Array>;
 }
 
-/// What a drafter keeps of one sequence: its history, and the round in progress.
+/// State of a drafter for one sequence: its history, and the round in progress.
 #[derive(Debug)]
 pub struct DraftState {
     /// Keys and values of committed rows; those of drafts are pending, and never kept.
@@ -204,7 +204,7 @@ pub struct DraftRound {
 
 /// Committed rows of one sequence.
 pub struct CommittedRows<'a> {
-    /// What the drafter keeps of it.
+    /// The drafter's state for it.
     pub state: &'a mut DraftState,
     /// Hidden states from the trunk, `[n, hidden]`.
     pub hidden: &'a Array,
@@ -216,7 +216,7 @@ pub struct CommittedRows<'a> {
 
 /// The next draft of one sequence.
 pub struct DraftRow<'a> {
-    /// What the drafter keeps of it.
+    /// The drafter's state for it.
     pub state: &'a mut DraftState,
     /// The draft that was drawn before, `[1]` int32; `None` for the first.
     pub previous: Option<&'a Array>,

@@ -98,13 +98,13 @@ impl CancelFlag {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is set.
+    /// True once it is set.
     pub fn is_set(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// What happens to a request, in order; the last is [`Event::End`] or an error.
+/// Stages of a request, in their order; the last is [`Event::End`] or an error.
 #[derive(Debug, Clone)]
 pub enum Event {
     /// It waits.

@@ -160,7 +160,7 @@ impl Prefix {
         self.len
     }
 
-    /// Whether it has none.
+    /// True where it has none.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -23,7 +23,7 @@ pub struct Round {
     pub tokens: Vec<u32>,
     /// The drafts, accepted or not.
     pub drafts: Vec<u32>,
-    /// What was decided, before clipping.
+    /// The decision, before clipping.
     pub acceptance: Acceptance,
     /// True where the last token is a stop token.
     pub stopped: bool,

@@ -139,7 +139,7 @@ pub struct Assessment {
     pub verdict: Verdict,
     /// The id of the architecture that claims the checkpoint.
     pub claim: Option<&'static str>,
-    /// That architecture.
+    /// The architecture that claims the checkpoint.
     #[serde(skip)]
     pub architecture: Option<&'static dyn MtpArchitecture>,
     /// How far that one's evidence reaches.

@@ -96,7 +96,7 @@ fn a_captured_request_is_read() {
     System "Available agent types for the Agent tool…"
     Assistant <Let me see.> "" toolu_000000000000000000000000=Bash({"command":"echo hello","description":"Say hello"})
     Tool toolu_000000000000000000000000 Bash "hello"
-    Assistant <Let me see.> "" toolu_000000000000000000000001=Read({"file_path":"/work/there.txt"})
+    Assistant <Let me see.> "" toolu_000000000000000000000001=Read({"file_path":"/home/user/there.txt"})
     Tool toolu_000000000000000000000001 Read "1\tthere\n2\t"
     "##);
 }
