@@ -5,6 +5,7 @@
 
 mod backend;
 mod device;
+mod host;
 pub mod kernel;
 mod memory;
 mod nvrtc;
@@ -16,6 +17,7 @@ pub use backend::{
     Device, configure_cuda, cuda_default, default_device, gpu_available, message, set_default_device, version,
 };
 pub use device::{DeviceInfo, clear_cache, memory_use, peak_memory, reset_peak_memory};
+pub use host::{HostFunction, host, host_available};
 pub use memory::MemoryBudget;
 pub use ops::{
     async_eval, dequantize, finite_rows, from_bytes, gather_qmm, quantized_matmul, silu, slice_axis, update_axis,

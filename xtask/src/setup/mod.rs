@@ -53,6 +53,7 @@ const SHIMS: &[&str] = &[
     include_str!("../../native/bindings.h"),
     include_str!("../../../crates/mlx/native/mach_time.cpp"),
     include_str!("../../../crates/mlx/native/launch.cpp"),
+    include_str!("../../../crates/mlx/native/host.cpp"),
     include_str!("../../../crates/mlx/native/termination.cpp"),
     include_str!("../../native/blas_forward.cpp"),
     include_str!("../../native/blas_probe.cpp"),
@@ -252,7 +253,7 @@ impl Installation {
         let include = vec![mlx_c.to_owned(), self.mlx.place(&self.cache).join("mlx/include")];
         let mut sources: Vec<Source> = mlx_c::files(mlx_c)?
             .into_iter()
-            .chain([self.product("launch.cpp")])
+            .chain(["launch.cpp", "host.cpp"].map(|name| self.product(name)))
             .map(|path| Source {
                 object: self.object(&path),
                 path,
