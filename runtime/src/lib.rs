@@ -1,7 +1,7 @@
 //! The core of mtplx: architecture traits, the speculative loop, sampling, artifacts.
 //!
 //! Nothing here touches the terminal, the network or the environment; the application does.
-//! [`artifact`], [`mlx`] and [`speculation`] are crates of their own, re-exported: an architecture depends on this crate alone.
+//! [`artifact`], [`cpu`], [`mlx`] and [`speculation`] are crates of their own, re-exported: an architecture depends on this crate alone.
 
 pub mod architecture;
 pub mod cache;
@@ -27,5 +27,6 @@ pub use mlx_rs;
 pub use mlx_rs::Array;
 pub use mtplx_artifact as artifact;
 pub use mtplx_artifact::text;
+pub use mtplx_cpu as cpu;
 pub use mtplx_mlx as mlx;
 pub use mtplx_speculation as speculation;

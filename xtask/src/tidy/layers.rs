@@ -8,13 +8,14 @@ use super::file::Complaint;
 
 const ARCHITECTURE: &str = "mtplx-arch-";
 /// Crates of the workspace, and those of them that each may use.
-const DIRECTIONS: [(&str, &[&str]); 7] = [
+const DIRECTIONS: [(&str, &[&str]); 8] = [
     ("mtplx", &["mtplx-server", "mtplx-engine", "mtplx-runtime", "mtplx-arch-"]),
     ("mtplx-server", &["mtplx-engine", "mtplx-runtime"]),
     ("mtplx-engine", &["mtplx-runtime"]),
-    ("mtplx-runtime", &["mtplx-artifact", "mtplx-mlx", "mtplx-speculation"]),
+    ("mtplx-runtime", &["mtplx-artifact", "mtplx-cpu", "mtplx-mlx", "mtplx-speculation"]),
     ("mtplx-artifact", &[]),
     ("mtplx-mlx", &[]),
+    ("mtplx-cpu", &[]),
     ("mtplx-speculation", &[]),
 ];
 /// What only the program may use.
@@ -57,13 +58,13 @@ fn refusal(name: &str, on: &str, in_product: bool) -> Option<&'static str> {
     let fits = |known: &&str| on == *known || known.ends_with('-') && on.starts_with(*known);
     if ours && !itself && !allowed.iter().any(fits) {
         return Some(
-            "ARCHITECTURE.md says which crate may use which: mtplx -> server -> engine -> runtime -> artifact, speculation, mlx",
+            "ARCHITECTURE.md says which crate may use which: mtplx -> server -> engine -> runtime -> artifact, speculation, cpu, mlx",
         );
     }
     if in_product && name != "mtplx" && EDGE.contains(&on) && !AT_THE_EDGE.contains(&(name, on)) {
         return Some("terminal, network and edge errors belong to the program");
     }
-    if ["mtplx-artifact", "mtplx-speculation"].contains(&name) && MLX.contains(&on) {
+    if ["mtplx-artifact", "mtplx-cpu", "mtplx-speculation"].contains(&name) && MLX.contains(&on) {
         return Some("this crate builds, tests and fuzzes without MLX");
     }
     None
