@@ -19,13 +19,14 @@
 
 use mtplx_runtime::cache::{LayerCache, RecurrentCache, Tape};
 use mtplx_runtime::mlx::{finite_rows, silu, slice_axis};
-use mtplx_runtime::mlx_rs::{Dtype, fast, ops};
+use mtplx_runtime::mlx_rs::{Dtype, fast, ops, random};
 use mtplx_runtime::nn::{BlockInput, BlockOutput, FusedMixer, Mixer, RmsNorm, Rows, each_sequence};
-use mtplx_runtime::quant::{Fused, Linear};
+use mtplx_runtime::quant::{Fused, Linear, NormedRows};
 use mtplx_runtime::{Array, Result};
 
 use crate::config::DeltaShape;
 
+mod host;
 mod kernel;
 
 /// Rows of a chunk.
@@ -117,6 +118,10 @@ impl FusedMixer for GatedDelta {
     fn forward_fused(&self, x: BlockInput<'_>, rows: &mut [Rows<'_>]) -> Result<BlockOutput> {
         let x = x.normed(&self.inputs)?;
         let dtype = x.parts().0.dtype();
+        if host::ready(dtype) {
+            let gated = host::rows(self, &self.projections(&x)?, rows)?;
+            return BlockOutput::product(&self.output, gated);
+        }
         let joined = match self.inputs.joined(&x).transpose()? {
             // The kernel reads them side by side, however they are packed.
             None if kernel::ready(&self.shape, dtype) => Some(ops::concatenate(&self.inputs.forward(&x)?, 1)?),
@@ -125,7 +130,7 @@ impl FusedMixer for GatedDelta {
         let gated = match joined {
             Some(joined) => each_sequence(rows, &[joined], |joined, rows| self.run_joined(&joined[0], rows, dtype))?,
             None => {
-                let parts = self.inputs.forward(&x)?;
+                let parts = self.projections(&x)?;
                 each_sequence(rows, &parts, |parts, rows| self.run_parts(parts, rows, dtype))?
             }
         };
@@ -134,6 +139,12 @@ impl FusedMixer for GatedDelta {
 }
 
 impl GatedDelta {
+    /// Queries, keys and values in one; output gates; rates; decays.
+    fn projections(&self, x: &NormedRows) -> Result<[Array; 4]> {
+        let parts = self.inputs.forward(x)?;
+        parts.try_into().map_err(|_| mtplx_runtime::Error::unsupported("four projections were joined"))
+    }
+
     /// The cache of a sequence, and its states before the new rows.
     fn states<'a>(&self, rows: &'a mut Rows<'_>, dtype: Dtype) -> Result<(&'a mut RecurrentCache, [Array; 2])> {
         let cache = rows.cache.recurrent()?;
@@ -161,11 +172,8 @@ impl GatedDelta {
     fn run_parts(&self, parts: &[Array], rows: &mut Rows<'_>, dtype: Dtype) -> Result<Array> {
         let (cache, states) = self.states(rows, dtype)?;
         let parts = <&[Array; 4]>::try_from(parts);
-        self.by_operations(
-            parts.map_err(|_| mtplx_runtime::Error::unsupported("four projections were joined"))?,
-            &states,
-            cache,
-        )
+        let parts = parts.map_err(|_| mtplx_runtime::Error::unsupported("four projections were joined"))?;
+        self.by_operations(parts, &states, cache)
     }
 
     fn by_operations(&self, parts: &[Array; 4], states: &[Array; 2], cache: &mut RecurrentCache) -> Result<Array> {
@@ -379,6 +387,32 @@ fn series(a: &Array) -> Result<Array> {
         reach *= 2;
     }
     Ok(inverse)
+}
+
+/// Values of the self-checks of kernels.
+fn normal(dims: &[i32], scale: f32, seed: u64) -> Result<Array> {
+    Ok(random::normal::<f32>(dims, None, scale, &random::key(seed)?)?)
+}
+
+/// A small layer for the self-checks of kernels; its products are not used.
+fn example() -> Result<GatedDelta> {
+    let shape = DeltaShape { key_heads: 2, value_heads: 6, key_dim: 32, value_dim: 64, taps: 4 };
+    Ok(GatedDelta {
+        shape,
+        inputs: Fused::new(Vec::new())?,
+        conv: normal(&[4, shape.channels() as i32], 0.5, 1)?,
+        decay: normal(&[6], 1.0, 2)?.abs()?.negative()?,
+        dt_bias: normal(&[6], 1.0, 3)?,
+        qk_scale: qk_scale(&shape),
+        norm: RmsNorm::new(normal(&[64], 1.0, 4)?, 1e-6, Dtype::Float32),
+        output: Linear::new(mtplx_runtime::quant::Weight::Dense(normal(&[1, 1], 1.0, 5)?), None)?,
+    })
+}
+
+/// States before the rows of a self-check, the convolution's in `dtype`.
+fn states(layer: &GatedDelta, seed: u64, dtype: Dtype) -> Result<[Array; 2]> {
+    let channels = layer.shape.channels() as i32;
+    Ok([normal(&[2, 3, 64, 32], 0.3, seed)?, normal(&[3, channels], 1.0, seed + 1)?.as_dtype(dtype)?])
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use mtplx_runtime::cache::Tape;
 use mtplx_runtime::kernels::{SelfCheck, relative_difference};
 use mtplx_runtime::mlx::kernel::{Constant, CudaKernel, Launch, Scalar, outputs};
-use mtplx_runtime::mlx_rs::{Dtype, random};
+use mtplx_runtime::mlx_rs::Dtype;
 
 use super::*;
 
@@ -120,24 +120,12 @@ fn launch(layer: &GatedDelta, joined: &Array, states: &[Array; 2]) -> Result<(Ar
 
 /// Kernel against twin: rows, and states after each number of them.
 fn check() -> Result<(f32, f32)> {
-    let shape = DeltaShape { key_heads: 2, value_heads: 6, key_dim: 32, value_dim: 64, taps: 4 };
-    let normal = |dims: &[i32], scale: f32, seed: u64| random::normal::<f32>(dims, None, scale, &random::key(seed)?);
-    let channels = shape.channels() as i32;
-    let layer = GatedDelta {
-        shape,
-        inputs: Fused::new(Vec::new())?,
-        conv: normal(&[4, channels], 0.5, 1)?,
-        decay: normal(&[6], 1.0, 2)?.abs()?.negative()?,
-        dt_bias: normal(&[6], 1.0, 3)?,
-        qk_scale: qk_scale(&shape),
-        norm: RmsNorm::new(normal(&[64], 1.0, 4)?, 1e-6, Dtype::Float32),
-        output: Linear::new(mtplx_runtime::quant::Weight::Dense(normal(&[1, 1], 1.0, 5)?), None)?,
-    };
-    let width = channels + shape.values() as i32 + 12;
+    let (layer, bf16) = (example()?, Dtype::Bfloat16);
+    let width = (layer.shape.channels() + layer.shape.values() + 2 * layer.shape.value_heads) as i32;
     let mut worst = 0f32;
     for n in [1, 5, 40] {
-        let joined = normal(&[n, width], 1.0, 6)?.as_dtype(Dtype::Bfloat16)?;
-        let states = [normal(&[2, 3, 64, 32], 0.3, 7)?, normal(&[3, channels], 1.0, 8)?.as_dtype(Dtype::Bfloat16)?];
+        let joined = normal(&[n, width], 1.0, 6)?.as_dtype(bf16)?;
+        let states = states(&layer, 7, bf16)?;
         let (ours, tape) = launch(&layer, &joined, &states)?;
         let (theirs, twin) = layer.rows_by_operations(&layer.split(&joined)?, &states)?;
         worst = worst.max(relative_difference(&ours, &theirs)?);

@@ -4,24 +4,30 @@ use std::sync::OnceLock;
 
 use mlx_rs::Dtype;
 
-use crate::mlx::{cuda_default, values};
+use crate::mlx::{cuda_default, host_available, values};
 use crate::{Array, Result};
 
-/// The condition for a kernel to run: a CUDA device, and a comparison with its twin that passed.
+/// The condition for a kernel to run: its device is the default one, and a comparison with its twin passed.
 pub struct SelfCheck {
     name: &'static str,
+    available: fn() -> bool,
     passed: OnceLock<bool>,
 }
 
 impl SelfCheck {
-    /// Closed until its kernel is first asked for.
+    /// The check of a CUDA kernel, closed until the kernel is first asked for.
     pub const fn new(name: &'static str) -> Self {
-        Self { name, passed: OnceLock::new() }
+        Self { name, available: cuda_default, passed: OnceLock::new() }
+    }
+
+    /// The check of a kernel for the processor ([`crate::mlx::host`]).
+    pub const fn on_processor(name: &'static str) -> Self {
+        Self { name, available: host_available, passed: OnceLock::new() }
     }
 
     /// Runs `check` at the first call: the largest relative difference between kernel and twin, and what it may be.
     pub fn open(&self, check: impl FnOnce() -> Result<(f32, f32)>) -> bool {
-        *self.passed.get_or_init(|| cuda_default() && self.passes(check()))
+        *self.passed.get_or_init(|| (self.available)() && self.passes(check()))
     }
 
     fn passes(&self, checked: Result<(f32, f32)>) -> bool {
@@ -30,7 +36,7 @@ impl SelfCheck {
             Ok((found, allowed)) => format!("differs by {found:e} from MLX's own operations, {allowed:e} allowed"),
             Err(error) => error.to_string(),
         };
-        tracing::warn!("the CUDA kernel {} is left out: {fault}", self.name);
+        tracing::warn!("the kernel {} is left out: {fault}", self.name);
         false
     }
 }
