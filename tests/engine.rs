@@ -261,3 +261,56 @@ fn a_prompt_that_goes_on_is_read_from_where_it_left_and_has_the_same_text() {
     let miss = miss.unwrap();
     assert_eq!((hit, miss.position, miss.kept, miss.sent), (192, 250, tokens[250], other[250]));
 }
+
+#[test]
+fn requests_that_decode_together_share_passes_and_keep_their_texts() {
+    let engine = engine(Limits::default());
+    let wanted = |index: usize| {
+        let acceptance = Some([Rule::Coupled, Rule::Rejection][index % 2]);
+        let temperature = Some([0.0, 0.6, 1.0][index % 3]);
+        let settings = Overrides { acceptance, temperature, ..of(60 + 5 * index, index % 4, index as u64) };
+        request(&engine, &format!("fn f{index}(a: u32) -> "), settings)
+    };
+    let alone: Vec<String> = (0..8).map(|index| read(engine.submit(wanted(index)).unwrap()).0).collect();
+    let before = engine.units();
+    let streams: Vec<Stream> = (0..8).map(|index| engine.submit(wanted(index)).unwrap()).collect();
+    let mut rounds = 0;
+    for (index, stream) in streams.into_iter().enumerate() {
+        let (text, _, end) = read(stream);
+        assert_eq!(text, alone[index], "request {index}");
+        rounds += end.stats.rounds();
+    }
+    // Rounds of one batch are one unit, and so is each prompt.
+    let units = engine.units() - before;
+    assert!(units < rounds / 2, "{units} units for {rounds} rounds");
+    idle(&engine);
+}
+
+#[test]
+fn two_hundred_seeded_conversations_have_the_same_text_cached_and_cold() {
+    const CONVERSATIONS: usize = 200;
+    let (kept, cold) = (engine(Limits::default()), engine(Limits { kept: Some(0), ..Limits::default() }));
+    let tokens = turns(40);
+    let mut hits = 0;
+    for seed in 0..CONVERSATIONS {
+        // A first turn, and a second one behind the first's answer.
+        let settings = Overrides {
+            acceptance: Some([Rule::Coupled, Rule::Rejection][seed % 2]),
+            temperature: Some([0.0, 0.6, 1.0][seed % 3]),
+            ..of(6, seed % 4, seed as u64)
+        };
+        let start = 7 * (seed % 50);
+        let mut prompt = tokens[start..start + 70 + seed % 64].to_vec();
+        let ask = |engine: &Engine, prompt: &[u32]| {
+            read(engine.submit(engine.request(prompt.to_vec(), &settings).unwrap()).unwrap())
+        };
+        let (_, ids, _) = ask(&kept, &prompt);
+        prompt.extend(ids.iter().map(|token| token.id));
+        prompt.extend_from_slice(&tokens[..20]);
+        let ((text, _, end), (expected, _, none)) = (ask(&kept, &prompt), ask(&cold, &prompt));
+        assert_eq!(text, expected, "seed {seed}, {} cached", end.cached_tokens);
+        assert_eq!(none.cached_tokens, 0);
+        hits += usize::from(end.cached_tokens >= 64);
+    }
+    assert_eq!(hits, CONVERSATIONS, "each second turn goes on from its first");
+}

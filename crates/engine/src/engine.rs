@@ -14,6 +14,7 @@ use mtplx_runtime::speculative::SequenceError;
 use mtplx_runtime::text::{Message, RenderInput};
 
 use crate::assess::AssessOptions;
+use crate::batch::BatchPolicy;
 use crate::error::{EngineError, RequestError};
 use crate::memory::Room;
 use crate::model::{Admission, AssessedModel, DraftVocab, ModelText};
@@ -148,7 +149,8 @@ impl Engine {
         let of_thread = (Arc::clone(&model), Arc::clone(&text.tokenizer), Arc::clone(&counters));
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || {
             let (model, tokenizer, counters) = of_thread;
-            let worker = |sources, tokenizer, kept| Worker {
+            let worker = |sources: Sources, tokenizer, kept| Worker {
+                batch: BatchPolicy::new(limits.running, sources.max_depth()),
                 sources,
                 tokenizer,
                 store: PrefixStore::new(kept),

@@ -6,6 +6,7 @@
 //! Nothing here prints, reads the command line or the environment, or uses the network.
 
 pub mod assess;
+mod batch;
 pub mod chat;
 mod drawn;
 mod engine;

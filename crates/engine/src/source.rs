@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use mtplx_runtime::model::{DraftVocabulary, MtpModel};
 use mtplx_runtime::speculative::{
-    DraftOptions, FirstToken, Origin, PromptChunk, Sequence, SequenceOptions, Snapshot, SpeculationStats, prefill_chunk,
+    DraftOptions, FirstToken, Origin, PromptChunk, Round, Sequence, SequenceOptions, Snapshot, SpeculationStats,
+    prefill_chunk, step,
 };
 
 use crate::drawn::Drawn;
@@ -85,6 +86,37 @@ impl Sources {
         }
     }
 
+    /// The largest depth that texts can draft.
+    pub(crate) fn max_depth(&self) -> usize {
+        match self {
+            Self::Model { model, .. } => model.drafter.as_ref().map_or(0, |head| head.max_depth()),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(_) => 0,
+        }
+    }
+
+    /// One round of each source in one pass: at least one token of each, and at most as many as stand beside it.
+    ///
+    /// # Errors
+    /// The pass as a whole fails, and every source is where it was before. Of one source: its text cannot go on.
+    pub(crate) fn rounds(
+        &self,
+        parts: &mut [(&mut Source, usize)],
+    ) -> Result<Vec<Result<Drawn, RequestError>>, RequestError> {
+        let limits: Vec<usize> = parts.iter().map(|(_, limit)| *limit).collect();
+        let mut sequences = Vec::with_capacity(parts.len());
+        for (source, _limit) in parts {
+            match source {
+                Source::Sequence(sequence) => sequences.push(&mut **sequence),
+                // A script has one source a unit.
+                #[cfg(any(test, feature = "testing"))]
+                Source::Script(text) => return Ok(vec![text.round(*_limit)]),
+            }
+        }
+        let rounds = step(self.model()?, &mut sequences, &limits)?;
+        Ok(rounds.into_iter().map(|round| Ok(drawn(round?))).collect())
+    }
+
     fn model(&self) -> Result<&MtpModel, RequestError> {
         match self {
             Self::Model { model, .. } => Ok(model),
@@ -92,6 +124,17 @@ impl Sources {
             Self::Script(_) => Err(RequestError::Ended),
         }
     }
+}
+
+/// The tokens of a round.
+fn drawn(round: Round) -> Drawn {
+    let mut logprobs = round.logprobs.iter();
+    let tokens = round.tokens.iter().enumerate().map(|(index, &id)| TokenInfo {
+        id,
+        origin: round.origin(index),
+        logprobs: logprobs.next().cloned(),
+    });
+    Drawn { tokens: tokens.collect(), stopped: round.stopped, acceptance: Some(round.acceptance) }
 }
 
 impl Source {
@@ -127,31 +170,20 @@ impl Source {
         match self {
             Self::Sequence(sequence) => {
                 let FirstToken { token, stopped, logprobs } = sequence.first(sources.model()?)?;
-                Ok(Drawn { tokens: vec![TokenInfo { id: token, origin: Origin::Plain, logprobs }], stopped })
+                let tokens = vec![TokenInfo { id: token, origin: Origin::Plain, logprobs }];
+                Ok(Drawn { tokens, stopped, acceptance: None })
             }
             #[cfg(any(test, feature = "testing"))]
             Self::Script(text) => text.round(1),
         }
     }
 
-    /// At least one token, and at most `room`.
-    ///
-    /// # Errors
-    /// The sequence cannot go on.
-    pub(crate) fn round(&mut self, sources: &Sources, room: usize) -> Result<Drawn, RequestError> {
+    /// Sets the depth of the next round; false where the request fixes its own, or does not draft.
+    pub(crate) fn plan_depth(&mut self, depth: usize) -> bool {
         match self {
-            Self::Sequence(sequence) => {
-                let round = sequence.round(sources.model()?, room)?;
-                let mut logprobs = round.logprobs.iter();
-                let tokens = round.tokens.iter().enumerate().map(|(index, &id)| TokenInfo {
-                    id,
-                    origin: round.origin(index),
-                    logprobs: logprobs.next().cloned(),
-                });
-                Ok(Drawn { tokens: tokens.collect(), stopped: round.stopped })
-            }
+            Self::Sequence(sequence) => sequence.plan_depth(depth),
             #[cfg(any(test, feature = "testing"))]
-            Self::Script(text) => text.round(room),
+            Self::Script(_) => false,
         }
     }
 

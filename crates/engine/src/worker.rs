@@ -14,12 +14,13 @@ use mtplx_runtime::text::{Detokenizer, Ending, TextStream, Tokenizer};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::batch::{BatchPolicy, Part};
 use crate::drawn::Drawn;
 use crate::error::RequestError;
 use crate::output;
 use crate::prefix_store::{PrefixStore, next_place};
 use crate::request::{End, Event, Piece, Request, TokenInfo};
-use crate::scheduler::{self, Candidate};
+use crate::scheduler::{self, Candidate, Unit};
 use crate::source::{Source, Sources};
 
 /// Time between two looks at readers that do not keep up, while there is nothing else to do.
@@ -62,6 +63,7 @@ pub(crate) struct Worker {
     pub sources: Sources,
     pub tokenizer: Arc<Tokenizer>,
     pub store: PrefixStore<Snapshot>,
+    pub batch: BatchPolicy,
     pub submissions: Receiver<Submission>,
     /// Requests that run at once.
     pub most: usize,
@@ -125,12 +127,17 @@ impl Worker {
             self.counters.requests.fetch_sub(before - running.len(), Ordering::Relaxed);
             let candidates: Vec<Candidate> = running.iter().map(Running::candidate).collect();
             match scheduler::next(&candidates) {
-                Some(place) => {
+                Some(work) => {
                     unit += 1;
-                    let request = &mut running[place];
-                    request.served = unit;
                     self.counters.since.store(started.elapsed().as_millis() as u64 + 1, Ordering::Relaxed);
-                    request.advance(&self.sources, &mut self.store, self.patience);
+                    match work {
+                        Unit::Chunk(place) => {
+                            let request = &mut running[place];
+                            request.served = unit;
+                            request.attempt(self.patience, |request| request.feed(&self.sources, &mut self.store));
+                        }
+                        Unit::Round(places) => self.round(&mut running, &places, unit),
+                    }
                     self.counters.kept.store(self.store.bytes(), Ordering::Relaxed);
                     self.counters.since.store(0, Ordering::Relaxed);
                     self.counters.units.store(unit, Ordering::Relaxed);
@@ -163,6 +170,37 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// A round of the first of `places`, of as many as pay.
+    fn round(&mut self, running: &mut [Running], places: &[usize], unit: u64) {
+        let size = self.batch.size(places.len());
+        let mut members: Vec<&mut Running> = Vec::with_capacity(size);
+        let chosen = &places[..size];
+        for (place, request) in running.iter_mut().enumerate() {
+            if chosen.contains(&place) {
+                request.served = unit;
+                // A request that ends, or whose reasoning does, takes no part in the pass.
+                match request.is_cancelled() || request.thinking_left() == Some(0) {
+                    true => request.attempt(self.patience, |request| request.aside(&self.sources)),
+                    false => members.push(request),
+                }
+            }
+        }
+        let depth = self.batch.depth(members.len());
+        let adapts: Vec<bool> =
+            members.iter_mut().map(|request| depth.is_some_and(|depth| request.source.plan_depth(depth))).collect();
+        let begun = Instant::now();
+        let rounds = pass(&self.sources, &mut members);
+        let seconds = begun.elapsed().as_secs_f64();
+        let mut parts = Vec::with_capacity(members.len());
+        for ((request, round), adapts) in members.into_iter().zip(rounds).zip(adapts) {
+            if let Ok(Drawn { tokens, acceptance: Some(acceptance), .. }) = &round {
+                parts.push(Part { tokens: tokens.len(), acceptance: *acceptance, adapts });
+            }
+            request.attempt(self.patience, |request| request.take(round?));
+        }
+        self.batch.observe(&parts, seconds);
     }
 
     fn start(
@@ -235,9 +273,9 @@ impl Running {
         self.request.cancel.is_set() || self.events.is_closed()
     }
 
-    /// One unit of work. A panic in it ends this request and no other.
-    fn advance(&mut self, sources: &Sources, store: &mut PrefixStore<Snapshot>, patience: Duration) {
-        let done = catch_unwind(AssertUnwindSafe(|| self.unit(sources, store))).unwrap_or(Err(RequestError::Panicked));
+    /// Does a part of a unit of work and sends its events. An error or a panic in it ends this request and no other.
+    fn attempt(&mut self, patience: Duration, work: impl FnOnce(&mut Self) -> Result<(), RequestError>) {
+        let done = catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or(Err(RequestError::Panicked));
         if let Err(error) = done {
             self.outbox.push_back(Err(error));
             self.ended = true;
@@ -245,40 +283,43 @@ impl Running {
         self.send(patience);
     }
 
-    fn unit(&mut self, sources: &Sources, store: &mut PrefixStore<Snapshot>) -> Result<(), RequestError> {
+    /// Feeds a chunk of the prompt; behind the last, the first token.
+    fn feed(&mut self, sources: &Sources, store: &mut PrefixStore<Snapshot>) -> Result<(), RequestError> {
         if self.is_cancelled() {
             return self.finish(Ending::Interrupted);
         }
         let total = self.request.prompt.len();
-        if self.fed < total {
-            let place = if store.is_on() { next_place(self.fed, total, self.request.answer_tokens) } else { None };
-            let end = (self.fed + sources.chunk()).min(place.unwrap_or(total));
-            self.source.feed(sources, &self.request.prompt[self.fed..end])?;
-            self.fed = end;
-            if Some(end) == place
-                && !store.contains(&self.request.prompt[..end])
-                && let Some(kept) = self.source.snapshot()?
-            {
-                let bytes = kept.nbytes();
-                store.insert(&self.request.prompt[..end], kept, bytes);
-            }
-            self.outbox.push_back(Ok(Event::Prefill { done: end, total }));
-            if end < total || self.is_cancelled() {
-                return Ok(());
-            }
-            if self.thinking_left() == Some(0) {
-                return self.end_reasoning(sources);
-            }
-            let first = self.source.first(sources)?;
-            return self.take(first);
+        let place = if store.is_on() { next_place(self.fed, total, self.request.answer_tokens) } else { None };
+        let end = (self.fed + sources.chunk()).min(place.unwrap_or(total));
+        self.source.feed(sources, &self.request.prompt[self.fed..end])?;
+        self.fed = end;
+        if Some(end) == place
+            && !store.contains(&self.request.prompt[..end])
+            && let Some(kept) = self.source.snapshot()?
+        {
+            let bytes = kept.nbytes();
+            store.insert(&self.request.prompt[..end], kept, bytes);
         }
-        let left = self.thinking_left();
-        if left == Some(0) {
+        self.outbox.push_back(Ok(Event::Prefill { done: end, total }));
+        if end < total || self.is_cancelled() {
+            return Ok(());
+        }
+        if self.thinking_left() == Some(0) {
             return self.end_reasoning(sources);
         }
+        let first = self.source.first(sources)?;
+        self.take(first)
+    }
+
+    /// The turn of a request that takes no part in a pass: it was cancelled, or its reasoning is over.
+    fn aside(&mut self, sources: &Sources) -> Result<(), RequestError> {
+        if self.is_cancelled() { self.finish(Ending::Interrupted) } else { self.end_reasoning(sources) }
+    }
+
+    /// Tokens that the next round may draw.
+    fn room(&self) -> usize {
         let room = self.request.max_tokens - self.drawn;
-        let round = self.source.round(sources, left.map_or(room, |left| left.min(room)))?;
-        self.take(round)
+        self.thinking_left().map_or(room, |left| left.min(room))
     }
 
     /// Tokens that the reasoning may still take; `None` outside of it, and without a budget.
@@ -304,7 +345,7 @@ impl Running {
     }
 
     /// Turns tokens into text, and text into events.
-    fn take(&mut self, Drawn { mut tokens, stopped }: Drawn) -> Result<(), RequestError> {
+    fn take(&mut self, Drawn { mut tokens, stopped, .. }: Drawn) -> Result<(), RequestError> {
         // A stop token has no text, and ends it.
         let shown = tokens.len() - usize::from(stopped);
         let mut events = Events::default();
@@ -411,6 +452,29 @@ impl Running {
             stats,
         })));
         self.ended = true;
+    }
+}
+
+/// One round of each of `members` in one pass. Where MLX fails, every one is where it was before, and is tried alone: the fault may be
+/// one's. A panic ends all of them, since it may have left any of them half done.
+fn pass(sources: &Sources, members: &mut [&mut Running]) -> Vec<Result<Drawn, RequestError>> {
+    let attempt = |members: &mut [&mut Running]| {
+        let limits: Vec<usize> = members.iter().map(|request| request.room()).collect();
+        let mut parts: Vec<(&mut Source, usize)> =
+            members.iter_mut().zip(limits).map(|(request, limit)| (&mut request.source, limit)).collect();
+        catch_unwind(AssertUnwindSafe(|| sources.rounds(&mut parts))).unwrap_or(Err(RequestError::Panicked))
+    };
+    if members.is_empty() {
+        return Vec::new();
+    }
+    match attempt(members) {
+        Ok(rounds) => rounds,
+        Err(RequestError::Panicked) => members.iter().map(|_| Err(RequestError::Panicked)).collect(),
+        Err(error) if members.len() == 1 => vec![Err(error)],
+        Err(_) => members
+            .iter_mut()
+            .map(|member| attempt(std::slice::from_mut(member))?.pop().unwrap_or(Err(RequestError::Ended)))
+            .collect(),
     }
 }
 

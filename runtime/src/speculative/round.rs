@@ -109,7 +109,7 @@ pub fn step(model: &MtpModel, sequences: &mut [&mut Sequence], limits: &[usize])
     let rounds = sequences.iter_mut().zip(plans).zip(decided).map(|((sequence, plan), decided)| {
         let plan = plan?;
         match decided {
-            Some(decided) => sequence.finish(model, &plan, decided?, alone && plan.depth == 0),
+            Some(decided) => sequence.finish(model, &plan, decided?, alone),
             None => Err(SequenceError::Order("a sequence without a limit")),
         }
     });
@@ -272,8 +272,8 @@ impl Sequence {
         }
     }
 
-    /// Emits what was decided; rows are committed already where a plain round was sent by itself.
-    fn finish(&mut self, model: &MtpModel, plan: &Plan, decided: Decided, committed: bool) -> Result<Round> {
+    /// Emits what was decided. `alone`: the round was this sequence's only; without drafts its rows are committed already.
+    fn finish(&mut self, model: &MtpModel, plan: &Plan, decided: Decided, alone: bool) -> Result<Round> {
         let Decided { hidden, drafts, acceptance, finite_rows, logits } = decided;
         let mut tokens: Vec<u32> = acceptance.tokens(&drafts).take(plan.limit.max(1)).collect();
         // The text goes as far as plain decoding's would, and the error comes with the row that it would come with.
@@ -291,7 +291,7 @@ impl Sequence {
         };
         // The rows of the anchor and of all new tokens but the last, which is the next anchor.
         let kept = tokens.len();
-        if !committed {
+        if !(alone && plan.depth == 0) {
             self.cache.commit(kept)?;
         }
         if let Some(draft) = &mut self.draft {
@@ -301,7 +301,9 @@ impl Sequence {
         }
         tokens.iter().for_each(|&token| self.counts.push(token));
         self.anchor = tokens.last().copied();
-        self.depth.observe_round(&acceptance, plan.round_started.elapsed().as_secs_f64());
+        // The time of a joint round is no cost of this sequence's depth.
+        let seconds = if alone { plan.round_started.elapsed().as_secs_f64() } else { f64::NAN };
+        self.depth.observe_round(&acceptance, seconds);
         if self.queued() >= QUEUE {
             ingest(model, &mut [&mut *self])?;
             self.settle_history()?;

@@ -370,6 +370,16 @@ impl Sequence {
         &self.stats
     }
 
+    /// Sets the depth of the next round, at most the depth policy's own; nothing where that is fixed, since the text of a seed depends on
+    /// it. False there, and for a sequence that does not draft.
+    pub fn plan_depth(&mut self, depth: usize) -> bool {
+        let adapts = self.draft.is_some() && matches!(self.depth, DepthPolicy::Adaptive(_));
+        if adapts {
+            self.planned = Some(depth.min(self.depth.max_depth()));
+        }
+        adapts
+    }
+
     /// The depth policy and what it learned.
     pub fn depth(&self) -> &DepthPolicy {
         &self.depth

@@ -172,7 +172,7 @@ impl ScriptedText {
             let acceptance = Acceptance { drafted, accepted: drafted - rejected, next };
             self.stats.record_round(&acceptance, tokens.len(), self.round.as_secs_f64());
         }
-        Ok(Drawn { tokens, stopped })
+        Ok(Drawn { tokens, stopped, acceptance: None })
     }
 
     pub(crate) fn stats(&self) -> SpeculationStats {
