@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use mtplx_engine::chat::{ChatFormat, Conversation, Message as ChatMessage, Role};
 use mtplx_engine::settings::{Depth, Overrides};
 use mtplx_engine::{End, Engine, Event, Limits, LoadSpec, Request, RequestError, Stream, TokenInfo};
 use mtplx_runtime::mlx;
@@ -313,4 +314,44 @@ fn two_hundred_seeded_conversations_have_the_same_text_cached_and_cold() {
         hits += usize::from(end.cached_tokens >= 64);
     }
     assert_eq!(hits, CONVERSATIONS, "each second turn goes on from its first");
+}
+
+#[test]
+fn the_second_turn_of_each_familys_template_goes_on_from_the_first() {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/artifact/src/text/jinja/fixtures");
+    for family in ["qwen3_5", "deepseek_v3", "glm4_moe", "mimo", "minimax_m2"] {
+        // The built-in model behind the family's template.
+        let folder = tempfile::TempDir::new().unwrap();
+        for file in std::fs::read_dir(BUILTIN).unwrap().map(Result::unwrap) {
+            std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
+        }
+        std::fs::copy(fixtures.join(format!("{family}.jinja")), folder.path().join("chat_template.jinja")).unwrap();
+        mlx::set_default_device(mlx::Device::Cpu);
+        let spec = LoadSpec::open(folder.path().to_str().unwrap(), &mtplx::registry()).unwrap();
+        let engine = Engine::load(spec, &mut |_| {}).unwrap();
+        let text = engine.text();
+        let chat = ChatFormat::new(text.template.clone().unwrap(), text.tokenizer.clone());
+        let message = |role, content: &str| {
+            let content = content.to_owned();
+            ChatMessage { role, content, reasoning: None, calls: Vec::new(), call_id: None, name: None }
+        };
+        let mut messages = vec![
+            message(Role::System, &"You answer questions about a program in Rust, in one sentence each. ".repeat(5)),
+            message(Role::User, "Which function adds two numbers, and where is it called?"),
+        ];
+        let ask = |messages: &[ChatMessage]| {
+            let prompt = chat.prompt(&Conversation { messages: messages.to_vec(), ..Conversation::default() }).unwrap();
+            let mut request = engine.request(prompt.tokens.clone(), &of(12, 2, 5)).unwrap();
+            request.answer_tokens = prompt.answer_tokens;
+            let (text, _, end) = read(engine.submit(request).unwrap());
+            (prompt, text, end.cached_tokens)
+        };
+        let (first, answer, cached) = ask(&messages);
+        assert_eq!(cached, 0, "{family}");
+        messages.push(ChatMessage { reasoning: Some("It is short.".to_owned()), ..message(Role::Assistant, &answer) });
+        messages.push(message(Role::User, "And which one subtracts them?"));
+        let (second, _, cached) = ask(&messages);
+        let least = first.tokens.len() - 64 - first.answer_tokens;
+        assert!(cached >= least && least > 64, "{family}: {cached} of {}, wanted {least}", second.tokens.len());
+    }
 }
