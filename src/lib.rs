@@ -37,6 +37,7 @@ mod state_dirs;
 mod terminal;
 #[cfg(test)]
 mod tests;
+mod threads;
 mod tuned;
 
 use std::io::{self, Write as _};

@@ -11,7 +11,7 @@ use crate::args::{self, Model};
 use crate::error::Failure;
 use crate::state_dirs::StateDirs;
 use crate::terminal::Progress;
-use crate::{builtin, hub, input};
+use crate::{builtin, hub, input, threads};
 
 /// The architectures that this program vouches for: checked against independent references, with evidence shipped.
 const VERIFIED: [Verified; 1] = [("qwen3-next-mtp", "mtplx-arch-qwen3-next")];
@@ -119,6 +119,9 @@ pub fn choose_device(wanted: Option<args::Device>) -> Result<(), Failure> {
             let what = "--device gpu: MLX finds no GPU here";
             return Err(Failure::usage(what, "`--device cpu` computes on the processor"));
         }
+    }
+    if mlx::default_device() == mlx::Device::Cpu {
+        threads::follow_free_cores();
     }
     if let Some(budget) = MemoryBudget::of_default() {
         budget.apply();

@@ -47,8 +47,8 @@ pub enum ForgeCommand {
 
 #[derive(Debug, Args)]
 pub struct SynthArgs {
-    /// A shape by its name (qwen3.6-27b, qwen3.5-4b, qwen3-next-80b, deepseek-v3, glm-4.5-air, glm-4.7-flash, mimo-7b,
-    /// minimax-m2), or a config.json.
+    /// A shape by its name (qwen3.6-35b-a3b, qwen3.6-27b, qwen3.5-9b, qwen3.5-4b, qwen3.5-0.8b, qwen3-next-80b, deepseek-v3,
+    /// glm-4.5-air, glm-4.7-flash, mimo-7b, minimax-m2), or a config.json.
     #[arg(long, value_name = "NAME|FILE", value_parser = not_empty)]
     pub like: String,
 

@@ -4,6 +4,7 @@
 //! shape and length were checked before.
 
 mod backend;
+mod blas;
 mod device;
 mod host;
 pub mod kernel;
@@ -16,6 +17,7 @@ mod process;
 pub use backend::{
     Device, configure_cuda, cuda_default, default_device, gpu_available, message, set_default_device, version,
 };
+pub use blas::OpenBlas;
 pub use device::{DeviceInfo, clear_cache, memory_use, peak_memory, reset_peak_memory};
 pub use host::{HostFunction, host, host_available};
 pub use memory::MemoryBudget;

@@ -5,9 +5,12 @@
 use serde_json::{Value, json};
 
 /// Names and configurations.
-const SHAPES: [(&str, &str); 8] = [
+const SHAPES: [(&str, &str); 11] = [
+    ("qwen3.6-35b-a3b", include_str!("shapes/qwen3.6-35b-a3b.json")),
     ("qwen3.6-27b", include_str!("shapes/qwen3.6-27b.json")),
+    ("qwen3.5-9b", include_str!("shapes/qwen3.5-9b.json")),
     ("qwen3.5-4b", include_str!("shapes/qwen3.5-4b.json")),
+    ("qwen3.5-0.8b", include_str!("shapes/qwen3.5-0.8b.json")),
     ("qwen3-next-80b", include_str!("shapes/qwen3-next-80b.json")),
     ("deepseek-v3", include_str!("shapes/deepseek-v3.json")),
     ("glm-4.5-air", include_str!("shapes/glm-4.5-air.json")),
