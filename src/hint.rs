@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use mtplx_engine::assess::Verdict;
-use mtplx_engine::{Refusal, Room, Shortage};
+use mtplx_engine::{Fit, Refusal, Room, Shortage};
 use mtplx_runtime::architecture::Tier;
 use mtplx_runtime::artifact::Hint;
 
@@ -77,6 +77,22 @@ pub fn of_refusal(refusal: &Refusal) -> Option<String> {
     }
 }
 
+/// The next step where a model does not fit at a context; `None` where it does.
+pub fn of_fit(fit: &Fit) -> Option<String> {
+    if fit.fits() {
+        return None;
+    }
+    let device = match fit.room {
+        Room::Free(_) => "close other programs, or use a GPU: there a weight stays as it is stored",
+        Room::Card(_) | Room::Shared(_) => "or another device: --device cpu uses the machine's memory, at four bytes a weight",
+    };
+    Some(match fit.longest {
+        Some(tokens) => format!("{tokens} tokens of context fit; {device}"),
+        None if fit.in_f32 => format!("use a model with fewer parameters; {device}"),
+        None => format!("use a model with fewer parameters or a policy with fewer bits (`mtplx forge --policy flat4`); {device}"),
+    })
+}
+
 /// The next step where weights do not fit into memory.
 pub fn of_shortage(shortage: &Shortage) -> &'static str {
     match shortage.room {
@@ -91,6 +107,7 @@ pub fn of_shortage(shortage: &Shortage) -> &'static str {
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
+    use mtplx_runtime::inspect::Need;
 
     use super::*;
     use crate::args::Cli;
@@ -111,6 +128,12 @@ mod tests {
         ];
         let mut all: Vec<String> = hints.iter().map(|hint| words(hint).into_owned()).collect();
         all.extend([MEASURE, MEASURE_FIRST, REPLACE, CORRECT, REQUIRED, FEWER].map(str::to_owned));
+        let need = Need { tokens: 1, weights: 2, context: 0, working: 0 };
+        for (room, in_f32, longest) in
+            [(Room::Free(1), true, Some(1)), (Room::Free(1), true, None), (Room::Card(1), false, None)]
+        {
+            all.extend(of_fit(&Fit { need, room, in_f32, longest }));
+        }
         let program = Cli::command();
         let flags: Vec<String> = program
             .get_subcommands()

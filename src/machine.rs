@@ -55,8 +55,11 @@ fn graphics() -> Option<String> {
     cards.filter_map(Result::ok).find_map(model)
 }
 
-fn memory() -> Option<u64> {
-    Some(with_memory()?.total_memory()).filter(|&bytes| bytes > 0)
+/// Bytes of memory, or of the part of it that a container may take.
+pub fn memory() -> Option<u64> {
+    let system = with_memory()?;
+    let bound = system.cgroup_limits().map_or(u64::MAX, |group| group.total_memory);
+    Some(system.total_memory().min(bound)).filter(|&bytes| bytes > 0)
 }
 
 fn with_memory() -> Option<System> {

@@ -8,10 +8,10 @@ use mtplx_runtime::registry::{Registry, Verified};
 use mtplx_runtime::text::{TextAssets, Tokenizer};
 
 use crate::args::{self, Model};
-use crate::error::Failure;
+use crate::error::{Failure, warn};
 use crate::state_dirs::StateDirs;
 use crate::terminal::Progress;
-use crate::{builtin, hub, input, threads};
+use crate::{builtin, hint, hub, input, threads};
 
 /// The architectures that this program vouches for: checked against independent references, with evidence shipped.
 const VERIFIED: [Verified; 1] = [("qwen3-next-mtp", "mtplx-arch-qwen3-next")];
@@ -91,6 +91,16 @@ pub fn warnings(model: &AssessedModel, trunk_only: bool) -> Vec<String> {
     let next = if trunk_only { "" } else { next };
     let doubts = (!doubted.is_empty()).then(|| format!("{}: {verdict}{next}", model.checkpoint.label()));
     doubts.into_iter().chain(model.warnings(doubted)).collect()
+}
+
+/// The verdict on memory at `tokens` of context, in a line; said as a warning where the model does not fit. Loading refuses weights
+/// that do not fit by themselves.
+pub fn fit(model: &AssessedModel, tokens: usize, trunk_only: bool) -> Option<String> {
+    let fit = model.fit(tokens, trunk_only)?;
+    if let Some(hint) = hint::of_fit(&fit) {
+        warn(&format!("{} at {tokens} tokens of context: {fit}; {hint}", model.checkpoint.label()));
+    }
+    Some(fit.to_string())
 }
 
 /// The tokens that drafts are to be restricted to, as `args` ask.

@@ -829,8 +829,11 @@ fn shapes() {
         })
         .collect();
     insta::assert_snapshot!(sizes.join("\n"), @"
+    qwen3.6-35b-a3b 20.0 GB
     qwen3.6-27b 15.4 GB
+    qwen3.5-9b 5.2 GB
     qwen3.5-4b 2.5 GB
+    qwen3.5-0.8b 0.4 GB
     qwen3-next-80b 45.8 GB
     deepseek-v3 384.3 GB
     glm-4.5-air 61.5 GB

@@ -13,7 +13,9 @@ fn for_people() {
     let name = model("trained_qwen3_5/mlx_q4g32");
     let ran = run(&["inspect", &name]);
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""));
-    insta::assert_snapshot!("inspect", ran.stdout.replace(&name, "MODEL"));
+    // Memory is this machine's.
+    let lines: Vec<&str> = ran.stdout.lines().map(|line| line.split(" of ").next().unwrap_or(line)).collect();
+    insta::assert_snapshot!("inspect", lines.join("\n").replace(&name, "MODEL"));
 }
 
 /// What is estimated from headers is what loading takes.
@@ -26,6 +28,33 @@ fn weights_are_estimated() {
         let loaded = document["model"]["weight_bytes"].as_f64().unwrap();
         assert!((estimated / loaded - 1.0).abs() < 0.01, "{name}: {estimated} estimated, {loaded} loaded");
     }
+}
+
+/// The estimate of a context is what MLX then counts, prompts of one pass and of several.
+#[test]
+fn memory_is_estimated() {
+    for tokens in ["64", "512", "1536"] {
+        let fit = json(&["inspect", "builtin", "--context", tokens, "--json"])["fit"].clone();
+        let args = ["bench", "decode", "builtin", "--contexts", tokens, "--depths", "0,3", "-n", "8", "--json"];
+        let document = json(&[&args[..], &["--repeats", "1", "--warmup", "0"]].concat());
+        let (estimated, peak) = (fit["total"].as_f64().unwrap(), document["memory"]["peak"].as_f64().unwrap());
+        assert!((estimated / peak - 1.0).abs() < 0.1, "{tokens}: {estimated} estimated, {peak} at the peak");
+        let parts = ["weights", "context", "working"].map(|part| fit[part].as_f64().unwrap());
+        assert_eq!(parts.iter().sum::<f64>(), estimated);
+        assert_eq!((&fit["fits"], &fit["device"], &fit["hint"]), (&json!(true), &json!("cpu"), &Value::Null));
+    }
+}
+
+#[test]
+fn a_context_beyond_memory() {
+    let document = json(&["inspect", "builtin", "--context", "1000000000000", "--json"]);
+    let fit = &document["fit"];
+    assert_eq!(fit["fits"], json!(false), "{fit}");
+    assert!(fit["says"].as_str().unwrap().starts_with("does not fit: needs "), "{fit}");
+    assert!(fit["longest"].as_u64().unwrap() >= 2048, "{fit}");
+    assert!(fit["hint"].as_str().unwrap().contains("tokens of context fit; "), "{fit}");
+    let ran = run(&["inspect", "builtin", "--context", "0"]);
+    assert!(ran.code == 2 && ran.stderr.contains("--context"), "{ran:?}");
 }
 
 #[test]

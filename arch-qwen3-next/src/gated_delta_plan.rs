@@ -75,9 +75,11 @@ impl MixerPlan for GatedDeltaPlan {
 
     /// One state and the last inputs of the convolution, in f32 at most.
     fn cache_size(&self) -> Option<CacheSize> {
-        let DeltaShape { value_heads, key_dim, value_dim, taps, .. } = self.shape;
+        let DeltaShape { key_heads, value_heads, key_dim, value_dim, taps, .. } = self.shape;
         let state = value_heads * value_dim * key_dim + (taps - 1) * self.shape.channels();
-        Some(CacheSize { row_elements: 0, state_bytes: 4 * state })
+        // The convolution's input, and the buffer of queries and keys that the last chunk's keys are a view of.
+        let pending_elements = self.shape.channels() + 2 * key_heads * key_dim;
+        Some(CacheSize { row_elements: 0, state_bytes: 4 * state, pending_elements })
     }
 
     /// MLX has the taps before the last axis.

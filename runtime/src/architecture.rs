@@ -131,6 +131,8 @@ pub struct LoadOptions {
 pub struct CheckpointFacts {
     /// The size of a sequence's cache.
     pub cache: Option<CacheSize>,
+    /// The size of a pass over many rows.
+    pub pass: Option<PassSize>,
     /// How the draft head's norms are stored, and which rule said so; where the family has more than one way.
     pub norms: Option<(NormEncoding, NormRule)>,
 }
@@ -142,14 +144,31 @@ pub struct CacheSize {
     pub row_elements: usize,
     /// Bytes of states that do not grow.
     pub state_bytes: usize,
+    /// Elements that each row of a pass holds until the pass is done, in every layer at once: inputs of recurrent states, which are
+    /// computed last.
+    pub pending_elements: usize,
+}
+
+/// Sizes that the working memory of a pass over many rows follows from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PassSize {
+    /// Features that the linears of the widest layer put out for a row; of routed experts, those that a row uses.
+    pub width: usize,
+    /// Query heads of the attention layer that has most; 0 where none computes scores.
+    pub heads: usize,
+    /// Numbers of a layer's largest linear, which some devices unpack for a product.
+    pub largest_linear: usize,
 }
 
 impl CacheSize {
     /// The size of two together.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
-        let row_elements = self.row_elements.saturating_add(other.row_elements);
-        Self { row_elements, state_bytes: self.state_bytes.saturating_add(other.state_bytes) }
+        Self {
+            row_elements: self.row_elements.saturating_add(other.row_elements),
+            state_bytes: self.state_bytes.saturating_add(other.state_bytes),
+            pending_elements: self.pending_elements.saturating_add(other.pending_elements),
+        }
     }
 
     /// Bytes after `rows` rows, with activations of `width` bytes.

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::common::Model;
+use super::common::{DeviceArgs, Model, positive};
 
 #[derive(Debug, Args)]
 #[command(
@@ -14,6 +14,13 @@ that cannot be read."
 pub struct InspectArgs {
     /// The model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin`.
     pub model: Model,
+
+    /// Tokens of context that memory is estimated for [default: 32768, or the model's context].
+    #[arg(long, value_name = "N", value_parser = positive)]
+    pub context: Option<usize>,
+
+    #[command(flatten)]
+    pub device: DeviceArgs,
 
     /// List every tensor.
     #[arg(long)]

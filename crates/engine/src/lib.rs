@@ -28,7 +28,7 @@ mod worker;
 pub use chat::{ChatFormat, ChatPrompt};
 pub use engine::{Engine, EngineInfo, Limits, LoadSpec, Progress};
 pub use error::{EngineError, Refusal, RequestError};
-pub use memory::{Room, Shortage};
+pub use memory::{Fit, Room, Shortage};
 pub use model::{Admission, AssessedModel, DraftVocab, LoadedModel, ModelText, read_text};
 pub use prefix_store::Miss;
 pub use request::{CancelFlag, DraftSettings, End, Event, Piece, Request, Stream, TokenInfo};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mtplx_runtime::architecture::{Descriptor, LoadOptions, MtpArchitecture, Precision, Tier};
 use mtplx_runtime::artifact::{Area, Checkpoint, ErrorKind, Fault, Finding, Severity};
-use mtplx_runtime::inspect;
+use mtplx_runtime::inspect::{self, Arithmetic};
 use mtplx_runtime::mlx::MemoryBudget;
 use mtplx_runtime::model::{DraftVocabulary, MtpModel};
 use mtplx_runtime::registry::{Registry, ResolveError};
@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 
 use crate::assess::{AssessOptions, Assessment, Verdict, assess_with};
 use crate::error::{EngineError, Refusal};
-use crate::memory::Room;
+use crate::memory::{Fit, Room};
 use crate::settings::generation_faults;
 
 /// Advice on a field out of range.
@@ -204,16 +204,23 @@ impl AssessedModel {
         Ok(LoadedModel { model, descriptor: architecture.descriptor(), load_time: started.elapsed() })
     }
 
+    /// The need at `tokens` of context on the default device, held against its memory; `None` where headers or the system do not tell.
+    pub fn fit(&self, tokens: usize, trunk_only: bool) -> Option<Fit> {
+        let found = inspect::inspect(&self.checkpoint, self.assessment.architecture.zip(self.assessment.tier));
+        let memory = found.memory?;
+        let head = found.groups.iter().filter(|group| group.head && trunk_only);
+        let memory = memory.without(head);
+        Some(Room::of_default()?.fit(&memory, tokens, Arithmetic::of_default()))
+    }
+
     /// The bytes of the weights, as far as headers tell, if they fit into memory.
     fn fits(&self, trunk_only: bool, precision: Precision) -> Result<Option<u64>, EngineError> {
         let claimant = self.assessment.architecture.zip(self.assessment.tier);
         let found = inspect::inspect(&self.checkpoint, claimant);
         let Some(memory) = found.memory else { return Ok(None) };
         let in_f32 = precision.is_f32();
-        let all = if in_f32 { memory.weights_f32 } else { memory.weights_native };
-        let head = found.groups.iter().filter(|group| group.head && trunk_only);
-        let left_out: u64 = head.map(|group| if in_f32 { 4 * group.parameters } else { group.bytes }).sum();
-        let weights = all.saturating_sub(left_out);
+        let memory = memory.without(found.groups.iter().filter(|group| group.head && trunk_only));
+        let weights = if in_f32 { memory.weights_f32 } else { memory.weights_native };
         match Room::of_default().and_then(|room| room.shortage(weights, in_f32)) {
             None => Ok(Some(weights)),
             Some(shortage) => Err(EngineError::Memory { label: self.checkpoint.label().to_owned(), shortage }),

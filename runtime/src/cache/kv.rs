@@ -255,6 +255,19 @@ fn capacity(rows: usize) -> i32 {
     (rows.div_ceil(block) * block) as i32
 }
 
+/// Rows that a buffer has room for after a prompt of `rows` that is read `chunk` rows at a time.
+pub fn capacity_after(rows: usize, chunk: usize) -> usize {
+    let (mut held, mut room) = (0, 0);
+    while held < rows {
+        let needed = rows.min(held + chunk.max(1));
+        if needed > room {
+            room = capacity(needed.max(held + held / 2)) as usize;
+        }
+        held = needed;
+    }
+    room
+}
+
 /// A buffer like one of `shape`, with rows for `needed`.
 fn empty(shape: &[i32], dtype: Dtype, needed: usize) -> Result<Array> {
     let mut shape = shape.to_vec();
@@ -321,6 +334,20 @@ mod tests {
             cache.commit(4 - keep);
         }
         assert_eq!(numbers(&cache).0, [1.0, 2.0, 20.0, 21.0, 40.0]);
+    }
+
+    #[test]
+    fn capacity_is_what_buffers_grow_to() {
+        for rows in [1, 64, 65, 512, 513, 1900, 5000] {
+            let (mut cache, new) = (KvCache::default(), Array::zeros::<f32>(&[1, 1, 512, 1]).unwrap());
+            for start in (0..rows).step_by(512) {
+                let part = slice_axis(&new, ROWS, 0, (rows - start).min(512) as i32).unwrap();
+                cache.append(&part, &part).unwrap();
+                cache.commit(0);
+            }
+            let room = cache.tail.as_ref().unwrap().0.dim(ROWS as i32) as usize;
+            assert_eq!(capacity_after(rows, 512), room, "{rows}");
+        }
     }
 
     /// A fork copies nothing of the prefix, and writes to nothing that another cache has.

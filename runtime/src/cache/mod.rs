@@ -9,7 +9,7 @@
 mod kv;
 mod recurrent;
 
-pub use kv::{FrozenRows, KvCache, KvView};
+pub use kv::{FrozenRows, KvCache, KvView, capacity_after};
 pub use recurrent::{RecurrentCache, Tape};
 
 use crate::{Array, Result};

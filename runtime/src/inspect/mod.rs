@@ -4,13 +4,15 @@
 //! copies out that a file has.
 
 mod groups;
+mod memory;
 #[cfg(test)]
 mod tests;
 
 use serde::Serialize;
 
 pub use self::groups::{Group, Stored};
-use crate::architecture::{CacheSize, CheckpointFacts, MtpArchitecture, Tier};
+pub use self::memory::{Arithmetic, ContextMemory, Memory, Need};
+use crate::architecture::{CheckpointFacts, MtpArchitecture, Tier};
 use crate::artifact::{Checkpoint, HeadSource, NormEncoding, NormRule};
 use crate::quant::HeadQuantization;
 
@@ -90,30 +92,6 @@ pub struct Norms {
     pub rule: NormRule,
 }
 
-/// Bytes that running takes, estimated.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Memory {
-    /// Weights unpacked to f32, as on a CPU.
-    pub weights_f32: u64,
-    /// Weights as they are stored, as on a GPU.
-    pub weights_native: u64,
-    /// By context.
-    pub contexts: Vec<ContextMemory>,
-}
-
-/// Bytes that a context takes beside the weights: trunk's cache and draft head's history.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ContextMemory {
-    /// Rows of context.
-    pub rows: usize,
-    /// With f32 activations.
-    pub cache_f32: u64,
-    /// With 16-bit activations.
-    pub cache_native: u64,
-    /// Whether the configuration allows so long a context.
-    pub within_context: bool,
-}
-
 /// Vision parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Vision {
@@ -129,7 +107,7 @@ pub fn inspect(checkpoint: &Checkpoint, claimant: Option<(&dyn MtpArchitecture, 
     // What cannot be told is left out here; the verdict says what is wrong.
     let plan = claimant.and_then(|(architecture, _)| architecture.plan(checkpoint).ok());
     let facts = plan.map(|plan| plan.facts(checkpoint)).unwrap_or_default();
-    let CheckpointFacts { cache, norms } = facts;
+    let CheckpointFacts { cache, pass, norms } = facts;
     let groups = groups::of(checkpoint);
     let files: Vec<WeightFile> =
         checkpoint.files().map(|(name, bytes)| WeightFile { name: name.to_owned(), bytes: bytes as u64 }).collect();
@@ -156,29 +134,13 @@ pub fn inspect(checkpoint: &Checkpoint, claimant: Option<(&dyn MtpArchitecture, 
         tensors: checkpoint.tensors().count(),
         parameters,
         // What is left out has a size as well.
-        memory: cache.filter(|_| checkpoint.whole().weights).map(|cache| memory(cache, &groups, context)),
+        memory: cache
+            .zip(pass)
+            .filter(|_| checkpoint.whole().weights)
+            .map(|(cache, pass)| Memory::of(cache, pass, &groups, context)),
         groups,
         head,
         context,
         vision: Vision { tensors: checkpoint.vision_tensors(), bytes: vision.sum() },
-    }
-}
-
-fn memory(cache: CacheSize, groups: &[Group], context: Option<usize>) -> Memory {
-    // Some publish copies of the trunk's embedding and head with each MTP layer; none of them is loaded.
-    let copied = |group: &&Group| group.head && matches!(group.part, "embeddings" | "output");
-    let loaded = || groups.iter().filter(|group| !copied(group));
-    Memory {
-        weights_f32: loaded().map(|group| 4 * group.parameters).sum(),
-        weights_native: loaded().map(|group| group.bytes).sum(),
-        contexts: CONTEXTS
-            .into_iter()
-            .map(|rows| ContextMemory {
-                rows,
-                cache_f32: cache.bytes(rows, 4),
-                cache_native: cache.bytes(rows, 2),
-                within_context: context.is_none_or(|context| rows <= context),
-            })
-            .collect(),
     }
 }

@@ -2,7 +2,7 @@
 
 use mtplx_engine::assess::Verdict;
 use mtplx_runtime::artifact::{Contract, Finding};
-use mtplx_runtime::inspect::Inspection;
+use mtplx_runtime::inspect::{Inspection, Need};
 use serde::Serialize;
 
 /// The whole result, as `--json` prints it.
@@ -17,10 +17,31 @@ pub(super) struct Document<'a> {
     pub(super) hint: Option<String>,
     #[serde(flatten)]
     pub(super) inspection: Inspection,
+    /// The need at a context on the device at hand; `None` where headers or the system do not tell.
+    pub(super) fit: Option<FitDocument>,
     pub(super) contract: Option<&'a Contract>,
     pub(super) findings: &'a [Finding],
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) tensor_list: Option<Vec<Tensor<'a>>>,
+}
+
+/// What running at a context takes, and whether it is there. Sizes in bytes.
+#[derive(Serialize)]
+pub(super) struct FitDocument {
+    pub(super) device: &'static str,
+    #[serde(flatten)]
+    pub(super) need: Need,
+    pub(super) total: u64,
+    /// Memory for it: free on a processor, all of a graphics card's.
+    pub(super) room: u64,
+    /// Memory of the machine.
+    pub(super) machine: Option<u64>,
+    pub(super) fits: bool,
+    /// The verdict in a line.
+    pub(super) says: String,
+    /// The most tokens that fit, where those that were asked for do not.
+    pub(super) longest: Option<usize>,
+    pub(super) hint: Option<String>,
 }
 
 /// A tensor, for `--tensors`.

@@ -4,11 +4,11 @@ use std::io::{self, Write};
 
 use mtplx_engine::assess::Verdict;
 use mtplx_runtime::architecture::Tier;
-use mtplx_runtime::artifact::{HeadSource, NormEncoding, Severity};
+use mtplx_runtime::artifact::{HeadSource, NormEncoding, Severity, size_shown};
 use mtplx_runtime::inspect::{ContextMemory, Group, HeadLayout, Inspection, Memory};
 use serde_json::Value;
 
-use super::document::Document;
+use super::document::{Document, FitDocument};
 
 /// Writes it.
 pub fn text(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
@@ -38,9 +38,9 @@ pub fn text(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
         None if model_type.is_empty() => writeln!(out, "architecture  none")?,
         None => writeln!(out, "architecture  none; model_type {}", shown(model_type))?,
     }
-    writeln!(out, "size          {} parameters in {tensors} tensors, {}", count(*parameters), bytes(*file_bytes))?;
+    writeln!(out, "size          {} parameters in {tensors} tensors, {}", count(*parameters), size_shown(*file_bytes))?;
     for file in files {
-        writeln!(out, "                {:>10}  {}", bytes(file.bytes), shown(&file.name))?;
+        writeln!(out, "                {:>10}  {}", size_shown(file.bytes), shown(&file.name))?;
     }
     stored(out, groups)?;
     drafter(out, head)?;
@@ -50,8 +50,11 @@ pub fn text(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
     if let Some(memory) = &document.inspection.memory {
         needed(out, memory)?;
     }
+    if let Some(fit) = &document.fit {
+        fitting(out, fit)?;
+    }
     if vision.tensors > 0 {
-        writeln!(out, "vision        {} tensors, {}: left out", vision.tensors, bytes(vision.bytes))?;
+        writeln!(out, "vision        {} tensors, {}: left out", vision.tensors, size_shown(vision.bytes))?;
     }
     contract(out, document)?;
     for tensor in document.tensor_list.iter().flatten() {
@@ -85,7 +88,7 @@ fn stored(out: &mut impl Write, groups: &[Group]) -> io::Result<()> {
         for group in groups.iter().filter(|group| group.head == head) {
             let Group { part, stored, parameters, bytes: size, .. } = group;
             let stored = stored.to_string();
-            writeln!(out, "{title:<12}  {part:<16}  {stored:<24}  {:>8}  {:>10}", count(*parameters), bytes(*size))?;
+            writeln!(out, "{title:<12}  {part:<16}  {stored:<24}  {:>8}  {:>10}", count(*parameters), size_shown(*size))?;
             title = "";
         }
     }
@@ -99,7 +102,7 @@ fn drafter(out: &mut impl Write, head: &HeadLayout) -> io::Result<()> {
         HeadSource::None => return writeln!(out, "layout        no MTP tensors"),
     };
     let packed = if head.prequantized { "prequantized" } else { "not quantized" };
-    writeln!(out, "layout        {} MTP tensors {place}, {}, {packed}", head.tensors, bytes(head.bytes))?;
+    writeln!(out, "layout        {} MTP tensors {place}, {}, {packed}", head.tensors, size_shown(head.bytes))?;
     if let Some(norms) = &head.norms {
         let encoding = match norms.encoding {
             NormEncoding::Delta => "delta: applied as 1 + w",
@@ -111,8 +114,8 @@ fn drafter(out: &mut impl Write, head: &HeadLayout) -> io::Result<()> {
 }
 
 fn needed(out: &mut impl Write, memory: &Memory) -> io::Result<()> {
-    let Memory { weights_f32, weights_native, contexts } = memory;
-    let weights = |what: &str, size: u64| format!("weights {what} {}", bytes(size));
+    let Memory { weights_f32, weights_native, contexts, .. } = memory;
+    let weights = |what: &str, size: u64| format!("weights {what} {}", size_shown(size));
     writeln!(out, "memory        {}, {}", weights("in f32", *weights_f32), weights("as stored", *weights_native))?;
     for ContextMemory { rows, cache_f32, cache_native, within_context } in contexts {
         let beyond = if *within_context { "" } else { "  (beyond the model's context)" };
@@ -120,11 +123,20 @@ fn needed(out: &mut impl Write, memory: &Memory) -> io::Result<()> {
             out,
             "              {:>4}k tokens  {:>10} in f32, {:>10} as stored{beyond}",
             rows >> 10,
-            bytes(weights_f32 + cache_f32),
-            bytes(weights_native + cache_native),
+            size_shown(weights_f32 + cache_f32),
+            size_shown(weights_native + cache_native),
         )?;
     }
     Ok(())
+}
+
+fn fitting(out: &mut impl Write, fit: &FitDocument) -> io::Result<()> {
+    let [weights, context, working] = [fit.need.weights, fit.need.context, fit.need.working].map(size_shown);
+    let machine = fit.machine.map_or(String::new(), |machine| format!("; the machine has {}", size_shown(machine)));
+    let FitDocument { device, need, says, .. } = fit;
+    writeln!(out, "at {:<9}  weights {weights}, context {context}, working memory {working} on the {device}", need.tokens)?;
+    writeln!(out, "              {says}{machine}")?;
+    fit.hint.as_ref().map_or(Ok(()), |hint| writeln!(out, "                hint: {hint}"))
 }
 
 fn contract(out: &mut impl Write, document: &Document<'_>) -> io::Result<()> {
@@ -168,13 +180,6 @@ fn shown(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
-fn bytes(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let unit = (0..UNITS.len() - 1).find(|&unit| bytes >> (10 * unit) < 1024).unwrap_or(UNITS.len() - 1);
-    let value = bytes as f64 / (1u64 << (10 * unit)) as f64;
-    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", UNITS[unit]) }
-}
-
 fn count(n: u64) -> String {
     match n {
         0..10_000 => n.to_string(),
@@ -189,8 +194,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes() {
-        let all = [0, 1023, 1024, 1536 << 10, 15 << 30].map(bytes);
+    fn counts() {
+        let all = [0, 1023, 1024, 1536 << 10, 15 << 30].map(size_shown);
         assert_eq!(all, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "15.0 GiB"]);
         assert_eq!([7, 12_345, 26_895_998_464].map(count), ["7", "12.3k", "26.9B"]);
     }

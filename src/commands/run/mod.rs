@@ -57,7 +57,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     warnings.iter().for_each(|warning| warn(warning));
 
     let interrupt = on_interrupt()?;
-    let progress = Progress::start(format!("loading {}", opened.checkpoint.label()), args.json);
+    let memory = model::fit(&opened, prompt.len() + settings.max_tokens.value, trunk_only);
+    let memory = memory.map_or(String::new(), |says| format!(" ({says})"));
+    let progress = Progress::start(format!("loading {}{memory}", opened.checkpoint.label()), args.json);
     // One text has nothing to share.
     let limits = Limits { kept: Some(0), ..Limits::default() };
     let spec = LoadSpec { trunk_only, draft_vocab, limits, ..LoadSpec::new(opened, text) };

@@ -103,7 +103,11 @@ impl MixerPlan for AttentionPlan {
     }
 
     fn cache_size(&self) -> Option<CacheSize> {
-        Some(CacheSize { row_elements: 2 * self.widths()[1], state_bytes: 0 })
+        Some(CacheSize { row_elements: 2 * self.widths()[1], ..CacheSize::default() })
+    }
+
+    fn score_heads(&self) -> usize {
+        self.heads
     }
 
     fn load(&self, weights: &Weights<'_>, module: &str) -> Result<Box<dyn Mixer>, LoadError> {

@@ -4,7 +4,7 @@ use super::config::Common;
 use super::drafter::{DrafterPlan, HeadNames, TrunkModules};
 use super::layer::LayerPlan;
 use crate::LoadError;
-use crate::architecture::CacheSize;
+use crate::architecture::{CacheSize, PassSize};
 use crate::artifact::expected::Expected;
 use crate::artifact::{Checkpoint, MtpContract, NormEncoding};
 use crate::nn::{Decoder, LmHead, Output, Weights};
@@ -103,6 +103,17 @@ impl DecoderPlan {
         let head = self.drafter.iter().flat_map(|drafter| &drafter.layers);
         let mut sizes = self.layers.iter().chain(head).map(|layer| layer.mixer.cache_size());
         sizes.try_fold(CacheSize::default(), |all, size| Some(all.plus(size?)))
+    }
+
+    /// The largest of each size over all layers.
+    pub(super) fn pass_size(&self, checkpoint: &Checkpoint) -> PassSize {
+        let head = self.drafter.iter().flat_map(|drafter| &drafter.layers);
+        let sizes = self.layers.iter().chain(head).map(|layer| layer.pass_size(checkpoint));
+        sizes.fold(PassSize::default(), |all, one| PassSize {
+            width: all.width.max(one.width),
+            heads: all.heads.max(one.heads),
+            largest_linear: all.largest_linear.max(one.largest_linear),
+        })
     }
 
     /// Reads the trunk.

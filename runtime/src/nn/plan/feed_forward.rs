@@ -276,6 +276,19 @@ impl FeedForwardPlan {
         Self::Dense(SwiGluPlan { hidden, intermediate })
     }
 
+    /// Features that its linears put out for a row, and the numbers of the largest of them; of routed experts, those that a row uses.
+    pub(super) fn pass_size(&self) -> (usize, usize) {
+        let of = |block: &SwiGluPlan| (2 * block.intermediate + block.hidden, block.intermediate * block.hidden);
+        match self {
+            Self::Dense(plan) => of(plan),
+            Self::Sparse(plan) => {
+                let (expert, one) = of(&plan.expert());
+                let (shared, other) = plan.shared.as_ref().map_or((0, 0), |shared| of(&plan.shared(shared)));
+                (plan.experts + plan.top_k.saturating_mul(expert) + shared, one.max(other))
+            }
+        }
+    }
+
     /// Adds the tensors under `mlp` to `list`.
     pub fn expected(&self, checkpoint: &Checkpoint, mlp: &str, list: &mut Vec<Expected>) {
         match self {

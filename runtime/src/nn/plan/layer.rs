@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::config::Common;
 use super::feed_forward::FeedForwardPlan;
 use crate::LoadError;
-use crate::architecture::CacheSize;
+use crate::architecture::{CacheSize, PassSize};
 use crate::artifact::expected::Expected;
 use crate::artifact::{Checkpoint, Rule};
 use crate::nn::block::NORMS;
@@ -25,6 +25,11 @@ pub trait MixerPlan: fmt::Debug + Send + Sync {
     /// The size of its cache; `None` where that is not known.
     fn cache_size(&self) -> Option<CacheSize> {
         None
+    }
+
+    /// Query heads, each of which computes a score for every row of context; 0 for a mixer without scores.
+    fn score_heads(&self) -> usize {
+        0
     }
 
     /// The rules that take the place of `rule` in an artifact; `None` where the tensor stays as it is. Every rule of the model is
@@ -67,6 +72,24 @@ impl LayerPlan {
         list.extend(NORMS.map(|norm| Expected::norm(format!("{prefix}{norm}.weight"), self.hidden)));
         self.mixer.expected(checkpoint, &format!("{prefix}{}", self.mixer.module()), list);
         self.feed_forward.expected(checkpoint, &format!("{prefix}{}", self.mlp), list);
+    }
+
+    /// Sizes of a pass through the layer.
+    pub(super) fn pass_size(&self, checkpoint: &Checkpoint) -> PassSize {
+        let mut linears = Vec::new();
+        self.mixer.expected(checkpoint, "", &mut linears);
+        let shapes = linears.iter().filter_map(|expected| match expected {
+            Expected::Module { shape, .. } => Some(shape.as_slice()),
+            Expected::Tensor { .. } | Expected::Norm { .. } => None,
+        });
+        let (mut width, mut largest_linear) = self.feed_forward.pass_size();
+        for shape in shapes {
+            // `[out, in]`, or `[heads, out, in]`: each head for itself.
+            let out: usize = shape.iter().rev().skip(1).product();
+            width = width.saturating_add(out);
+            largest_linear = largest_linear.max(shape.iter().product());
+        }
+        PassSize { width, heads: self.mixer.score_heads(), largest_linear }
     }
 
     /// Reads the layer at `prefix`.

@@ -154,7 +154,11 @@ impl MixerPlan for MlaPlan {
     }
 
     fn cache_size(&self) -> Option<CacheSize> {
-        Some(CacheSize { row_elements: self.kv_rank + self.rope_dim, state_bytes: 0 })
+        Some(CacheSize { row_elements: self.kv_rank + self.rope_dim, ..CacheSize::default() })
+    }
+
+    fn score_heads(&self) -> usize {
+        self.heads
     }
 
     /// `kv_b_proj` in MLX's two parts, of which `embed_q` is transposed.

@@ -24,7 +24,7 @@ impl ModelPlan for DecoderPlan {
 
     fn facts(&self, checkpoint: &Checkpoint) -> CheckpointFacts {
         let norms = self.drafter.as_ref().and_then(|drafter| drafter.guessed_norms(checkpoint));
-        CheckpointFacts { cache: self.cache_size(), norms }
+        CheckpointFacts { cache: self.cache_size(), pass: Some(self.pass_size(checkpoint)), norms }
     }
 
     fn conversion(&self, checkpoint: &Checkpoint) -> Result<Rules, LoadError> {
