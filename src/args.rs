@@ -19,7 +19,7 @@ pub use self::common::{
 };
 pub use self::hub::{ModelsArgs, PullArgs, RemoveArgs};
 pub use self::inspect::InspectArgs;
-pub use self::serve::{LogFormat, ServeArgs, is_setting};
+pub use self::serve::{LogFormat, ServeArgs, StartArgs, is_setting};
 pub use self::verify::VerifyArgs;
 pub use bench::{BenchArgs, BenchCommand, CompareArgs, Depths, MeasureArgs, MethodArgs, TuneArgs};
 pub use forge::{ForgeArgs, ForgeCommand, Head, MakingArgs, SynthArgs};
@@ -57,6 +57,11 @@ pub enum Command {
     ///
     /// Coding agents and chat programs take http://localhost:8000 as their server. Without --model the built-in model is served.
     Serve(Box<ServeArgs>),
+    /// Serve a model and open its page: where to begin.
+    ///
+    /// Without MODEL the largest model of the Hugging Face cache that runs and fits here is served. The port is 8000 or the next that
+    /// is free. Prints the address, a request to try, and what to set in coding agents; Ctrl-C ends it.
+    Start(Box<StartArgs>),
     /// Turn a checkpoint into an artifact: MLX's layout, packed, the MTP head with it.
     Forge(Box<ForgeArgs>),
     /// Say what a model is, what it is worth, and what it takes to run it.

@@ -29,6 +29,7 @@ mod error;
 mod hint;
 mod hub;
 mod input;
+mod known;
 mod log;
 mod machine;
 mod model;
@@ -85,6 +86,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         _ if cli.version => commands::version(),
         Some(Command::Run(args)) => commands::run(&args),
         Some(Command::Serve(args)) => commands::serve(&args),
+        Some(Command::Start(args)) => commands::start(&args),
         Some(Command::Inspect(args)) => commands::inspect(&args),
         Some(Command::Verify(args)) => commands::verify(&args),
         Some(Command::Forge(args)) => commands::forge(&args),

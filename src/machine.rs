@@ -34,6 +34,18 @@ pub fn processor() -> Option<String> {
     (!name.is_empty()).then(|| name.to_owned())
 }
 
+/// True for the superuser.
+pub fn is_root() -> bool {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::unix::fs::MetadataExt as _;
+        // A process's own folder belongs to its effective user (proc(5)).
+        fs::metadata("/proc/self").is_ok_and(|folder| folder.uid() == 0)
+    }
+    #[cfg(not(target_os = "linux"))]
+    env::var_os("USER").is_some_and(|user| user == "root")
+}
+
 /// The NVIDIA driver's version.
 pub fn driver() -> Option<String> {
     version_in(fs::read_to_string("/proc/driver/nvidia/version").ok()?.lines().next()?)

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::common::DeviceArgs;
 use crate::hub::RepoId;
 
 #[derive(Debug, Args)]
@@ -35,6 +36,13 @@ pub struct ModelsArgs {
     /// List also what has no weights, and models that no linked architecture runs.
     #[arg(long)]
     pub all: bool,
+
+    /// List the models that this program knows by name instead, and what fits this machine.
+    #[arg(long, conflicts_with = "all")]
+    pub known: bool,
+
+    #[command(flatten)]
+    pub device: DeviceArgs,
 
     /// Print a JSON array.
     #[arg(long)]

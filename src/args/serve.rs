@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Command, ValueEnum};
 
-use super::common::{DraftingArgs, ModelArgs};
+use super::common::{DraftingArgs, Model, ModelArgs};
 
 /// Flags that are no settings.
-const NO_SETTINGS: [&str; 3] = ["help", "config", "print-config"];
+const NO_SETTINGS: [&str; 4] = ["help", "config", "print-config", "no-open"];
 
 /// Form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -99,9 +99,29 @@ pub struct ServeArgs {
     pub print_config: bool,
 }
 
-/// `command` with the variables of `serve`.
+#[derive(Debug, Args)]
+#[command(mut_arg("model", |model| model.hide(true)))]
+pub struct StartArgs {
+    /// A model's folder, a repository in the Hugging Face cache (OWNER/NAME[@REVISION]), or `builtin` [default: the largest model in
+    /// the cache that runs and fits; else one of `mtplx models --known`, if you agree to its download; else `builtin`].
+    #[arg(id = "chosen", value_name = "MODEL", conflicts_with = "model")]
+    pub chosen: Option<Model>,
+
+    /// Leave the browser alone.
+    #[arg(long, help_heading = "Output")]
+    pub no_open: bool,
+
+    #[command(flatten)]
+    pub serve: ServeArgs,
+}
+
+/// `command` with the variables of the commands that serve.
 pub fn with_variables(command: Command) -> Command {
-    command.mut_subcommand("serve", |serve| {
+    ["serve", "start"].into_iter().fold(command, with_variables_of)
+}
+
+fn with_variables_of(command: Command, name: &str) -> Command {
+    command.mut_subcommand(name, |serve| {
         serve.mut_args(|argument| match argument.get_long() {
             Some(long) if is_setting(long) => {
                 let name = format!("MTPLX_{}", long.replace('-', "_").to_ascii_uppercase());

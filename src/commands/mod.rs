@@ -9,8 +9,9 @@ mod parity;
 mod pull;
 mod remove;
 mod run;
-mod serve;
+pub(crate) mod serve;
 mod shell;
+mod start;
 mod tune;
 mod verify;
 
@@ -24,6 +25,7 @@ pub use pull::pull;
 pub use remove::remove;
 pub use run::run;
 pub use serve::serve;
+pub use start::start;
 pub use shell::{completions, man, version};
 pub use tune::tune;
 pub use verify::verify;

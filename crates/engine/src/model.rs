@@ -169,6 +169,11 @@ impl AssessedModel {
         self.checkpoint.config().text().size("max_position_embeddings", usize::MAX).ok()
     }
 
+    /// Numbers of the model, vision parts left out: those of packed weights counted one by one.
+    pub fn parameters(&self) -> u64 {
+        inspect::inspect(&self.checkpoint, None).parameters
+    }
+
     /// The architecture that claims the checkpoint.
     ///
     /// # Errors

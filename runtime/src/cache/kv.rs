@@ -250,20 +250,22 @@ fn first_rows((keys, values, rows): (&Array, &Array, usize)) -> Result<(Array, A
     Ok((first(keys)?, first(values)?))
 }
 
-fn capacity(rows: usize) -> i32 {
+/// `rows` in whole blocks.
+fn blocks(rows: usize) -> usize {
     let block = if rows < BLOCK { SMALL_BLOCK } else { BLOCK };
-    (rows.div_ceil(block) * block) as i32
+    rows.div_ceil(block).saturating_mul(block)
 }
 
 /// Rows that a buffer has room for after a prompt of `rows` that is read `chunk` rows at a time.
 pub fn capacity_after(rows: usize, chunk: usize) -> usize {
-    let (mut held, mut room) = (0, 0);
+    let (mut held, mut room, chunk) = (0_usize, 0, chunk.max(1));
     while held < rows {
-        let needed = rows.min(held + chunk.max(1));
+        let needed = rows.min(held.saturating_add(chunk));
         if needed > room {
-            room = capacity(needed.max(held + held / 2)) as usize;
+            room = blocks(needed.max(held.saturating_add(held / 2)));
         }
-        held = needed;
+        // Chunks that there is room for change nothing.
+        held = needed.max(rows.min(room / chunk * chunk));
     }
     room
 }
@@ -271,7 +273,7 @@ pub fn capacity_after(rows: usize, chunk: usize) -> usize {
 /// A buffer like one of `shape`, with rows for `needed`.
 fn empty(shape: &[i32], dtype: Dtype, needed: usize) -> Result<Array> {
     let mut shape = shape.to_vec();
-    shape[ROWS] = capacity(needed);
+    shape[ROWS] = blocks(needed) as i32;
     Ok(ops::zeros_dtype(&shape, dtype)?)
 }
 

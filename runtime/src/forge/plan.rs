@@ -220,6 +220,11 @@ impl Plan {
         self.files.iter().map(|file| file.size).sum()
     }
 
+    /// Numbers of all tensors, those of packed ones one by one.
+    pub fn numbers(&self) -> u64 {
+        self.outputs.iter().map(|output| numbers(&output.rule.shape)).sum()
+    }
+
     /// The table: groups in the order of the model, largest bits first.
     pub fn table(&self) -> Vec<Row> {
         let mut rows: BTreeMap<(Group, std::cmp::Reverse<usize>, Option<usize>), Row> = BTreeMap::new();

@@ -95,6 +95,11 @@ impl ConfigFile {
         Ok(Self { path: path.to_owned(), entries })
     }
 
+    /// True where the file has a value for `key`.
+    pub fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.key == key)
+    }
+
     /// `serve` with the file's values as defaults.
     pub fn under(&self, serve: Command) -> Command {
         self.entries.iter().fold(serve, with_entry)

@@ -6,8 +6,9 @@ mod log;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use clap::parser::ValueSource;
 use clap::{Command, FromArgMatches as _};
 use mtplx_engine::settings::{Depth, Overrides};
 use mtplx_engine::{Engine, EngineError, Limits, LoadSpec};
@@ -17,63 +18,130 @@ use mtplx_server::{Defaults, Guard, Host, Key, LogEvent, ServerOptions, Status, 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use self::config::ConfigFile;
-use crate::args::{self, Cli, Model, ServeArgs};
+use self::config::{ConfigFile, Shown};
+use crate::args::{self, Cli, LogFormat, Model, ServeArgs};
 use crate::error::{Exit, Failure, stderr, warn};
 use crate::{builtin, input, model, tuned};
 
 const KEY_FILE: &str = "a file with keys has one a line";
+/// Ports after the wanted one that are tried.
+const PORTS: u16 = 64;
+/// Time in which an engine may end only so often before it is left alone.
+const RESTART_PERIOD: Duration = Duration::from_secs(300);
+/// Tokens of context that memory is held against before loading, where the model has as many.
+const CONTEXT: usize = 32 << 10;
 
 /// Serves. `typed` is only asked where its settings are: they are parsed again with the file's underneath.
 pub fn serve(typed: &ServeArgs) -> anyhow::Result<Exit> {
+    let Some(settings) = settings("serve", typed)? else { return Ok(Exit::Usage) };
+    let args::Command::Serve(args) = settings.command else { return Ok(Exit::Usage) };
+    if args.print_config {
+        return print_settings(&settings.shown);
+    }
+    run(*args, &Serving { next_port: false, restarts: 0, ready: &|_| {} })
+}
+
+/// A command with the settings of file, environment and command line.
+pub(super) struct Settings {
+    pub command: args::Command,
+    /// True where one of them names a model.
+    pub names_model: bool,
+    pub shown: Vec<Shown>,
+}
+
+/// The ways in which a command serves.
+pub(super) struct Serving<'a> {
+    /// Takes the next free port where the wanted one is taken.
+    pub next_port: bool,
+    /// Times that an engine that ended is started again within [`RESTART_PERIOD`].
+    pub restarts: usize,
+    /// Called once the first request can be answered.
+    pub ready: &'a dyn Fn(&Ready<'_>),
+}
+
+/// A server that answers.
+pub(super) struct Ready<'a> {
+    pub url: &'a str,
+    pub name: &'a str,
+    /// True where the model answers conversations.
+    pub chats: bool,
+    pub context: usize,
+    pub has_key: bool,
+}
+
+/// Parses the command line of the subcommand `name` again, with the settings file's values as defaults; `None` where that said what
+/// is wrong.
+///
+/// # Errors
+/// The file cannot be read or holds what is no setting.
+pub(super) fn settings(name: &str, typed: &ServeArgs) -> anyhow::Result<Option<Settings>> {
     let command = args::command();
-    let serve = command.find_subcommand("serve").cloned().unwrap_or_else(|| Command::new("serve"));
-    let file = ConfigFile::find(typed.config.as_deref(), &serve)?;
-    let command = command.mut_subcommand("serve", |serve| file.under(serve));
+    let own = command.find_subcommand(name).cloned().unwrap_or_else(|| Command::new("serve"));
+    let file = ConfigFile::find(typed.config.as_deref(), &own)?;
+    let command = command.mut_subcommand(name, |own| file.under(own));
     let matches = match command.clone().try_get_matches() {
         Ok(matches) => matches,
         Err(error) => {
             let _ = error.print();
-            return Ok(Exit::Usage);
+            return Ok(None);
         }
     };
-    let parsed = Cli::from_arg_matches(&matches)?;
-    let Some(args::Command::Serve(args)) = parsed.command else {
-        return Err(Failure::usage("`serve` was expected", "`mtplx serve --help`").into());
-    };
-    if args.print_config {
-        let (Some(serve), Some(matches)) = (command.find_subcommand("serve"), matches.subcommand_matches("serve"))
-        else {
-            return Ok(Exit::Usage);
-        };
-        let mut out = io::stdout().lock();
-        log::print(&mut out, &file.shown(serve, matches))?;
-        out.flush()?;
-        return Ok(Exit::Done);
-    }
-    run(*args)
+    let own = matches.subcommand_matches(name);
+    let source = own.and_then(|own| own.value_source("model"));
+    let shown = command.find_subcommand(name).zip(own).map(|(command, own)| file.shown(command, own)).unwrap_or_default();
+    let names_model = file.has("model") || source.is_some_and(|source| source != ValueSource::DefaultValue);
+    let command = Cli::from_arg_matches(&matches)?.command;
+    Ok(command.map(|command| Settings { command, names_model, shown }))
 }
 
-fn run(args: ServeArgs) -> anyhow::Result<Exit> {
+/// Prints the settings for `--print-config`.
+///
+/// # Errors
+/// Standard output is gone.
+pub(super) fn print_settings(shown: &[Shown]) -> anyhow::Result<Exit> {
+    let mut out = io::stdout().lock();
+    log::print(&mut out, shown)?;
+    out.flush()?;
+    Ok(Exit::Done)
+}
+
+/// Opens the model and serves it until the server is stopped.
+///
+/// # Errors
+/// Settings that do not fit; a model that does not load; no port to listen on.
+pub(super) fn run(args: ServeArgs, serving: &Serving<'_>) -> anyhow::Result<Exit> {
     let keys = keys(&args)?;
     let addresses = addresses(&args, !keys.is_empty())?;
     model::choose_device(args.model.device.device)?;
     let args = Arc::new(args);
     let first = load_spec(&args, true)?;
     let name = name_of(&args.model.model);
-    let tuned_depth = first.tuned_depth;
-    let prepared = Mutex::new(Some(first));
-    let of_loader = Arc::clone(&args);
-    let host = Host::new(Box::new(move || {
-        let prepared = prepared.lock().map_or(None, |mut prepared| prepared.take());
-        let spec = match prepared {
-            Some(spec) => spec,
-            // Loaded again: the files may have changed meanwhile, and so may what was found of them.
-            None => load_spec(&of_loader, false).map_err(|error| EngineError::Reopen(error.to_string()))?,
-        };
-        Engine::load(spec, &mut |_| {})
-    }));
-    let options = ServerOptions {
+    let options = options(&args, keys, &addresses, name, first.tuned_depth);
+    let prepared = Arc::new(Mutex::new(Some(first)));
+    let host = || {
+        let (of_loader, prepared) = (Arc::clone(&args), Arc::clone(&prepared));
+        Host::new(Box::new(move || {
+            let prepared = prepared.lock().map_or(None, |mut prepared| prepared.take());
+            let spec = match prepared {
+                Some(spec) => spec,
+                // Loaded again: the files may have changed meanwhile, and so may what was found of them.
+                None => load_spec(&of_loader, false).map_err(|error| EngineError::Reopen(error.to_string()))?,
+            };
+            Engine::load(spec, &mut |_| {})
+        }))
+    };
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(keep_serving(&args, addresses, &options, host, serving))
+}
+
+fn options(
+    args: &ServeArgs,
+    keys: Vec<Key>,
+    addresses: &[SocketAddr],
+    name: String,
+    tuned_depth: Option<usize>,
+) -> ServerOptions {
+    ServerOptions {
         guard: Guard {
             keys,
             allow_hosts: args.allow_host.clone(),
@@ -98,47 +166,96 @@ fn run(args: ServeArgs) -> anyhow::Result<Exit> {
         },
         idle_unload: args.idle_unload.map(|minutes| Duration::from_secs_f64(60.0 * minutes)),
         ..ServerOptions::new(name, env!("CARGO_PKG_VERSION"))
-    };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(listen(&args, addresses, options, host))
+    }
 }
 
-async fn listen(
+/// How one server ended.
+enum Ending {
+    /// It was told to.
+    Stopped(Exit),
+    /// Its engine ended first.
+    Dead,
+}
+
+/// Serves, and starts engine and server again where the engine ended, as often as `serving` says.
+async fn keep_serving(
     args: &ServeArgs,
     addresses: Vec<SocketAddr>,
-    options: ServerOptions,
-    host: Arc<Host>,
+    options: &ServerOptions,
+    host: impl Fn() -> Arc<Host>,
+    serving: &Serving<'_>,
 ) -> anyhow::Result<Exit> {
-    let mut listeners = Vec::new();
     let mut port = args.port;
-    for (place, mut address) in addresses.into_iter().enumerate() {
-        address.set_port(port);
-        match TcpListener::bind(address).await {
-            Ok(listener) => {
-                port = listener.local_addr()?.port();
-                listeners.push(listener);
-            }
-            // A machine may have no IPv6.
-            Err(_) if place > 0 && address.is_ipv6() => {}
-            Err(error) => {
-                let what = format!("{address}: {error}");
-                let hint = "--port PORT takes another port, 0 any that is free";
-                return Err(Failure::new(Exit::Failed, what).hint(hint).into());
+    let mut ends: Vec<Instant> = Vec::new();
+    loop {
+        // Another port after a restart would be one that nobody knows.
+        let next_port = serving.next_port && ends.is_empty();
+        let (listeners, bound) = bind(&addresses, port, next_port).await?;
+        port = bound;
+        let shown = if args.host == "localhost" { "localhost".to_owned() } else { bracketed(&args.host) };
+        let url = format!("http://{shown}:{port}");
+        let again = !ends.is_empty();
+        match once(args.log_format, listeners, options, host(), &url, serving.ready, again).await? {
+            Ending::Stopped(exit) => return Ok(exit),
+            Ending::Dead => {
+                ends.retain(|end| end.elapsed() < RESTART_PERIOD);
+                if ends.len() >= serving.restarts {
+                    return Ok(Exit::Failed);
+                }
+                ends.push(Instant::now());
+                warn("starting the engine again");
             }
         }
     }
+}
+
+/// Listens at each address, at the same port.
+async fn bind(addresses: &[SocketAddr], wanted: u16, next_port: bool) -> anyhow::Result<(Vec<TcpListener>, u16)> {
+    let last = if next_port { wanted.saturating_add(PORTS) } else { wanted };
+    'ports: for candidate in wanted..=last {
+        let (mut listeners, mut port) = (Vec::new(), candidate);
+        for (place, mut address) in addresses.iter().copied().enumerate() {
+            address.set_port(port);
+            match TcpListener::bind(address).await {
+                Ok(listener) => {
+                    port = listener.local_addr()?.port();
+                    listeners.push(listener);
+                }
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && candidate < last => continue 'ports,
+                // A machine may have no IPv6.
+                Err(_) if place > 0 && address.is_ipv6() => {}
+                Err(error) => {
+                    let what = format!("{address}: {error}");
+                    let hint = "--port PORT takes another port, 0 any that is free";
+                    return Err(Failure::new(Exit::Failed, what).hint(hint).into());
+                }
+            }
+        }
+        return Ok((listeners, port));
+    }
+    Err(Failure::new(Exit::Failed, format!("no port from {wanted} to {last} is free")).into())
+}
+
+/// One server, until it is stopped or its engine ends.
+async fn once(
+    format: LogFormat,
+    listeners: Vec<TcpListener>,
+    options: &ServerOptions,
+    host: Arc<Host>,
+    url: &str,
+    ready: &dyn Fn(&Ready<'_>),
+    again: bool,
+) -> anyhow::Result<Ending> {
     let (stop, stopped) = watch::channel(false);
-    let format = args.log_format;
     let log = Arc::new(move |event: &LogEvent| log::write(format, event));
     let serving = tokio::spawn(mtplx_server::serve(listeners, options.clone(), Arc::clone(&host), log, stopped));
-    let shown = if args.host == "localhost" { "localhost".to_owned() } else { bracketed(&args.host) };
-    writeln!(stderr(), "loading {}; http://{shown}:{port} answers once it is loaded", options.name)?;
+    writeln!(stderr(), "loading {}; {url} answers once it is loaded", options.name)?;
     let loaded = tokio::select! {
         loaded = host.load() => loaded,
         () = signal() => {
             let _ = stop.send(true);
             serving.await?;
-            return Ok(Exit::Interrupted);
+            return Ok(Ending::Stopped(Exit::Interrupted));
         }
     };
     if let Err(error) = loaded {
@@ -146,19 +263,27 @@ async fn listen(
         serving.await?;
         return Err(error.into());
     }
-    writeln!(stderr(), "serving {} on http://{shown}:{port}", options.name)?;
-    tokio::select! {
-        () = signal() => {}
-        () = ended(&host) => warn("the engine has ended; the server stops"),
+    writeln!(stderr(), "serving {} on {url}", options.name)?;
+    if let Some(model) = host.model().filter(|_| !again) {
+        let (chats, context) = (model.chat.is_some(), model.info.model.context);
+        ready(&Ready { url, name: &options.name, chats, context, has_key: !options.guard.keys.is_empty() });
     }
-    // The second one does not wait.
-    tokio::spawn(async {
-        signal().await;
-        mlx::exit(Exit::Interrupted as u8);
-    });
+    let told = tokio::select! {
+        () = signal() => true,
+        () = ended(&host) => false,
+    };
+    if told {
+        // The second one does not wait.
+        tokio::spawn(async {
+            signal().await;
+            mlx::exit(Exit::Interrupted as u8);
+        });
+    } else {
+        warn("the engine has ended; the server stops");
+    }
     let _ = stop.send(true);
     let dead = serving.await?;
-    Ok(if dead { Exit::Failed } else { Exit::Done })
+    Ok(if dead { Ending::Dead } else { Ending::Stopped(Exit::Done) })
 }
 
 /// Ends once the engine has.
@@ -197,6 +322,10 @@ fn load_spec(args: &ServeArgs, aloud: bool) -> anyhow::Result<LoadSpec> {
     let draft_vocab = model::draft_vocab(&args.drafting.vocab, &text.tokenizer)?;
     if aloud {
         warnings.iter().for_each(|warning| warn(warning));
+        let tokens = opened.context().map_or(CONTEXT, |most| most.min(CONTEXT));
+        if let Some(says) = model::fit(&opened, tokens, trunk_only) {
+            writeln!(stderr(), "memory at {tokens} tokens of context: {says}")?;
+        }
     }
     let limits = Limits {
         running: usize::from(args.max_running),

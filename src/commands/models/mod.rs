@@ -1,5 +1,7 @@
 //! `mtplx models`: what the cache holds that this binary could run.
 
+mod known;
+
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -47,6 +49,9 @@ const INCOMPATIBLE: &str = "incompatible";
 
 /// Lists them.
 pub fn models(args: &ModelsArgs) -> anyhow::Result<Exit> {
+    if args.known {
+        return known::known(args);
+    }
     let cache = Cache::of_user()?;
     let mut models = Vec::new();
     for repository in cache.repositories()? {
