@@ -2,6 +2,7 @@
 
 mod bench;
 mod common;
+mod doctor;
 mod forge;
 mod hub;
 mod inspect;
@@ -17,6 +18,7 @@ use self::common::tolerance;
 pub use self::common::{
     Acceptance, Depth, Device, DeviceArgs, DraftVocabArgs, Dtype, EvidenceArgs, MAX_DEPTH, Model, RunArgs, SamplingArgs,
 };
+pub use self::doctor::DoctorArgs;
 pub use self::hub::{ModelsArgs, PullArgs, RemoveArgs};
 pub use self::inspect::InspectArgs;
 pub use self::serve::{LogFormat, ServeArgs, StartArgs, is_setting};
@@ -71,6 +73,8 @@ pub enum Command {
     /// Loads the model and puts its own loop to the test, through its own logits. What passes drafts without a warning, and
     /// without --allow-unverified.
     Verify(VerifyArgs),
+    /// Check device, libraries, memory and folders, and say what to do.
+    Doctor(DoctorArgs),
     /// List the architectures that this binary can run.
     Archs(ArchsArgs),
     /// Compare a model with expected tensors.

@@ -90,6 +90,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
         Some(Command::Inspect(args)) => commands::inspect(&args),
         Some(Command::Verify(args)) => commands::verify(&args),
         Some(Command::Forge(args)) => commands::forge(&args),
+        Some(Command::Doctor(args)) => commands::doctor(&args),
         Some(Command::Archs(args)) => commands::archs(&args),
         Some(Command::Parity(args)) => commands::parity(&args),
         Some(Command::Bench(args)) => commands::bench(&args),

@@ -10,6 +10,8 @@ fn help() {
     insta::assert_snapshot!("help_verify", run(&["verify", "--help"]).stdout);
     insta::assert_snapshot!("help_forge", run(&["forge", "--help"]).stdout);
     insta::assert_snapshot!("help_forge_synth", run(&["forge", "synth", "--help"]).stdout);
+    insta::assert_snapshot!("help_start", run(&["start", "-h"]).stdout);
+    insta::assert_snapshot!("help_doctor", run(&["doctor", "--help"]).stdout);
     insta::assert_snapshot!("help_parity", run(&["parity", "--help"]).stdout);
 }
 

@@ -5,6 +5,7 @@
 mod bench;
 mod command;
 mod damage;
+mod doctor;
 mod engine;
 mod forge;
 mod gates;
@@ -20,5 +21,6 @@ mod paths;
 mod policies;
 mod prompts;
 mod server;
+mod start;
 mod tune;
 mod verify;

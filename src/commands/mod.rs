@@ -2,6 +2,7 @@
 
 mod archs;
 mod bench;
+mod doctor;
 mod forge;
 mod inspect;
 mod models;
@@ -17,6 +18,7 @@ mod verify;
 
 pub use archs::archs;
 pub use bench::bench;
+pub use doctor::doctor;
 pub use forge::forge;
 pub use inspect::inspect;
 pub use models::models;

@@ -20,6 +20,7 @@ Usage: cargo xtask <task>
   new-arch NAME [--dir DIR]
                       the skeleton of an architecture: a crate of this workspace, or, in DIR, a
                       workspace of its own with a program (docs/author-guide.md)
+  known               commits and bytes of the models in models/known.toml, from the hub
   dist [--out DIR]    a folder with mtplx and its libraries that runs wherever it is copied
   setup               only what run, test and dist do first where it is missing: get MLX
 
@@ -46,6 +47,8 @@ pub enum Task {
     },
     /// The repository checks.
     Tidy,
+    /// Facts of the hub about known models.
+    Known,
     /// The portable folder.
     Dist {
         /// Where, if not in `dist/`.
@@ -77,7 +80,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Task> {
             Ok(Task::Run(rest))
         }
         setup::BINDINGS => Ok(Task::Bindings(rest.into_iter().map(PathBuf::from).collect())),
-        "setup" | "test" | "tidy" | "dist" | "new-arch" if asks_help(&rest) => Ok(Task::Help),
+        "setup" | "test" | "tidy" | "known" | "dist" | "new-arch" if asks_help(&rest) => Ok(Task::Help),
         "test" => {
             let mut names: Vec<String> = rest.iter().map(|word| word.to_string_lossy().into_owned()).collect();
             let all = names.len();
@@ -103,9 +106,10 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Task> {
             };
             Ok(Task::NewArch { name: name.to_string_lossy().into_owned(), dir })
         }
-        "setup" | "tidy" if !rest.is_empty() => Err(wrong(&format!("{} takes no arguments", task.display()))),
+        "setup" | "tidy" | "known" if !rest.is_empty() => Err(wrong(&format!("{} takes no arguments", task.display()))),
         "setup" => Ok(Task::Setup),
         "tidy" => Ok(Task::Tidy),
+        "known" => Ok(Task::Known),
         unknown => Err(wrong(&format!("there is no task `{unknown}`"))),
     }
 }

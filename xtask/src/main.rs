@@ -4,6 +4,7 @@ mod args;
 mod clients;
 mod dist;
 mod failure;
+mod known;
 mod mlx_lm;
 mod new_arch;
 mod process;
@@ -54,6 +55,7 @@ fn perform(task: Task, root: &Path) -> Result {
         Task::Run(arguments) => run::run(root, &arguments),
         Task::Test { names, long } => test::test(root, &names, long),
         Task::Tidy => tidy::tidy(root),
+        Task::Known => known::known(root),
         Task::Dist { out } => dist::dist(root, out),
         Task::NewArch { name, dir } => new_arch::new_arch(root, &name, dir.as_deref()),
         Task::Bindings(arguments) => setup::generate_bindings(&arguments),

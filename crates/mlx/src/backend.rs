@@ -46,6 +46,9 @@ impl Device {
     }
 }
 
+/// The version of MLX that the bindings are made for: mlx-c's, as mlx-sys 0.7.0 brings it.
+pub const NEEDED_VERSION: &str = "0.32.2";
+
 /// MLX's version, such as `0.32.2`.
 pub fn version() -> String {
     // SAFETY: `mlx_version` fills a string object that we own and free; its data is NUL-terminated.
@@ -181,6 +184,12 @@ mod tests {
         ] {
             assert_eq!(message(&Exception::custom(what.to_owned())), said);
         }
+    }
+
+    /// Set-up takes the version that mlx-c names.
+    #[test]
+    fn the_version_that_is_needed_is_the_one_that_is_set_up() {
+        assert_eq!(version(), NEEDED_VERSION);
     }
 
     #[test]

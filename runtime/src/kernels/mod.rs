@@ -17,7 +17,7 @@ pub mod tiles;
 pub mod unpack;
 
 pub use normed::{NormedRows, RmsDivisor, StreamSum};
-pub use self_check::{SelfCheck, relative_difference};
+pub use self_check::{SelfCheck, outcomes, relative_difference};
 pub use tiles::PackedTiles;
 
 /// The most rows of a launch that serves a decoding step or a verification.

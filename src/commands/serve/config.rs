@@ -95,6 +95,11 @@ impl ConfigFile {
         Ok(Self { path: path.to_owned(), entries })
     }
 
+    /// Its path; `None` where there is no file.
+    pub fn path(&self) -> Option<&Path> {
+        (!self.path.as_os_str().is_empty()).then_some(&*self.path)
+    }
+
     /// True where the file has a value for `key`.
     pub fn has(&self, key: &str) -> bool {
         self.entries.iter().any(|entry| entry.key == key)

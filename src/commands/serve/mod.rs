@@ -18,7 +18,8 @@ use mtplx_server::{Defaults, Guard, Host, Key, LogEvent, ServerOptions, Status, 
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use self::config::{ConfigFile, Shown};
+pub(super) use self::config::ConfigFile;
+use self::config::Shown;
 use crate::args::{self, Cli, LogFormat, Model, ServeArgs};
 use crate::error::{Exit, Failure, stderr, warn};
 use crate::{builtin, input, model, tuned};
@@ -265,7 +266,10 @@ async fn once(
     }
     writeln!(stderr(), "serving {} on {url}", options.name)?;
     if let Some(model) = host.model().filter(|_| !again) {
-        let (chats, context) = (model.chat.is_some(), model.info.model.context);
+        let asks_for_raw = model.contract.as_ref().is_some_and(|contract| {
+            contract.extra.get("recommended_prompt_mode").and_then(serde_json::Value::as_str) == Some("raw")
+        });
+        let (chats, context) = (model.chat.is_some() && !asks_for_raw, model.info.model.context);
         ready(&Ready { url, name: &options.name, chats, context, has_key: !options.guard.keys.is_empty() });
     }
     let told = tokio::select! {

@@ -1,0 +1,80 @@
+//! `mtplx doctor`: a sound machine, warnings and errors.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::command::{mtplx, run_command};
+
+/// Exit code and checks; a home of its own, in which everything is as it should be.
+fn doctor(home: &std::path::Path, change: impl FnOnce(&mut Command)) -> (i32, Value) {
+    let mut command = mtplx(&["doctor", "--json"]);
+    command.env("MTPLX_HOME", home).env("HF_HOME", home).env("PATH", home.join("bin"));
+    change(&mut command);
+    let ran = run_command(command, b"");
+    (ran.code, serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}")))
+}
+
+fn check<'a>(document: &'a Value, name: &str) -> &'a Value {
+    document["checks"].as_array().unwrap().iter().find(|check| check["name"] == name).unwrap()
+}
+
+#[test]
+fn a_sound_machine() {
+    let home = tempfile::tempdir().unwrap();
+    let (code, document) = doctor(home.path(), |_| {});
+    assert_eq!((code, &document["schema"]), (0, &Value::from(1)), "{document:#}");
+    for name in ["program", "mlx", "device", "model", "kernels", "settings", "state", "models", "path"] {
+        let found = check(&document, name);
+        assert_eq!((&found["status"], &found["hint"]), (&Value::from("ok"), &Value::Null), "{found:#}");
+    }
+    // Nothing stays.
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0);
+    assert!(check(&document, "mlx")["value"].as_str().unwrap().starts_with("0."));
+}
+
+#[test]
+fn warnings_end_with_0() {
+    let home = tempfile::tempdir().unwrap();
+    let other = home.path().join("bin/mtplx");
+    fs::create_dir(home.path().join("bin")).unwrap();
+    fs::write(&other, "#!/bin/sh\n").unwrap();
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o755)).unwrap();
+    let unfinished = home.path().join("hub/models--o--n/blobs");
+    fs::create_dir_all(&unfinished).unwrap();
+    fs::write(unfinished.join("x.incomplete"), "").unwrap();
+    // A home in which nothing can be written.
+    let (code, document) = doctor(home.path(), |command| {
+        command.env("MTPLX_HOME", "/dev/null/mtplx");
+    });
+    assert_eq!((code, &document["status"]), (0, &Value::from("warning")), "{document:#}");
+    for (name, says) in [("path", "is not"), ("state", "MTPLX_HOME"), ("models", "pull o/n")] {
+        let found = check(&document, name);
+        assert_eq!(found["status"], "warning", "{found:#}");
+        assert!(format!("{found}").contains(says) || name == "path", "{found:#}");
+    }
+    assert!(check(&document, "path")["value"].as_str().unwrap().contains(other.to_str().unwrap()));
+}
+
+#[test]
+fn an_error_ends_with_1() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("config.toml"), "prot = 1\n").unwrap();
+    let (code, document) = doctor(home.path(), |_| {});
+    let settings = check(&document, "settings");
+    assert_eq!((code, &document["status"], &settings["status"]), (1, &Value::from("error"), &Value::from("error")));
+    assert!(settings["value"].as_str().unwrap().contains("config.toml:1: unknown key \"prot\""), "{settings}");
+    assert!(settings["hint"].as_str().is_some_and(|hint| !hint.is_empty()));
+}
+
+#[test]
+fn lines_for_people() {
+    let home = tempfile::tempdir().unwrap();
+    let mut command = mtplx(&["doctor"]);
+    command.env("MTPLX_HOME", home.path()).env("HF_HOME", home.path());
+    let ran = run_command(command, b"");
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+    assert!(ran.stdout.lines().any(|line| line.starts_with("ok       device")), "{}", ran.stdout);
+}
