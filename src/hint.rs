@@ -84,12 +84,16 @@ pub fn of_fit(fit: &Fit) -> Option<String> {
     }
     let device = match fit.room {
         Room::Free(_) => "close other programs, or use a GPU: there a weight stays as it is stored",
-        Room::Card(_) | Room::Shared(_) => "or another device: --device cpu uses the machine's memory, at four bytes a weight",
+        Room::Card(_) | Room::Shared(_) => {
+            "or another device: --device cpu uses the machine's memory, at four bytes a weight"
+        }
     };
     Some(match fit.longest {
         Some(tokens) => format!("{tokens} tokens of context fit; {device}"),
         None if fit.in_f32 => format!("use a model with fewer parameters; {device}"),
-        None => format!("use a model with fewer parameters or a policy with fewer bits (`mtplx forge --policy flat4`); {device}"),
+        None => format!(
+            "use a model with fewer parameters or a policy with fewer bits (`mtplx forge --policy flat4`); {device}"
+        ),
     })
 }
 

@@ -59,7 +59,11 @@ fn parse(text: &str) -> anyhow::Result<Vec<KnownModel>> {
     let document = Document::parse(text).context("models/known.toml")?;
     let models = document.as_table().get("model").and_then(toml_edit::Item::as_array_of_tables);
     let models = models.context("models/known.toml: [[model]] is missing")?;
-    models.iter().enumerate().map(|(place, table)| entry(table).with_context(|| format!("models/known.toml: model {}", place + 1))).collect()
+    models
+        .iter()
+        .enumerate()
+        .map(|(place, table)| entry(table).with_context(|| format!("models/known.toml: model {}", place + 1)))
+        .collect()
 }
 
 fn entry(table: &Table) -> anyhow::Result<KnownModel> {
@@ -91,7 +95,12 @@ impl KnownModel {
         let (memory, bytes) = self.memory().with_context(|| self.repository.to_string())?;
         let (room, on) = (Room::of_default(), Arithmetic::of_default());
         let fits = room.map(|room| CONTEXTS.map(|tokens| room.fit(&memory, tokens, on).fits()));
-        Ok(Computed { parameters: memory.weights_f32 / 4, bytes, memory: CONTEXTS.map(|tokens| memory.need(tokens, on).total()), fits })
+        Ok(Computed {
+            parameters: memory.weights_f32 / 4,
+            bytes,
+            memory: CONTEXTS.map(|tokens| memory.need(tokens, on).total()),
+            fits,
+        })
     }
 
     fn memory(&self) -> anyhow::Result<(Memory, u64)> {
@@ -112,7 +121,10 @@ fn policy(name: &str) -> anyhow::Result<Policy> {
     if let Some(policy) = Policy::builtin(name) {
         return Ok(policy);
     }
-    let bits: u8 = name.strip_prefix("flat").and_then(|bits| bits.parse().ok()).with_context(|| format!("policy {name}: unknown"))?;
+    let bits: u8 = name
+        .strip_prefix("flat")
+        .and_then(|bits| bits.parse().ok())
+        .with_context(|| format!("policy {name}: unknown"))?;
     let text = format!(
         "name = \"{name}\"\nbits = {bits}\ngroup_size = 64\n\
          [[rule]]\ngroups = [\"router\", \"mtp_router\"]\nbits = 8\n[[rule]]\ngroups = [\"mtp_fc\"]\nkeep = true\n"

@@ -83,7 +83,8 @@ fn cores() -> Option<usize> {
 fn others() -> Option<usize> {
     let all = running(&fs::read_to_string("/proc/loadavg").ok()?)?;
     let own = fs::read_dir("/proc/self/task").ok()?.flatten();
-    let own = own.filter(|task| fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| is_running(&stat))).count();
+    let own =
+        own.filter(|task| fs::read_to_string(task.path().join("stat")).is_ok_and(|stat| is_running(&stat))).count();
     Some(all.saturating_sub(own))
 }
 

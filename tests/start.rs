@@ -42,7 +42,9 @@ impl Started {
         let body = rest.split_once("-d '").unwrap().1.strip_suffix('\'').unwrap();
         let path = url.strip_prefix(&self.url).unwrap();
         let mut stream = TcpStream::connect(self.url.strip_prefix("http://").unwrap()).unwrap();
-        let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n");
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        );
         write!(stream, "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -125,7 +127,10 @@ fn known_models() {
     for row in rows {
         let [short, long] = [0, 1].map(|i| row["computed"]["memory"][i].as_u64().unwrap());
         assert!(short < long && row["source"].as_str().unwrap().starts_with("https://"), "{row}");
-        assert_eq!((&row["device"], &row["contexts"][1], &row["in_cache"]), (&"cpu".into(), &32768.into(), &false.into()));
+        assert_eq!(
+            (&row["device"], &row["contexts"][1], &row["in_cache"]),
+            (&"cpu".into(), &32768.into(), &false.into())
+        );
     }
     // The figures are those of a shape that is made and inspected.
     let folder = tempfile::tempdir().unwrap();

@@ -27,7 +27,7 @@ pub use pull::pull;
 pub use remove::remove;
 pub use run::run;
 pub use serve::serve;
-pub use start::start;
 pub use shell::{completions, man, version};
+pub use start::start;
 pub use tune::tune;
 pub use verify::verify;

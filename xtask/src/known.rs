@@ -2,11 +2,7 @@
 //!
 //! `curl` makes the requests: an HTTP library would be compiled by everybody who sets the repository up.
 
-use std::{
-    env, fs,
-    path::Path,
-    process::Command,
-};
+use std::{env, fs, path::Path, process::Command};
 
 use serde_json::Value;
 
@@ -55,7 +51,8 @@ fn renew(text: &str, ask: impl Fn(&str) -> Result<Facts>) -> (String, Vec<String
         if line.trim() == "[[model]]" {
             facts = None;
         }
-        let value = |field: &str| Some(line.strip_prefix(field)?.trim_start().strip_prefix('=')?.trim().trim_matches('"'));
+        let value =
+            |field: &str| Some(line.strip_prefix(field)?.trim_start().strip_prefix('=')?.trim().trim_matches('"'));
         // Written anew behind the repository.
         if facts.is_some() && (value("revision").is_some() || value("bytes").is_some()) {
             continue;
@@ -77,7 +74,8 @@ fn renew(text: &str, ask: impl Fn(&str) -> Result<Facts>) -> (String, Vec<String
 fn ask(endpoint: &str, repository: &str) -> Result<Facts> {
     let url = format!("{}/api/models/{repository}/revision/main?blobs=true", endpoint.trim_end_matches('/'));
     let mut curl = Command::new("curl");
-    curl.args(["--fail", "--silent", "--show-error", "--location", "--max-time", "60", "--max-filesize", MAX_ANSWER]).arg(&url);
+    curl.args(["--fail", "--silent", "--show-error", "--location", "--max-time", "60", "--max-filesize", MAX_ANSWER])
+        .arg(&url);
     read(&process::capture(&mut curl)?)
 }
 
@@ -125,7 +123,8 @@ mod tests {
         let files: BTreeMap<String, Vec<u8>> = files.map(|(name, size)| (name.to_owned(), vec![b' '; size])).into();
         let hub = server::Hub::new(server::Repository::of(files));
         let (renewed, failures) = renew(TEXT, |repository| ask(&hub.endpoint, repository));
-        let expected = TEXT.replace("\"old\"", &format!("\"{}\"", server::COMMIT)).replace("bytes = 1\n", "bytes = 123\n");
+        let expected =
+            TEXT.replace("\"old\"", &format!("\"{}\"", server::COMMIT)).replace("bytes = 1\n", "bytes = 123\n");
         // What the hub does not have stays as it was.
         assert_eq!(renewed, expected);
         assert!(failures.len() == 1 && failures[0].starts_with("o/other: "), "{failures:?}");

@@ -56,7 +56,9 @@ impl OpenBlas {
         // SAFETY: the text is static and ends in NUL.
         let text = unsafe {
             let text = (self.config)();
-            if text.is_null() { return String::new() }
+            if text.is_null() {
+                return String::new();
+            }
             CStr::from_ptr(text)
         };
         text.to_string_lossy().trim().to_owned()

@@ -15,7 +15,8 @@ mod packed;
 mod process;
 
 pub use backend::{
-    Device, NEEDED_VERSION, configure_cuda, cuda_default, default_device, gpu_available, message, set_default_device, version,
+    Device, NEEDED_VERSION, configure_cuda, cuda_default, default_device, gpu_available, message, set_default_device,
+    version,
 };
 pub use blas::OpenBlas;
 pub use device::{DeviceInfo, clear_cache, memory_use, peak_memory, reset_peak_memory};

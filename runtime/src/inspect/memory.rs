@@ -6,12 +6,14 @@
 
 use serde::Serialize;
 
-use super::{CONTEXTS, Group};
+use super::groups::Group;
 use crate::architecture::{CacheSize, PassSize};
 use crate::cache::capacity_after;
 use crate::mlx::{Device, cuda_default, default_device};
 use crate::speculative::prefill_chunk;
 
+/// Contexts that memory is estimated for, in rows.
+pub const CONTEXTS: [usize; 3] = [4 << 10, 32 << 10, 256 << 10];
 /// Layers whose intermediate results are held at once: MLX sends operations ahead of the one that runs, and each holds its buffers.
 const LAYERS_AHEAD: u64 = 4;
 /// Weights that are unpacked at once where products read them unpacked: one that is used, one that is prepared.

@@ -11,13 +11,10 @@ mod tests;
 use serde::Serialize;
 
 pub use self::groups::{Group, Stored};
-pub use self::memory::{Arithmetic, ContextMemory, Memory, Need};
+pub use self::memory::{Arithmetic, CONTEXTS, ContextMemory, Memory, Need};
 use crate::architecture::{CheckpointFacts, MtpArchitecture, Tier};
 use crate::artifact::{Checkpoint, HeadSource, NormEncoding, NormRule};
 use crate::quant::HeadQuantization;
-
-/// Contexts that memory is estimated for, in rows.
-pub const CONTEXTS: [usize; 3] = [4 << 10, 32 << 10, 256 << 10];
 
 /// A checkpoint's parts.
 #[derive(Debug, Clone, PartialEq, Serialize)]

@@ -8,7 +8,7 @@ use mtplx_runtime::artifact::size_shown;
 use mtplx_runtime::kernels::outcomes;
 use mtplx_runtime::mlx::{self, DeviceInfo, OpenBlas};
 
-use super::Check;
+use super::check::Check;
 use crate::args::{self, Model};
 use crate::{builtin, machine, model, threads};
 
@@ -41,14 +41,19 @@ fn mlx_version(found: &str) -> Check {
 
 fn device(wanted: Option<args::Device>) -> Check {
     if let Err(failure) = model::choose_device(wanted) {
-        return Check::error("device", failure.to_string(), "`--device cpu` computes on the processor; MTPLX_DEVICE sets it as well");
+        return Check::error(
+            "device",
+            failure.to_string(),
+            "`--device cpu` computes on the processor; MTPLX_DEVICE sets it as well",
+        );
     }
     let info = DeviceInfo::of_default();
     let name = mlx::default_device().name();
     let what = info.name.or_else(machine::processor).map_or(String::new(), |name| format!(" ({name})"));
     let card = Path::new("/proc/driver/nvidia/gpus").exists();
     if card && wanted.is_none() && !mlx::gpu_available() {
-        let hint = "this MLX has no CUDA, or finds no card: put the libraries of MLX's CUDA package first on LD_LIBRARY_PATH";
+        let hint =
+            "this MLX has no CUDA, or finds no card: put the libraries of MLX's CUDA package first on LD_LIBRARY_PATH";
         return Check::warning("device", format!("{name}{what}; the NVIDIA card is not used"), hint);
     }
     Check::ok("device", format!("{name}{what}"))
@@ -67,7 +72,11 @@ fn blas() -> Check {
     let Some(blas) = OpenBlas::find() else {
         return match cfg!(target_os = "macos") {
             true => Check::ok("blas", "Accelerate"),
-            false => Check::warning("blas", "no OpenBLAS in this process", "products on the processor are 5 to 24 times slower: set MLX up again"),
+            false => Check::warning(
+                "blas",
+                "no OpenBLAS in this process",
+                "products on the processor are 5 to 24 times slower: set MLX up again",
+            ),
         };
     };
     let version = blas.config().split_whitespace().take(2).collect::<Vec<_>>().join(" ");
@@ -84,7 +93,9 @@ fn blas() -> Check {
 
 fn memory() -> Check {
     let machine = machine::memory().map_or(String::new(), |bytes| format!(", the machine has {}", size_shown(bytes)));
-    let Some(room) = Room::of_default() else { return Check::ok("memory", format!("the device does not say{machine}")) };
+    let Some(room) = Room::of_default() else {
+        return Check::ok("memory", format!("the device does not say{machine}"));
+    };
     let value = match room {
         Room::Free(bytes) => format!("{} free{machine}", size_shown(bytes)),
         Room::Card(bytes) => format!("the card has {}{machine}", size_shown(bytes)),
@@ -130,7 +141,8 @@ fn written() -> anyhow::Result<()> {
 /// The self-checks that the built-in model's kernels made on the way.
 fn kernels() -> Check {
     let outcomes = outcomes();
-    let failed: Vec<String> = outcomes.iter().filter_map(|(name, fault)| Some(format!("{name}: {}", fault.as_ref()?))).collect();
+    let failed: Vec<String> =
+        outcomes.iter().filter_map(|(name, fault)| Some(format!("{name}: {}", fault.as_ref()?))).collect();
     match (outcomes.len(), failed.len()) {
         (0, _) => Check::ok("kernels", format!("none of our own on the {}", mlx::default_device().name())),
         (all, 0) => Check::ok("kernels", format!("{all} of {all} agree with MLX's own operations")),
@@ -144,14 +156,16 @@ fn kernels() -> Check {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
+    use super::super::check::Status;
     use super::*;
 
     #[test]
     fn versions_of_mlx() {
         let (series, patch) = mlx::NEEDED_VERSION.rsplit_once('.').unwrap();
         let other = format!("{series}.{}9", patch);
-        for (found, expected) in [(mlx::NEEDED_VERSION, Status::Ok), (&other, Status::Warning), ("0.1.0", Status::Error)] {
+        for (found, expected) in
+            [(mlx::NEEDED_VERSION, Status::Ok), (&other, Status::Warning), ("0.1.0", Status::Error)]
+        {
             assert_eq!(mlx_version(found).status, expected, "{found}");
         }
     }

@@ -1,5 +1,6 @@
 //! `mtplx doctor`: the machine, the libraries and the folders that a run depends on, each judged.
 
+mod check;
 mod checks;
 mod places;
 
@@ -9,31 +10,12 @@ use anstream::AutoStream;
 use clap::builder::styling::{AnsiColor, Style};
 use serde::Serialize;
 
+use self::check::{Check, Status};
 use crate::args::DoctorArgs;
 use crate::error::{Exit, one_line};
 
 /// Version of the JSON document.
 const SCHEMA: u32 = 1;
-
-/// A judgement.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Status {
-    Ok,
-    Warning,
-    Error,
-}
-
-/// A line of the report.
-#[derive(Debug, Serialize)]
-struct Check {
-    name: &'static str,
-    status: Status,
-    /// The finding.
-    value: String,
-    /// The next step; `None` where all is well.
-    hint: Option<String>,
-}
 
 #[derive(Serialize)]
 struct Document {
@@ -42,20 +24,6 @@ struct Document {
     /// The worst of all lines.
     status: Status,
     checks: Vec<Check>,
-}
-
-impl Check {
-    fn ok(name: &'static str, value: impl Into<String>) -> Self {
-        Self { name, status: Status::Ok, value: value.into(), hint: None }
-    }
-
-    fn warning(name: &'static str, value: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { name, status: Status::Warning, value: value.into(), hint: Some(hint.into()) }
-    }
-
-    fn error(name: &'static str, value: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self { status: Status::Error, ..Self::warning(name, value, hint) }
-    }
 }
 
 /// Checks everything and reports.

@@ -6,11 +6,11 @@ use std::{env, fs};
 use clap::Command;
 use mtplx_runtime::artifact::size_shown;
 
-use super::Check;
+use super::check::Check;
+use crate::args;
 use crate::commands::serve::ConfigFile;
 use crate::hub::Cache;
 use crate::state_dirs::StateDirs;
-use crate::args;
 
 /// Checks them.
 pub(super) fn all() -> Vec<Check> {
@@ -25,7 +25,11 @@ fn settings() -> Check {
             Some(path) => Check::ok("settings", path.display().to_string()),
             None => Check::ok("settings", "no config.toml: defaults"),
         },
-        Err(failure) => Check::error("settings", failure.to_string(), "correct it: `mtplx serve --print-config` shows settings and sources"),
+        Err(failure) => Check::error(
+            "settings",
+            failure.to_string(),
+            "correct it: `mtplx serve --print-config` shows settings and sources",
+        ),
     }
 }
 
@@ -67,12 +71,19 @@ fn cache() -> Check {
         Ok(repositories) => repositories,
         Err(failure) => return Check::warning("models", failure.to_string(), hint),
     };
-    let snapshots: Vec<_> = repositories.iter().flat_map(|repository| repository.snapshots().unwrap_or_default()).collect();
+    let snapshots: Vec<_> =
+        repositories.iter().flat_map(|repository| repository.snapshots().unwrap_or_default()).collect();
     let bytes: u64 = snapshots.iter().filter_map(|snapshot| snapshot.size().ok()).sum();
-    let interrupted: Vec<String> =
-        repositories.iter().filter(|repository| repository.is_interrupted()).map(|repository| repository.id.to_string()).collect();
+    let interrupted: Vec<String> = repositories
+        .iter()
+        .filter(|repository| repository.is_interrupted())
+        .map(|repository| repository.id.to_string())
+        .collect();
     match (&interrupted[..], snapshots.len()) {
-        ([], 0) => Check::ok("models", format!("none in {root}: `mtplx models --known` lists some, `mtplx pull` downloads one")),
+        ([], 0) => Check::ok(
+            "models",
+            format!("none in {root}: `mtplx models --known` lists some, `mtplx pull` downloads one"),
+        ),
         ([], count) => Check::ok("models", format!("{count} in {root}, {}", size_shown(bytes))),
         (some, count) => Check::warning(
             "models",
@@ -107,13 +118,17 @@ fn on_path(folders: &[PathBuf], own: Option<PathBuf>) -> Check {
             "remove one of them, or put the other's folder first on PATH",
         ),
         [_] => Check::ok("path", shown.to_string()),
-        [_, other, ..] => Check::warning("path", format!("{shown}, and behind it on PATH {}", other.display()), "remove the one that you do not want"),
+        [_, other, ..] => Check::warning(
+            "path",
+            format!("{shown}, and behind it on PATH {}", other.display()),
+            "remove the one that you do not want",
+        ),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::Status;
+    use super::super::check::Status;
     use super::*;
 
     #[test]

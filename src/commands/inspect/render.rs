@@ -88,7 +88,12 @@ fn stored(out: &mut impl Write, groups: &[Group]) -> io::Result<()> {
         for group in groups.iter().filter(|group| group.head == head) {
             let Group { part, stored, parameters, bytes: size, .. } = group;
             let stored = stored.to_string();
-            writeln!(out, "{title:<12}  {part:<16}  {stored:<24}  {:>8}  {:>10}", count(*parameters), size_shown(*size))?;
+            writeln!(
+                out,
+                "{title:<12}  {part:<16}  {stored:<24}  {:>8}  {:>10}",
+                count(*parameters),
+                size_shown(*size)
+            )?;
             title = "";
         }
     }
@@ -134,7 +139,11 @@ fn fitting(out: &mut impl Write, fit: &FitDocument) -> io::Result<()> {
     let [weights, context, working] = [fit.need.weights, fit.need.context, fit.need.working].map(size_shown);
     let machine = fit.machine.map_or(String::new(), |machine| format!("; the machine has {}", size_shown(machine)));
     let FitDocument { device, need, says, .. } = fit;
-    writeln!(out, "at {:<9}  weights {weights}, context {context}, working memory {working} on the {device}", need.tokens)?;
+    writeln!(
+        out,
+        "at {:<9}  weights {weights}, context {context}, working memory {working} on the {device}",
+        need.tokens
+    )?;
     writeln!(out, "              {says}{machine}")?;
     fit.hint.as_ref().map_or(Ok(()), |hint| writeln!(out, "                hint: {hint}"))
 }

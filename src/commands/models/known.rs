@@ -47,7 +47,10 @@ pub(super) fn known(args: &ModelsArgs) -> anyhow::Result<Exit> {
     if !args.json {
         let room = Room::of_default().map_or(String::new(), |room| format!(", which has {}", size_shown(room.bytes())));
         let device = mlx::default_device().name();
-        writeln!(stderr(), "~: computed from shape and packing; memory is what the {device} takes{room}. `mtplx pull MODEL` downloads one")?;
+        writeln!(
+            stderr(),
+            "~: computed from shape and packing; memory is what the {device} takes{room}. `mtplx pull MODEL` downloads one"
+        )?;
     }
     Ok(Exit::Done)
 }
@@ -55,7 +58,8 @@ pub(super) fn known(args: &ModelsArgs) -> anyhow::Result<Exit> {
 fn row(model: KnownModel) -> anyhow::Result<Row> {
     let computed = model.computed()?;
     // A folder that cannot be read holds nothing that could be run.
-    let in_cache = Cache::of_user().is_ok_and(|cache| matches!(cache.repository(&model.repository).find(None), Ok(Ok(_))));
+    let in_cache =
+        Cache::of_user().is_ok_and(|cache| matches!(cache.repository(&model.repository).find(None), Ok(Ok(_))));
     Ok(Row {
         id: model.repository.to_string(),
         source: model.source,

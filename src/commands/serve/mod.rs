@@ -1,10 +1,13 @@
 //! `mtplx serve`: settings, then the model, then the server until it is stopped.
 
+mod address;
 mod config;
 mod log;
+#[cfg(test)]
+mod tests;
 
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -14,10 +17,11 @@ use mtplx_engine::settings::{Depth, Overrides};
 use mtplx_engine::{Engine, EngineError, Limits, LoadSpec};
 use mtplx_runtime::mlx;
 use mtplx_runtime::speculative::Rule;
-use mtplx_server::{Defaults, Guard, Host, Key, LogEvent, ServerOptions, Status, is_loopback};
+use mtplx_server::{Defaults, Guard, Host, Key, LogEvent, ServerOptions, Status};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use self::address::{addresses, bind, bracketed};
 pub(super) use self::config::ConfigFile;
 use self::config::Shown;
 use crate::args::{self, Cli, LogFormat, Model, ServeArgs};
@@ -25,8 +29,6 @@ use crate::error::{Exit, Failure, stderr, warn};
 use crate::{builtin, input, model, tuned};
 
 const KEY_FILE: &str = "a file with keys has one a line";
-/// Ports after the wanted one that are tried.
-const PORTS: u16 = 64;
 /// Time in which an engine may end only so often before it is left alone.
 const RESTART_PERIOD: Duration = Duration::from_secs(300);
 /// Tokens of context that memory is held against before loading, where the model has as many.
@@ -89,7 +91,8 @@ pub(super) fn settings(name: &str, typed: &ServeArgs) -> anyhow::Result<Option<S
     };
     let own = matches.subcommand_matches(name);
     let source = own.and_then(|own| own.value_source("model"));
-    let shown = command.find_subcommand(name).zip(own).map(|(command, own)| file.shown(command, own)).unwrap_or_default();
+    let shown =
+        command.find_subcommand(name).zip(own).map(|(command, own)| file.shown(command, own)).unwrap_or_default();
     let names_model = file.has("model") || source.is_some_and(|source| source != ValueSource::DefaultValue);
     let command = Cli::from_arg_matches(&matches)?.command;
     Ok(command.map(|command| Settings { command, names_model, shown }))
@@ -210,33 +213,6 @@ async fn keep_serving(
     }
 }
 
-/// Listens at each address, at the same port.
-async fn bind(addresses: &[SocketAddr], wanted: u16, next_port: bool) -> anyhow::Result<(Vec<TcpListener>, u16)> {
-    let last = if next_port { wanted.saturating_add(PORTS) } else { wanted };
-    'ports: for candidate in wanted..=last {
-        let (mut listeners, mut port) = (Vec::new(), candidate);
-        for (place, mut address) in addresses.iter().copied().enumerate() {
-            address.set_port(port);
-            match TcpListener::bind(address).await {
-                Ok(listener) => {
-                    port = listener.local_addr()?.port();
-                    listeners.push(listener);
-                }
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && candidate < last => continue 'ports,
-                // A machine may have no IPv6.
-                Err(_) if place > 0 && address.is_ipv6() => {}
-                Err(error) => {
-                    let what = format!("{address}: {error}");
-                    let hint = "--port PORT takes another port, 0 any that is free";
-                    return Err(Failure::new(Exit::Failed, what).hint(hint).into());
-                }
-            }
-        }
-        return Ok((listeners, port));
-    }
-    Err(Failure::new(Exit::Failed, format!("no port from {wanted} to {last} is free")).into())
-}
-
 /// One server, until it is stopped or its engine ends.
 async fn once(
     format: LogFormat,
@@ -354,30 +330,6 @@ fn keys(args: &ServeArgs) -> Result<Vec<Key>, Failure> {
         }
     }
     Ok(keys)
-}
-
-/// Addresses to listen on, without their port.
-fn addresses(args: &ServeArgs, has_key: bool) -> Result<Vec<SocketAddr>, Failure> {
-    let at = |address: IpAddr| SocketAddr::new(address, 0);
-    if args.host == "localhost" {
-        return Ok(vec![at(Ipv4Addr::LOCALHOST.into()), at(Ipv6Addr::LOCALHOST.into())]);
-    }
-    let typed = args.host.trim_start_matches('[').trim_end_matches(']');
-    let address: IpAddr = typed.parse().map_err(|_| {
-        Failure::usage(
-            format!("--host {}: expected an address or localhost", args.host),
-            "0.0.0.0 is every address of this machine",
-        )
-    })?;
-    if !is_loopback(typed) && !has_key {
-        let what = format!("--host {}: other machines reach this address, and there is no key", args.host);
-        return Err(Failure::usage(what, "--api-key or --api-key-file sets one"));
-    }
-    Ok(vec![at(address)])
-}
-
-fn bracketed(host: &str) -> String {
-    if host.contains(':') && !host.starts_with('[') { format!("[{host}]") } else { host.to_owned() }
 }
 
 /// The name that a model is listed by: the repository, or the folder's own name.

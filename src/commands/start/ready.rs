@@ -28,12 +28,21 @@ pub fn write(out: &mut impl Write, server: &Ready<'_>) -> io::Result<()> {
     writeln!(out, "Coding agents (docs/clients.md):")?;
     writeln!(out, "  Claude Code  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=KEY ANTHROPIC_MODEL={name} \\")?;
     writeln!(out, "               CLAUDE_CODE_MAX_CONTEXT_TOKENS={context} claude")?;
-    writeln!(out, "  Codex CLI    ~/.codex/config.toml: model = \"{name}\", model_context_window = {context}; a provider with")?;
+    writeln!(
+        out,
+        "  Codex CLI    ~/.codex/config.toml: model = \"{name}\", model_context_window = {context}; a provider with"
+    )?;
     writeln!(out, "               base_url = \"{url}/v1\", wire_api = \"responses\"")?;
-    writeln!(out, "  opencode     ~/.config/opencode/opencode.json: model \"mtplx/{name}\", limit.context {context}; a provider with")?;
+    writeln!(
+        out,
+        "  opencode     ~/.config/opencode/opencode.json: model \"mtplx/{name}\", limit.context {context}; a provider with"
+    )?;
     writeln!(out, "               npm \"@ai-sdk/openai-compatible\", baseURL \"{url}/v1\"")?;
     if context < FIRST_PROMPT {
-        writeln!(out, "  Their first prompts have {FIRST_PROMPT} tokens and more: this model's context, {context}, holds none.")?;
+        writeln!(
+            out,
+            "  Their first prompts have {FIRST_PROMPT} tokens and more: this model's context, {context}, holds none."
+        )?;
     }
     writeln!(out, "\nCtrl-C stops it.\n")?;
     out.flush()
