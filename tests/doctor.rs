@@ -78,3 +78,36 @@ fn lines_for_people() {
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
     assert!(ran.stdout.lines().any(|line| line.starts_with("ok       device")), "{}", ran.stdout);
 }
+
+/// Threads for products, as doctor shows them: `OpenBLAS 0.3.34, 2 of 4 cores`.
+fn threads(document: &Value) -> (usize, usize) {
+    let value = check(document, "blas")["value"].as_str().unwrap();
+    let (threads, rest) = value.split_once(", ").unwrap().1.split_once(" of ").unwrap();
+    (threads.parse().unwrap(), rest.split(' ').next().unwrap().parse().unwrap())
+}
+
+/// Cores that others use are left to them, unless the user states a number.
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_are_the_cores_that_are_free() {
+    let home = tempfile::tempdir().unwrap();
+    let free = |stated: Option<&str>| {
+        doctor(home.path(), |command| {
+            for name in ["OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_THREADS"] {
+                command.env_remove(name);
+            }
+            stated.map(|number| command.env("OMP_NUM_THREADS", number));
+        })
+        .1
+    };
+    let (_, allowed) = threads(&free(None));
+    let cores = fs::read_to_string("/proc/cpuinfo").unwrap().matches("processor\t").count().max(allowed);
+    let busy = || Command::new("yes").stdout(std::process::Stdio::null()).spawn().unwrap();
+    let mut others: Vec<_> = (0..cores).map(|_| busy()).collect();
+    let (beside, stated) = (threads(&free(None)).0, threads(&free(Some(&allowed.to_string()))).0);
+    for other in &mut others {
+        other.kill().unwrap();
+        other.wait().unwrap();
+    }
+    assert_eq!((beside, stated), (1, allowed));
+}

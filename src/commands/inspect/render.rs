@@ -204,8 +204,6 @@ mod tests {
 
     #[test]
     fn counts() {
-        let all = [0, 1023, 1024, 1536 << 10, 15 << 30].map(size_shown);
-        assert_eq!(all, ["0 B", "1023 B", "1.0 KiB", "1.5 MiB", "15.0 GiB"]);
         assert_eq!([7, 12_345, 26_895_998_464].map(count), ["7", "12.3k", "26.9B"]);
     }
 }
