@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use serde_json::json;
 
 use crate::commands::serve::Ready;
+use crate::error::one_line;
 
 /// Tokens of the shortest first prompt of the agents named here (docs/clients.md).
 const FIRST_PROMPT: usize = 10_000;
@@ -14,7 +15,9 @@ const FIRST_PROMPT: usize = 10_000;
 /// # Errors
 /// Standard output is gone.
 pub fn write(out: &mut impl Write, server: &Ready<'_>) -> io::Result<()> {
-    let Ready { url, name, chats, context, has_key } = *server;
+    let Ready { url, chats, context, has_key, .. } = *server;
+    // A folder's name may hold anything.
+    let (name, word) = (one_line(server.name), quoted(&one_line(server.name)));
     let key = if has_key { " -H 'Authorization: Bearer KEY'" } else { "" };
     let (path, body) = if chats {
         let messages = json!([{"role": "user", "content": "Write a haiku about winter."}]);
@@ -26,7 +29,7 @@ pub fn write(out: &mut impl Write, server: &Ready<'_>) -> io::Result<()> {
     writeln!(out, "Ask it:")?;
     writeln!(out, "  curl {url}/v1/{path} -H 'Content-Type: application/json'{key} -d '{body}'\n")?;
     writeln!(out, "Coding agents (docs/clients.md):")?;
-    writeln!(out, "  Claude Code  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=KEY ANTHROPIC_MODEL={name} \\")?;
+    writeln!(out, "  Claude Code  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=KEY ANTHROPIC_MODEL={word} \\")?;
     writeln!(out, "               CLAUDE_CODE_MAX_CONTEXT_TOKENS={context} claude")?;
     writeln!(
         out,
@@ -48,9 +51,20 @@ pub fn write(out: &mut impl Write, server: &Ready<'_>) -> io::Result<()> {
     out.flush()
 }
 
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@+".contains(c);
+    if word.chars().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_words_of_a_shell() {
+        assert_eq!(["o/n-1.5", "my model", "it's"].map(quoted), ["o/n-1.5", "'my model'", r"'it'\''s'"]);
+    }
 
     fn written(chats: bool, context: usize, has_key: bool) -> String {
         let mut out = Vec::new();
