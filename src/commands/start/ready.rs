@@ -29,8 +29,8 @@ pub fn write(out: &mut impl Write, server: &Ready<'_>) -> io::Result<()> {
     writeln!(out, "Ask it:")?;
     writeln!(out, "  curl {url}/v1/{path} -H 'Content-Type: application/json'{key} -d '{body}'\n")?;
     writeln!(out, "Coding agents (docs/clients.md):")?;
-    writeln!(out, "  Claude Code  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=KEY ANTHROPIC_MODEL={word} \\")?;
-    writeln!(out, "               CLAUDE_CODE_MAX_CONTEXT_TOKENS={context} claude")?;
+    writeln!(out, "  Claude Code  ANTHROPIC_BASE_URL={url} ANTHROPIC_AUTH_TOKEN=KEY \\")?;
+    writeln!(out, "               ANTHROPIC_MODEL={word} CLAUDE_CODE_MAX_CONTEXT_TOKENS={context} claude")?;
     writeln!(
         out,
         "  Codex CLI    ~/.codex/config.toml: model = \"{name}\", model_context_window = {context}; a provider with"
