@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use mtplx_runtime::architecture::{Descriptor, Precision};
 use mtplx_runtime::artifact::Checkpoint;
+use mtplx_runtime::inspect::Arithmetic;
 use mtplx_runtime::model::ModelInfo;
 use mtplx_runtime::registry::Registry;
 use mtplx_runtime::speculative::SequenceError;
 use mtplx_runtime::text::{Message, RenderInput};
 
+use crate::admission::TextMemory;
 use crate::assess::AssessOptions;
 use crate::batch::BatchPolicy;
 use crate::error::{EngineError, RequestError};
@@ -57,13 +59,18 @@ pub struct Limits {
     pub waiting: usize,
     /// Bytes of prefixes that are kept for prompts that begin alike; 0 keeps none, `None` takes a part of the memory that is left.
     pub kept: Option<usize>,
+    /// Bytes for the texts that run, beside weights and kept prefixes; `None` takes what is left of the memory.
+    pub texts: Option<u64>,
+    /// Tokens that memory is set aside for behind a prompt, and again whenever a text has reached them.
+    pub reserve: usize,
     /// Time after which the request of a reader that does not read ends.
     pub patience: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { running: 8, waiting: 64, kept: None, patience: Duration::from_secs(60) }
+        let patience = Duration::from_secs(60);
+        Self { running: 8, waiting: 64, kept: None, texts: None, reserve: 2048, patience }
     }
 }
 
@@ -149,7 +156,9 @@ impl Engine {
         let of_thread = (Arc::clone(&model), Arc::clone(&text.tokenizer), Arc::clone(&counters));
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || {
             let (model, tokenizer, counters) = of_thread;
-            let worker = |sources: Sources, tokenizer, kept| Worker {
+            let need = model.memory(trunk_only).map(|memory| (memory, Arithmetic::of_default()));
+            let worker = |sources: Sources, tokenizer, kept, memory| Worker {
+                memory,
                 batch: BatchPolicy::new(limits.running, sources.max_depth()),
                 sources,
                 tokenizer,
@@ -164,7 +173,8 @@ impl Engine {
                 match scripted(script, &model, &tokenizer) {
                     Ok((sources, info)) => {
                         if loaded.send(Ok(info)).is_ok() {
-                            worker(sources, tokenizer, 0).run();
+                            let memory = TextMemory::new(None, Box::new(|_| 0), limits.reserve);
+                            worker(sources, tokenizer, 0, memory).run();
                         }
                     }
                     Err(error) => drop(loaded.send(Err(error))),
@@ -184,10 +194,20 @@ impl Engine {
             });
             drop(model);
             match sources {
-                Ok((sources, info)) => {
+                Ok((sources, mut info)) => {
                     let kept = limits.kept.unwrap_or_else(|| kept_by_default(info.model.weight_bytes));
+                    let budget = limits.texts.or_else(|| texts_by_default(info.model.weight_bytes, kept));
+                    let memory = match need {
+                        Some((memory, on)) => {
+                            let need = move |tokens| memory.need(tokens, on).context;
+                            TextMemory::new(budget, Box::new(need), limits.reserve)
+                        }
+                        None => TextMemory::new(None, Box::new(|_| 0), limits.reserve),
+                    };
+                    // A longer text could never be served.
+                    info.model.context = memory.longest(info.model.context);
                     if loaded.send(Ok(info)).is_ok() {
-                        worker(sources, tokenizer, kept).run();
+                        worker(sources, tokenizer, kept, memory).run();
                     }
                 }
                 // Whoever asked is gone.
@@ -338,6 +358,17 @@ fn kept_by_default(weights: usize) -> usize {
         }
         None => 256 << 20,
     }
+}
+
+/// Bytes for texts where nothing is stated: nine tenths of what weights and kept prefixes leave of the device's memory; `None` where the
+/// system does not tell.
+fn texts_by_default(weights: usize, kept: usize) -> Option<u64> {
+    let left = match Room::of_default()? {
+        // The weights are loaded: they are not among what is free.
+        Room::Free(bytes) => bytes,
+        Room::Card(bytes) | Room::Shared(bytes) => bytes.saturating_sub(weights as u64),
+    };
+    Some(left.saturating_sub(kept as u64) / 10 * 9)
 }
 
 /// A script in the place of `model`'s weights.

@@ -5,6 +5,7 @@
 //!
 //! Nothing here prints, reads the command line or the environment, or uses the network.
 
+mod admission;
 pub mod assess;
 mod batch;
 pub mod chat;

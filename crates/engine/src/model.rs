@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use mtplx_runtime::architecture::{Descriptor, LoadOptions, MtpArchitecture, Precision, Tier};
 use mtplx_runtime::artifact::{Area, Checkpoint, ErrorKind, Fault, Finding, Severity};
-use mtplx_runtime::inspect::{self, Arithmetic};
+use mtplx_runtime::inspect::{self, Arithmetic, Memory};
 use mtplx_runtime::mlx::MemoryBudget;
 use mtplx_runtime::model::{DraftVocabulary, MtpModel};
 use mtplx_runtime::registry::{Registry, ResolveError};
@@ -209,13 +209,16 @@ impl AssessedModel {
         Ok(LoadedModel { model, descriptor: architecture.descriptor(), load_time: started.elapsed() })
     }
 
-    /// The need at `tokens` of context on the default device, held against its memory; `None` where headers or the system do not tell.
-    pub fn fit(&self, tokens: usize, trunk_only: bool) -> Option<Fit> {
+    /// The memory that running takes; `None` where headers do not tell.
+    pub fn memory(&self, trunk_only: bool) -> Option<Memory> {
         let found = inspect::inspect(&self.checkpoint, self.assessment.architecture.zip(self.assessment.tier));
         let memory = found.memory?;
-        let head = found.groups.iter().filter(|group| group.head && trunk_only);
-        let memory = memory.without(head);
-        Some(Room::of_default()?.fit(&memory, tokens, Arithmetic::of_default()))
+        Some(memory.without(found.groups.iter().filter(|group| group.head && trunk_only)))
+    }
+
+    /// The need at `tokens` of context on the default device, held against its memory; `None` where headers or the system do not tell.
+    pub fn fit(&self, tokens: usize, trunk_only: bool) -> Option<Fit> {
+        Some(Room::of_default()?.fit(&self.memory(trunk_only)?, tokens, Arithmetic::of_default()))
     }
 
     /// The bytes of the weights, as far as headers tell, if they fit into memory.

@@ -4,8 +4,8 @@ use std::rc::Rc;
 
 use mtplx_runtime::model::{DraftVocabulary, MtpModel};
 use mtplx_runtime::speculative::{
-    DraftOptions, FirstToken, Origin, PromptChunk, Round, Sequence, SequenceOptions, Snapshot, SpeculationStats,
-    prefill_chunk, step,
+    DraftOptions, FirstToken, Origin, PromptChunk, Released, Round, Sequence, SequenceOptions, Snapshot,
+    SpeculationStats, prefill_chunk, step,
 };
 
 use crate::drawn::Drawn;
@@ -159,6 +159,39 @@ impl Source {
             Self::Sequence(sequence) => Ok(Some(sequence.snapshot()?)),
             #[cfg(any(test, feature = "testing"))]
             Self::Script(_) => Ok(None),
+        }
+    }
+
+    /// Gives the source's memory back, until its text was read again; `None` for a source that has none.
+    pub(crate) fn release(&mut self, sources: &Sources) -> Option<Released> {
+        match self {
+            Self::Sequence(sequence) => sources.model().ok().map(|model| sequence.release(model)),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(_) => None,
+        }
+    }
+
+    /// Reads tokens of a released source's text again.
+    ///
+    /// # Errors
+    /// MLX fails.
+    pub(crate) fn restore(&mut self, sources: &Sources, tokens: &[u32]) -> Result<(), RequestError> {
+        match self {
+            Self::Sequence(sequence) => Ok(sequence.restore(sources.model()?, tokens)?),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(_) => Ok(()),
+        }
+    }
+
+    /// Goes on behind what was read again.
+    ///
+    /// # Errors
+    /// Nothing was.
+    pub(crate) fn rejoin(&mut self, released: Released) -> Result<(), RequestError> {
+        match self {
+            Self::Sequence(sequence) => Ok(sequence.rejoin(released)?),
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(_) => Ok(()),
         }
     }
 

@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use mtplx_runtime::speculative::Snapshot;
+use mtplx_runtime::speculative::{Released, Snapshot};
 use mtplx_runtime::text::{Detokenizer, Ending, TextStream, Tokenizer};
 use tokio::sync::mpsc::Sender;
 use tokio::sync::mpsc::error::TrySendError;
 
+use crate::admission::{Share, TextMemory};
 use crate::batch::{BatchPolicy, Part};
 use crate::drawn::Drawn;
 use crate::error::RequestError;
@@ -64,6 +65,7 @@ pub(crate) struct Worker {
     pub tokenizer: Arc<Tokenizer>,
     pub store: PrefixStore<Snapshot>,
     pub batch: BatchPolicy,
+    pub memory: TextMemory,
     pub submissions: Receiver<Submission>,
     /// Requests that run at once.
     pub most: usize,
@@ -80,6 +82,11 @@ struct Running {
     /// Time since which the outbox has not been empty.
     blocked: Option<Instant>,
     source: Source,
+    share: Share,
+    /// Set while the text has to be read again.
+    released: Option<Restoration>,
+    /// Tokens behind the prompt.
+    generated: Vec<u32>,
     tokenizer: Arc<Tokenizer>,
     text: TextStream<Arc<Tokenizer>>,
     /// Prompt tokens that were kept.
@@ -94,6 +101,15 @@ struct Running {
     stop_token: Option<TokenInfo>,
     served: u64,
     ended: bool,
+}
+
+/// The way back of a text that gave its memory up.
+struct Restoration {
+    released: Released,
+    /// Tokens that were read again.
+    read: usize,
+    /// True once memory is set aside for it again.
+    admitted: bool,
 }
 
 impl Worker {
@@ -158,7 +174,20 @@ impl Worker {
         let before = waiting.len();
         waiting.retain(|waiting| !(waiting.request.cancel.is_set() || waiting.events.is_closed()));
         self.counters.requests.fetch_sub(before - waiting.len(), Ordering::Relaxed);
+        // Texts that gave their memory up come first, the oldest before the others.
+        for place in 0..running.len() {
+            if running[place].is_released() {
+                if !self.memory.fits(held(running, place), running[place].share) {
+                    return;
+                }
+                running[place].released.iter_mut().for_each(|way| way.admitted = true);
+            }
+        }
         while running.len() < self.most {
+            let Some(next) = waiting.front().map(|waiting| self.share(&waiting.request)) else { return };
+            if !self.memory.fits(held(running, usize::MAX), next) {
+                return;
+            }
             let Some(Submission { request, events }) = waiting.pop_front() else { return };
             let started = catch_unwind(AssertUnwindSafe(|| self.start(request, events.clone())));
             match started.unwrap_or(Err(RequestError::Panicked)) {
@@ -175,10 +204,12 @@ impl Worker {
     /// A round of the first of `places`, of as many as pay.
     fn round(&mut self, running: &mut [Running], places: &[usize], unit: u64) {
         let size = self.batch.size(places.len());
+        let mut chosen = places[..size].to_vec();
+        chosen.sort_unstable();
+        chosen.retain(|&place| !running[place].is_released() && self.grow(running, place));
         let mut members: Vec<&mut Running> = Vec::with_capacity(size);
-        let chosen = &places[..size];
         for (place, request) in running.iter_mut().enumerate() {
-            if chosen.contains(&place) {
+            if chosen.contains(&place) && request.released.is_none() {
                 request.served = unit;
                 // A request that ends, or whose reasoning does, takes no part in the pass.
                 match request.is_cancelled() || request.thinking_left() == Some(0) {
@@ -203,6 +234,35 @@ impl Worker {
         self.batch.observe(&parts, seconds);
     }
 
+    /// The memory that is set aside for a request when it begins.
+    fn share(&self, request: &Request) -> Share {
+        let prompt = request.prompt.len();
+        self.memory.share(prompt, prompt.saturating_add(request.max_tokens))
+    }
+
+    /// Sets memory aside for the next round of the request at `place`. Where there is none, the newest text gives its own up; false where
+    /// that is this one.
+    fn grow(&self, running: &mut [Running], place: usize) -> bool {
+        let request = &running[place];
+        let next = request.fed + request.generated.len() + self.sources.max_depth() + 1;
+        if next <= request.share.tokens || request.share.tokens >= request.share.most {
+            return true;
+        }
+        let share = self.memory.share(next, request.share.most);
+        while !self.memory.fits(held(running, place), share) {
+            let newest = (0..running.len()).rev().find(|&place| running[place].holds_rows());
+            let Some(newest) = newest else { break };
+            if !running[newest].give_up_rows(&self.sources) {
+                break;
+            }
+            if newest == place {
+                return false;
+            }
+        }
+        running[place].share = share;
+        true
+    }
+
     fn start(
         &mut self,
         request: Request,
@@ -213,12 +273,16 @@ impl Worker {
         let detokenizer = if request.special_text { detokenizer.with_special() } else { detokenizer };
         let stop_tokens = if request.ignore_eos { Vec::new() } else { self.tokenizer.eos_ids().to_vec() };
         let fits = |kept: &Snapshot| kept.drafts() || request.drafts.is_none() || !self.sources.drafts();
+        let share = self.share(&request);
         let found = self.store.find(&request.prompt, fits);
         let cached = found.map_or(0, |(tokens, _)| tokens);
         let source = self.sources.begin(&request, stop_tokens, found.map(|(_, kept)| kept))?;
         let miss = self.store.miss(&request.prompt, cached);
         Ok(Running {
             source,
+            share,
+            released: None,
+            generated: Vec::new(),
             tokenizer: Arc::clone(&self.tokenizer),
             text: TextStream::new(detokenizer, request.stop.iter().map(String::as_str)),
             request,
@@ -240,8 +304,46 @@ impl Worker {
 
 impl Running {
     fn candidate(&self) -> Candidate {
-        let blocked = self.ended || !self.outbox.is_empty();
-        Candidate { prefill: self.fed < self.request.prompt.len(), served: self.served, blocked }
+        let waits = self.is_released() && !self.is_cancelled();
+        let blocked = self.ended || !self.outbox.is_empty() || waits;
+        let prefill = self.released.is_some() || self.fed < self.request.prompt.len();
+        Candidate { prefill, served: self.served, blocked }
+    }
+
+    /// True where its memory was given up and is not set aside again.
+    fn is_released(&self) -> bool {
+        self.released.as_ref().is_some_and(|way| !way.admitted)
+    }
+
+    /// True where it has memory that it could give up.
+    fn holds_rows(&self) -> bool {
+        self.released.is_none() && !self.ended
+    }
+
+    /// Gives its memory up; false where it has none.
+    fn give_up_rows(&mut self, sources: &Sources) -> bool {
+        let Some(released) = self.source.release(sources) else { return false };
+        self.released = Some(Restoration { released, read: 0, admitted: false });
+        true
+    }
+
+    /// Reads a piece of the text again; behind the last, it goes on.
+    fn restore(&mut self, sources: &Sources) -> Result<(), RequestError> {
+        let Some(way) = &mut self.released else { return Ok(()) };
+        let total = way.released.rows(self.fed + self.generated.len());
+        let end = (way.read + sources.chunk()).min(total);
+        let tokens = self.request.prompt[..self.fed].iter().chain(&self.generated);
+        let tokens: Vec<u32> = tokens.take(end).skip(way.read).copied().collect();
+        if !tokens.is_empty() {
+            self.source.restore(sources, &tokens)?;
+        }
+        way.read = end;
+        if end == total
+            && let Some(way) = self.released.take()
+        {
+            self.source.rejoin(way.released)?;
+        }
+        Ok(())
     }
 
     /// Sends what the channel has room for. A reader that is gone, or has not read for `patience`, ends the request.
@@ -287,6 +389,9 @@ impl Running {
     fn feed(&mut self, sources: &Sources, store: &mut PrefixStore<Snapshot>) -> Result<(), RequestError> {
         if self.is_cancelled() {
             return self.finish(Ending::Interrupted);
+        }
+        if self.released.is_some() {
+            return self.restore(sources);
         }
         let total = self.request.prompt.len();
         let place = if store.is_on() { next_place(self.fed, total, self.request.answer_tokens) } else { None };
@@ -346,6 +451,7 @@ impl Running {
 
     /// Turns tokens into text, and text into events.
     fn take(&mut self, Drawn { mut tokens, stopped, .. }: Drawn) -> Result<(), RequestError> {
+        self.generated.extend(tokens.iter().map(|token| token.id));
         // A stop token has no text, and ends it.
         let shown = tokens.len() - usize::from(stopped);
         let mut events = Events::default();
@@ -453,6 +559,12 @@ impl Running {
         })));
         self.ended = true;
     }
+}
+
+/// Memory of the texts that have some, but for the one at `place`.
+fn held(running: &[Running], place: usize) -> impl Iterator<Item = Share> {
+    let holding = running.iter().enumerate().filter(move |(other, request)| *other != place && !request.is_released());
+    holding.map(|(_, request)| request.share)
 }
 
 /// One round of each of `members` in one pass. Where MLX fails, every one is where it was before, and is tried alone: the fault may be

@@ -4,6 +4,7 @@
 //! benchmarks: the same loop with a decision that is not exact.
 
 pub mod logprobs;
+mod release;
 pub mod round;
 pub mod sequence;
 pub mod simulate;
@@ -11,6 +12,7 @@ pub mod simulate;
 pub use crate::speculation::{Acceptance, DepthPolicy, Rule, SpeculationStats};
 pub use crate::speculation::{accept, depth, stats};
 pub use logprobs::TokenLogprobs;
+pub use release::Released;
 pub use round::{Origin, Round, step};
 pub use sequence::{
     DraftOptions, FirstToken, PromptChunk, Sequence, SequenceError, SequenceOptions, Snapshot, prefill_chunk,

@@ -159,8 +159,8 @@ pub struct Sequence {
     /// Committed pairs that the head has not seen yet.
     pub(super) queue: Vec<Pairs>,
     /// The last row of the prompt, while no token follows it.
-    tail: Option<Tail>,
-    fed: Option<Fed>,
+    pub(super) tail: Option<Tail>,
+    pub(super) fed: Option<Fed>,
     pub(super) counts: TokenCounts,
     pub(super) anchor: Option<u32>,
     /// True where a plain round is sent before the one ahead of it is read back.
@@ -230,7 +230,7 @@ pub struct FirstToken {
 }
 
 /// The pieces of a prompt so far.
-struct Fed {
+pub(super) struct Fed {
     since: Instant,
     tokens: usize,
     /// Of work; others may have been served between two pieces.
@@ -239,10 +239,10 @@ struct Fed {
 
 /// A row without a token behind it.
 #[derive(Clone)]
-struct Tail {
+pub(super) struct Tail {
     /// `[1, hidden]`.
-    hidden: Array,
-    positions: Positions,
+    pub(super) hidden: Array,
+    pub(super) positions: Positions,
 }
 
 /// A piece of a prompt.
