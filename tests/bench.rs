@@ -89,7 +89,7 @@ fn verification_is_measured_by_rows() {
     let counts: Vec<_> = rows.iter().map(|row| row["rows"].as_u64().unwrap()).collect();
     assert_eq!(counts, [1, 2, 3, 4]);
     assert_eq!(rows[0]["cost"]["median"], 1.0);
-    assert!(rows.iter().all(|row| row["ms"]["median"].as_f64().unwrap() > 0.0 && row["ms"]["n"] == 2));
+    assert!(rows.iter().all(|row| row["verify_s"]["median"].as_f64().unwrap() > 0.0 && row["verify_s"]["n"] == 2));
     // On a CPU every weight is held in four bytes, and an embedding table is not read.
     let memory = &document["memory"];
     let [weights, step] = ["weights", "step_weights"].map(|name| memory[name].as_u64().unwrap());
@@ -138,8 +138,11 @@ fn results_are_compared() {
     }
 
     write("empty", &json!({}));
-    write("newer", &json!({"schema": 2}));
-    for (file, named) in [("empty", "no result"), ("newer", "schema: 2"), ("missing", "No such file")] {
+    write("newer", &json!({"schema": 3}));
+    write("serve", &json!({"schema": 2, "kind": "serve"}));
+    for (file, named) in
+        [("serve", "kind: serve"), ("empty", "no result"), ("newer", "schema: 3"), ("missing", "No such file")]
+    {
         let (error, _) = fails(&["bench", "compare", &path("a"), &path(file)], 5);
         assert!(error.starts_with(&path(file)) && error.contains(named), "{error}");
     }

@@ -90,6 +90,9 @@ fn read(path: &Path) -> Result<Report, Failure> {
         Some(found) => return Err(fault(format!("schema: {found}: this version reads {SCHEMA}"))),
         None => return Err(fault("no result of a benchmark".to_owned())),
     }
+    if schema["kind"] == "serve" {
+        return Err(fault("kind: serve: results of `mtplx bench serve` are not compared".to_owned()));
+    }
     serde_json::from_value(schema).map_err(|error| fault(error.to_string()))
 }
 
@@ -155,7 +158,7 @@ fn figures(report: &Report) -> Vec<(String, Summary)> {
     for row in &report.decode {
         let at = format!("decode behind {} at depth {}", row.context, row.depth);
         figures.push((format!("{at}, tok/s"), row.tok_s));
-        figures.push((format!("{at}, ms a round"), row.round_ms));
+        figures.push((format!("{at}, ms a round"), row.round_s.times(1e3)));
         figures.extend(row.speedup.map(|speedup| (format!("{at}, over plain"), speedup)));
         if row.depth > 0 {
             figures.push((format!("{at}, E"), one(row.tokens_per_round)));
@@ -163,7 +166,7 @@ fn figures(report: &Report) -> Vec<(String, Summary)> {
     }
     for row in &report.verify_cost {
         let at = format!("verify {} rows behind {}", row.rows, row.context);
-        figures.push((format!("{at}, ms"), row.ms));
+        figures.push((format!("{at}, ms"), row.verify_s.times(1e3)));
         if row.rows > 1 {
             figures.push((format!("{at}, c_v"), row.cost));
         }

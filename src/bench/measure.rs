@@ -94,7 +94,7 @@ impl Bench<'_> {
                 depth: runs.depth,
                 tok_s: Summary::of(runs.tok_s.iter().copied())?,
                 speedup: to_plain.and_then(|(tok_s, _)| ratios(&runs.tok_s, tok_s)),
-                round_ms: Summary::of(runs.round_s.iter().map(|seconds| seconds * 1e3))?,
+                round_s: Summary::of(runs.round_s.iter().copied())?,
                 cost: to_plain.and_then(|(_, round_s)| ratios(&runs.round_s, round_s)),
                 tokens_per_round: runs.stats.mean_accepted_length()?,
                 implied_tokens_per_round: self
@@ -102,9 +102,9 @@ impl Bench<'_> {
                     .as_ref()
                     .filter(|_| drafts)
                     .map(|simulation| simulation.expected_emitted(runs.depth)),
-                itl_ms: runs.itl.percentiles(),
-                arrival_ms: runs.arrivals.percentiles(),
-                ttft_ms: ttft,
+                itl_s: runs.itl.percentiles(),
+                arrival_s: runs.arrivals.percentiles(),
+                ttft_s: ttft,
                 round_bytes: self.traffic.step + runs.depth * self.traffic.draft + cache_bytes,
                 cache_bytes,
                 percent_of_copy: None,
@@ -146,7 +146,7 @@ impl Bench<'_> {
             Some(VerifyCost {
                 context,
                 rows,
-                ms: Summary::of(seconds.iter().map(|seconds| seconds * 1e3))?,
+                verify_s: Summary::of(seconds.iter().copied())?,
                 cost: Summary::of(seconds.iter().zip(&one).map(|(several, one)| several / one))?,
                 bytes: self.traffic.step + cache_bytes,
                 percent_of_copy: None,
@@ -166,7 +166,7 @@ impl Bench<'_> {
                 ttft.add(start.first_token_seconds, 1);
             }
         }
-        Ok(Summary::of(tok_s).map(|tok_s| Prefill { tokens, tok_s, ttft_ms: ttft.percentiles() }))
+        Ok(Summary::of(tok_s).map(|tok_s| Prefill { tokens, tok_s, ttft_s: ttft.percentiles() }))
     }
 
     /// What becomes of drafts, `depth` a round, on each text; `most` tokens of it are read.

@@ -4,21 +4,20 @@ use super::report::{Decode, Report};
 use super::summary::Summary;
 use super::svg::{Anchor, CHART_HEIGHT, Chart, Point, Series, Style, Svg};
 
-const MARGIN: f64 = 16.0;
+pub(super) const MARGIN: f64 = 16.0;
 const LINE: f64 = 16.0;
 /// Characters of a line at the head, and of the smaller ones at the foot.
 const HEAD_COLUMNS: usize = 92;
 const FOOT_COLUMNS: usize = 120;
-const GREY: &str = "#555";
-const RED: &str = "#b00020";
+pub(super) const GREY: &str = "#555";
+pub(super) const RED: &str = "#b00020";
 
 /// Draws every part that was measured, as an SVG document.
 pub fn draw(report: &Report) -> String {
     let mut svg = Svg::new();
     let mut y = MARGIN;
-    for line in report.simulation_line().iter().flat_map(|line| wrapped(line, HEAD_COLUMNS)) {
-        y += LINE;
-        svg.text(MARGIN, y, 13.0, Anchor::Start, RED, &line);
+    if let Some(line) = report.simulation_line() {
+        y = heading(&mut svg, y, RED, &line);
     }
     let charts = [prefill(report), decode(report), verify_cost(report), acceptance(report)];
     for chart in charts.into_iter().flatten() {
@@ -30,11 +29,27 @@ pub fn draw(report: &Report) -> String {
         "Medians of {} repetitions after {} of warm-up, ranges from least to most; {} tokens a run, {}, temperature {}.",
         method.repeats, method.warmup, method.tokens, method.rule, method.temperature
     );
-    for line in [how, report.provenance.line()].iter().flat_map(|line| wrapped(line, FOOT_COLUMNS)) {
-        y += LINE;
-        svg.text(MARGIN, y, 11.0, Anchor::Start, GREY, &line);
-    }
+    y = foot(&mut svg, y, GREY, &[how, report.provenance.line()]);
     svg.finish(y + MARGIN)
+}
+
+/// Writes a remark behind `y`, and returns where it ends.
+pub(super) fn heading(svg: &mut Svg, y: f64, colour: &str, line: &str) -> f64 {
+    lines(svg, y, 13.0, colour, &wrapped(line, HEAD_COLUMNS))
+}
+
+/// Writes small lines behind `y`, and returns where they end.
+pub(super) fn foot(svg: &mut Svg, y: f64, colour: &str, text: &[String]) -> f64 {
+    let text: Vec<String> = text.iter().flat_map(|line| wrapped(line, FOOT_COLUMNS)).collect();
+    lines(svg, y, 11.0, colour, &text)
+}
+
+fn lines(svg: &mut Svg, mut y: f64, size: f64, colour: &str, text: &[String]) -> f64 {
+    for line in text {
+        y += LINE;
+        svg.text(MARGIN, y, size, Anchor::Start, colour, line);
+    }
+    y
 }
 
 fn decode(report: &Report) -> Option<Chart> {
@@ -72,7 +87,7 @@ fn prefill(report: &Report) -> Option<Chart> {
         return None;
     }
     let points = report.prefill.iter().map(|row| {
-        let label = row.ttft_ms.map_or(String::new(), |ttft| format!("{:.0} ms", ttft.p50));
+        let label = row.ttft_s.map_or(String::new(), |ttft| format!("{:.0} ms", 1e3 * ttft.p50));
         Some(point(&row.tok_s, label))
     });
     Some(Chart {
@@ -128,7 +143,7 @@ fn by_context(rows: Vec<(usize, usize, Point)>, style: Style, chart: impl FnOnce
     Some(Chart { series: series.collect(), categories: categories.iter().map(usize::to_string).collect(), ..chart(of) })
 }
 
-fn point(summary: &Summary, label: String) -> Point {
+pub(super) fn point(summary: &Summary, label: String) -> Point {
     Point { value: summary.median, min: summary.min, max: summary.max, label }
 }
 

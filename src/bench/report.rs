@@ -8,7 +8,7 @@ use super::provenance::Provenance;
 use super::summary::{Percentiles, Summary};
 
 /// The version of the document's form.
-pub const SCHEMA: u32 = 1;
+pub const SCHEMA: u32 = 2;
 
 /// What was measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,12 +73,12 @@ impl Report {
     pub fn relate_to_copy(&mut self, copy_gb_s: Option<Summary>) {
         self.memory.copy_gb_s = copy_gb_s;
         let Some(copy) = copy_gb_s else { return };
-        let percent = |bytes: usize, ms: f64| Some(100.0 * bytes as f64 / (ms * 1e-3) / (copy.median * 1e9));
+        let percent = |bytes: usize, seconds: f64| Some(100.0 * bytes as f64 / seconds / (copy.median * 1e9));
         for row in &mut self.decode {
-            row.percent_of_copy = percent(row.round_bytes, row.round_ms.median);
+            row.percent_of_copy = percent(row.round_bytes, row.round_s.median);
         }
         for row in &mut self.verify_cost {
-            row.percent_of_copy = percent(row.bytes, row.ms.median);
+            row.percent_of_copy = percent(row.bytes, row.verify_s.median);
         }
     }
 }
@@ -134,20 +134,20 @@ pub struct Decode {
     pub tok_s: Summary,
     /// Tokens a second over those of plain decoding in the same repetition.
     pub speedup: Option<Summary>,
-    /// Milliseconds a round.
-    pub round_ms: Summary,
+    /// Seconds a round.
+    pub round_s: Summary,
     /// C: a round's time over a plain step's in the same repetition.
     pub cost: Option<Summary>,
     /// E: tokens a round.
     pub tokens_per_round: f64,
     /// What the simulated figures imply for it.
     pub implied_tokens_per_round: Option<f64>,
-    /// Times between tokens: a round's time shared out among its tokens, in milliseconds.
-    pub itl_ms: Option<Percentiles>,
-    /// Times between arrivals: whole rounds, in milliseconds.
-    pub arrival_ms: Option<Percentiles>,
-    /// Times to the first token, in milliseconds.
-    pub ttft_ms: Option<Percentiles>,
+    /// Times between tokens: a round's time shared out among its tokens.
+    pub itl_s: Option<Percentiles>,
+    /// Times between arrivals: whole rounds.
+    pub arrival_s: Option<Percentiles>,
+    /// Times to the first token.
+    pub ttft_s: Option<Percentiles>,
     /// Bytes that a round reads at least: weights, keys and values, states.
     pub round_bytes: usize,
     /// Of them keys, values and states.
@@ -163,8 +163,8 @@ pub struct Decode {
 pub struct VerifyCost {
     pub context: usize,
     pub rows: usize,
-    /// Milliseconds a verification.
-    pub ms: Summary,
+    /// Seconds a verification.
+    pub verify_s: Summary,
     /// c_v: over the time of one row in the same repetition.
     pub cost: Summary,
     /// Bytes that it reads at least.
@@ -179,8 +179,8 @@ pub struct Prefill {
     pub tokens: usize,
     /// Prompt tokens a second.
     pub tok_s: Summary,
-    /// Times to the first token, in milliseconds.
-    pub ttft_ms: Option<Percentiles>,
+    /// Times to the first token.
+    pub ttft_s: Option<Percentiles>,
 }
 
 /// What became of drafts on texts.

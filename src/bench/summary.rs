@@ -26,6 +26,12 @@ impl Summary {
         Some(Self { n: values.len(), median, min, max, mad })
     }
 
+    /// The same in a unit that is `factor` times smaller.
+    pub fn times(&self, factor: f64) -> Self {
+        let Self { n, median, min, max, mad } = *self;
+        Self { n, median: median * factor, min: min * factor, max: max * factor, mad: mad * factor }
+    }
+
     /// Whether two ranges from least to most have a number in common.
     pub fn overlaps(&self, other: &Self) -> bool {
         self.min <= other.max && other.min <= self.max
@@ -39,7 +45,7 @@ fn median(values: &mut [f64]) -> Option<f64> {
     Some((values[last / 2] + values[middle]) / 2.0)
 }
 
-/// Percentiles of times, in milliseconds, to three digits.
+/// Percentiles of times, in seconds, to three digits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Percentiles {
     /// How many times.
@@ -69,9 +75,32 @@ impl Times {
 
     /// What they are; `None` of nothing.
     pub fn percentiles(&self) -> Option<Percentiles> {
-        let at = |quantile| self.0.value_at_quantile(quantile) as f64 / 1e6;
+        let at = |quantile| self.0.value_at_quantile(quantile) as f64 / 1e9;
         let n = self.0.len();
-        (n > 0).then(|| Percentiles { n, p50: at(0.5), p90: at(0.9), p99: at(0.99), max: self.0.max() as f64 / 1e6 })
+        (n > 0).then(|| Percentiles { n, p50: at(0.5), p90: at(0.9), p99: at(0.99), max: self.0.max() as f64 / 1e9 })
+    }
+}
+
+/// Percentiles of rates, by nearest rank.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Rates {
+    /// How many.
+    pub n: usize,
+    pub min: f64,
+    pub p50: f64,
+    pub p90: f64,
+    pub p99: f64,
+    pub max: f64,
+}
+
+impl Rates {
+    /// Of what was measured; `None` of nothing.
+    pub fn of(rates: &[f64]) -> Option<Self> {
+        let mut sorted = rates.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        let (&min, &max) = (sorted.first()?, sorted.last()?);
+        let at = |percent: usize| sorted[(sorted.len() * percent).div_ceil(100).clamp(1, sorted.len()) - 1];
+        Some(Self { n: sorted.len(), min, p50: at(50), p90: at(90), p99: at(99), max })
     }
 }
 
@@ -99,10 +128,19 @@ mod tests {
         times.add(0.5, 2);
         let percentiles = times.percentiles().unwrap();
         assert_eq!(percentiles.n, 100);
-        for (found, expected) in [(percentiles.p50, 1.0), (percentiles.p90, 1.0), (percentiles.p99, 500.0)] {
+        for (found, expected) in [(percentiles.p50, 0.001), (percentiles.p90, 0.001), (percentiles.p99, 0.5)] {
             assert!((found / expected - 1.0).abs() < 2e-3, "{found} {expected}");
         }
         times.add(1e9, 1);
-        assert!(times.percentiles().unwrap().max >= 3.6e6);
+        assert!(times.percentiles().unwrap().max >= 3600.0);
+    }
+
+    #[test]
+    fn percentiles_of_rates() {
+        let rates: Vec<f64> = (1..=200).rev().map(f64::from).collect();
+        let expected = Rates { n: 200, min: 1.0, p50: 100.0, p90: 180.0, p99: 198.0, max: 200.0 };
+        assert_eq!(Rates::of(&rates), Some(expected));
+        let one = Rates { n: 1, min: 3.0, p50: 3.0, p90: 3.0, p99: 3.0, max: 3.0 };
+        assert_eq!((Rates::of(&[3.0]), Rates::of(&[])), (Some(one), None));
     }
 }

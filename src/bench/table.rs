@@ -40,7 +40,7 @@ fn prefill(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
     }
     writeln!(out, "\n{:>7}  {:>26}  {:>9}  {:>9}", "prompt", "tok/s", "TTFT p50", "p99")?;
     for row in &report.prefill {
-        let (p50, p99) = milliseconds(row.ttft_ms.as_ref());
+        let (p50, p99) = milliseconds(row.ttft_s.as_ref());
         writeln!(out, "{:>7}  {:>26}  {p50:>9}  {p99:>9}", row.tokens, spread(&row.tok_s))?;
     }
     Ok(())
@@ -57,8 +57,8 @@ fn decode(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
     )?;
     for row in &report.decode {
         let Decode { context, depth, tok_s, speedup, cost, tokens_per_round, .. } = row;
-        let (itl, itl_p99) = milliseconds(row.itl_ms.as_ref());
-        let (ttft, _) = milliseconds(row.ttft_ms.as_ref());
+        let (itl, itl_p99) = milliseconds(row.itl_s.as_ref());
+        let (ttft, _) = milliseconds(row.ttft_s.as_ref());
         let ratio = |summary: &Option<Summary>| summary.map_or("-".to_owned(), |ratio| format!("{:.2}", ratio.median));
         let percent = row.percent_of_copy.map_or("-".to_owned(), |percent| format!("{percent:.1}"));
         writeln!(
@@ -93,7 +93,7 @@ fn verify_cost(out: &mut impl io::Write, report: &Report) -> io::Result<()> {
     writeln!(out, "\n{:>7}  {:>4}  {:>26}  {:>22}  {:>7}", "context", "rows", "ms", "c_v", "% copy")?;
     for row in &report.verify_cost {
         let percent = row.percent_of_copy.map_or("-".to_owned(), |percent| format!("{percent:.1}"));
-        let (ms, cost) = (spread(&row.ms), spread(&row.cost));
+        let (ms, cost) = (spread(&row.verify_s.times(1e3)), spread(&row.cost));
         writeln!(out, "{:>7}  {:>4}  {ms:>26}  {cost:>22}  {percent:>7}", row.context, row.rows)?;
     }
     Ok(())
@@ -158,6 +158,9 @@ fn spread(summary: &Summary) -> String {
 }
 
 fn milliseconds(percentiles: Option<&Percentiles>) -> (String, String) {
-    let shown = |ms: f64| if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.1} ms") };
+    let shown = |seconds: f64| {
+        let ms = 1e3 * seconds;
+        if ms < 10.0 { format!("{ms:.2} ms") } else { format!("{ms:.1} ms") }
+    };
     percentiles.map_or(("-".to_owned(), "-".to_owned()), |times| (shown(times.p50), shown(times.p99)))
 }
