@@ -1,6 +1,7 @@
 //! What was typed, and nothing done about it: what it means is decided in [`crate::settings`].
 
 mod bench;
+mod bench_serve;
 mod common;
 mod doctor;
 mod forge;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 use clap::builder::{Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
+pub use self::bench_serve::{Fields, Route, ServeBenchArgs};
 use self::common::tolerance;
 pub use self::common::{
     Acceptance, Depth, Device, DeviceArgs, DraftVocabArgs, Dtype, EvidenceArgs, MAX_DEPTH, Model, RunArgs, SamplingArgs,

@@ -12,6 +12,7 @@ fn help() {
     insta::assert_snapshot!("help_forge_synth", run(&["forge", "synth", "--help"]).stdout);
     insta::assert_snapshot!("help_start", run(&["start", "-h"]).stdout);
     insta::assert_snapshot!("help_doctor", run(&["doctor", "--help"]).stdout);
+    insta::assert_snapshot!("help_bench_serve", run(&["bench", "serve", "--help"]).stdout);
     insta::assert_snapshot!("help_parity", run(&["parity", "--help"]).stdout);
 }
 

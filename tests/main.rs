@@ -3,6 +3,8 @@
 //! One binary, because each integration-test binary links MLX again.
 
 mod bench;
+#[cfg(unix)]
+mod bench_serve;
 mod command;
 mod damage;
 mod doctor;

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{Args, Subcommand};
 
+use super::bench_serve::ServeBenchArgs;
 use super::common::{Acceptance, DeviceArgs, DraftVocabArgs, EvidenceArgs, MAX_DEPTH, Model, SamplingArgs, positive};
 
 /// More than this of anything is a slip of the hand.
@@ -28,6 +29,8 @@ pub enum BenchCommand {
     Acceptance(MeasureArgs),
     /// All of these, over several lengths of context.
     Sweep(MeasureArgs),
+    /// Requests of many clients at once to a running server: rates, times to the first token and between tokens.
+    Serve(Box<ServeBenchArgs>),
     /// Compare two results, B over A.
     Compare(CompareArgs),
 }

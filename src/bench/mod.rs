@@ -8,6 +8,7 @@ mod plan;
 mod plot;
 mod provenance;
 mod report;
+pub mod serve;
 mod summary;
 mod svg;
 mod table;

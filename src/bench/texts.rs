@@ -7,7 +7,7 @@ use crate::error::Failure;
 use crate::input;
 
 /// Prose, code, a list and a dialogue, written for this purpose: acceptance depends on the kind of text.
-const BUILT_IN: [&str; 6] = [
+pub(super) const BUILT_IN: [&str; 6] = [
     include_str!("texts/lighthouse.txt"),
     include_str!("texts/stack.rs.txt"),
     include_str!("texts/words.py.txt"),
