@@ -1,15 +1,15 @@
 //! The batch of a round: how many requests share one pass, and how deep they draft, by measured throughput.
 //!
-//! A batch of n is worth its tokens a second. Sizes are the powers of two and the number of requests that are ready; the best of those
-//! that were measured is taken, and one that was not, or not for long, is tried now and then. Within a size an adaptive policy chooses the
-//! depth, from acceptance and from the time of whole rounds. Requests whose depth is fixed keep it: the text of a seed does not depend on
+//! A batch of n is worth its tokens a second, at its best depth. Sizes are the powers of two and the number of requests that are ready; the
+//! best of those that were measured is taken, and one that was not, or not for long, is tried now and then. Within a size an adaptive
+//! policy chooses the depth, from acceptance and from the time of whole rounds. Requests whose depth is fixed keep it: the text of a seed does not depend on
 //! who else is served.
 
 use mtplx_runtime::speculative::accept::Acceptance;
 use mtplx_runtime::speculative::depth::Adaptive;
 
 /// Rounds of a size before it counts as measured.
-const ROUNDS_NEEDED: u64 = 4;
+const ROUNDS_NEEDED: u64 = 6;
 /// Rounds between two trials of another size.
 const TRIAL_INTERVAL: u64 = 64;
 /// Weight of a measurement a round later.
@@ -73,7 +73,7 @@ impl BatchPolicy {
             self.last_trial = self.rounds;
             return choices.into_iter().min_by_key(|size| self.of(*size).last_round).unwrap_or(ready);
         }
-        let best = choices.iter().filter(measured).max_by(|a, b| self.of(**a).rate().total_cmp(&self.of(**b).rate()));
+        let best = choices.iter().filter(measured).max_by(|a, b| self.rate(**a).total_cmp(&self.rate(**b)));
         best.copied().unwrap_or(ready)
     }
 
@@ -102,15 +102,21 @@ impl BatchPolicy {
         }
     }
 
+    fn rate(&self, size: usize) -> f64 {
+        self.of(size).rate(size)
+    }
+
     fn of(&self, size: usize) -> &Size {
         &self.sizes[size - 1]
     }
 }
 
 impl Size {
-    /// Tokens a second.
-    fn rate(&self) -> f64 {
-        self.tokens / self.seconds.max(f64::MIN_POSITIVE)
+    /// Tokens a second: at the best depth that was measured, so that trying others does not count against the size.
+    fn rate(&self, size: usize) -> f64 {
+        let estimates = self.depth.estimates();
+        let best = estimates.iter().filter(|depth| depth.measured).map(|depth| size as f64 * depth.rate());
+        best.max_by(f64::total_cmp).unwrap_or_else(|| self.tokens / self.seconds.max(f64::MIN_POSITIVE))
     }
 }
 
@@ -161,6 +167,12 @@ mod tests {
         // A step between two and four rows.
         let chosen = play(4, 800, 0.0, |size, _| if size <= 2 { 1.0 } else { 3.0 });
         assert!(share(&chosen, |&(size, _)| size == 2) > 0.9, "{chosen:?}");
+    }
+
+    #[test]
+    fn drafts_that_are_tried_in_vain_do_not_count_against_a_size() {
+        let chosen = play(8, 120, 0.0, |size, depth| 10.0 + (size * (1 + depth)) as f64 * 0.5 + 5.0 * depth as f64);
+        assert!(share(&chosen, |&(size, _)| size == 8) > 0.8, "{chosen:?}");
     }
 
     #[test]
