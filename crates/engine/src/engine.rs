@@ -29,6 +29,9 @@ use crate::worker::{Counters, Submission, Worker};
 /// Events of one request that wait for its reader at most.
 const CHANNEL: usize = 64;
 
+/// Tokens of context that are served whatever the estimate of free memory is.
+const LEAST_CONTEXT: usize = 2048;
+
 /// A model to load, and how.
 pub struct LoadSpec {
     /// The model; whoever made the spec admitted it.
@@ -204,8 +207,9 @@ impl Engine {
                         }
                         None => TextMemory::new(None, Box::new(|_| 0), limits.reserve),
                     };
-                    // A longer text could never be served.
-                    info.model.context = memory.longest(info.model.context);
+                    // A longer text could never be served. Memory that is only estimated keeps no model from short ones.
+                    let least = if limits.texts.is_none() { LEAST_CONTEXT } else { 1 };
+                    info.model.context = memory.longest(info.model.context).max(least.min(info.model.context));
                     if loaded.send(Ok(info)).is_ok() {
                         worker(sources, tokenizer, kept, memory).run();
                     }
