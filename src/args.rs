@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_serve;
+mod chat;
 mod common;
 mod doctor;
 mod forge;
@@ -16,9 +17,11 @@ use clap::builder::{Styles, styling::AnsiColor};
 use clap::{ArgAction, Args, CommandFactory as _, Parser, Subcommand};
 
 pub use self::bench_serve::{Fields, Route, ServeBenchArgs};
+pub use self::chat::{ChatArgs, SetArgs};
 use self::common::tolerance;
 pub use self::common::{
-    Acceptance, Depth, Device, DeviceArgs, DraftVocabArgs, Dtype, EvidenceArgs, MAX_DEPTH, Model, RunArgs, SamplingArgs,
+    Acceptance, Depth, Device, DeviceArgs, DraftVocabArgs, DraftingArgs, Dtype, EvidenceArgs, LengthArgs, MAX_DEPTH,
+    Model, RunArgs, SamplingArgs, TemplateArgs,
 };
 pub use self::doctor::DoctorArgs;
 pub use self::hub::{ModelsArgs, PullArgs, RemoveArgs};
@@ -57,6 +60,11 @@ pub enum Command {
     /// Text streams to standard output; figures go to standard error when it is done. Without --model the built-in
     /// model runs: a small one, trained on source code.
     Run(Box<RunArgs>),
+    /// Chat with a model in the terminal.
+    ///
+    /// `/help` lists the commands of the chat, Ctrl-C stops an answer, Ctrl-D leaves. Without MODEL the built-in model continues what is
+    /// typed. `mtplx run -m MODEL` without a prompt is the same.
+    Chat(Box<ChatArgs>),
     /// Serve a model over HTTP: OpenAI's, Anthropic's and Ollama's APIs.
     ///
     /// Coding agents and chat programs take http://localhost:8000 as their server. Without --model the built-in model is served.

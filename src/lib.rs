@@ -85,6 +85,7 @@ fn dispatch(cli: Cli) -> anyhow::Result<Exit> {
     match cli.command {
         _ if cli.version => commands::version(),
         Some(Command::Run(args)) => commands::run(&args),
+        Some(Command::Chat(args)) => commands::chat(&args),
         Some(Command::Serve(args)) => commands::serve(&args),
         Some(Command::Start(args)) => commands::start(&args),
         Some(Command::Inspect(args)) => commands::inspect(&args),

@@ -6,7 +6,9 @@ use mtplx_engine::settings::{
 };
 use mtplx_runtime::speculative::Rule;
 
-use crate::args::{self, EvidenceArgs, MethodArgs, RunArgs, SamplingArgs};
+use crate::args::{
+    self, ChatArgs, DraftingArgs, EvidenceArgs, LengthArgs, MethodArgs, RunArgs, SamplingArgs, TemplateArgs,
+};
 use crate::error::Failure;
 
 impl From<args::Depth> for Depth {
@@ -49,42 +51,70 @@ fn sampling(typed: &SamplingArgs) -> Overrides {
     }
 }
 
+/// The first flag that only a chat template can follow.
+fn chat_flag(typed: &TemplateArgs) -> Option<&'static str> {
+    let flags = [
+        (typed.chat, "--chat"),
+        (typed.system.is_some(), "--system"),
+        (typed.think, "--think"),
+        (typed.no_think, "--no-think"),
+    ];
+    flags.iter().find(|(typed, _)| *typed).map(|(_, flag)| *flag)
+}
+
+/// The settings of a text.
+fn of_text(drafting: &DraftingArgs, template: &TemplateArgs, length: &LengthArgs, sampled: &SamplingArgs) -> Overrides {
+    let chat = chat_flag(template).map(|_| PromptMode::Chat);
+    Overrides {
+        depth: if drafting.no_mtp { Some(Depth::Fixed(0)) } else { drafting.mtp_depth.map(Depth::from) },
+        acceptance: drafting.acceptance.map(Rule::from),
+        draft_vocab: drafting.vocab.draft_vocab,
+        max_tokens: length.max_tokens,
+        stop: length.stop.clone(),
+        ignore_eos: length.ignore_eos,
+        prompt_mode: if template.raw { Some(PromptMode::Raw) } else { chat },
+        thinking: template.think.then_some(true).or(template.no_think.then_some(false)),
+        ..sampling(sampled)
+    }
+}
+
+/// A file's fault, or a flag's that the model cannot follow.
+fn refused(error: SettingsError, template: &TemplateArgs) -> Failure {
+    match (error, chat_flag(template)) {
+        (SettingsError::NoTemplate, Some(flag)) => {
+            let what = format!("{flag}: {}", SettingsError::NoTemplate);
+            Failure::usage(what, "`--raw` continues the prompt as it is")
+        }
+        (error, _) => error.into(),
+    }
+}
+
+impl ChatArgs {
+    /// The settings that a chat begins with, of a model with these defaults. What is worth a warning is added to `warnings`.
+    ///
+    /// # Errors
+    /// A file states something unusable, or a flag asks for something that this model has not.
+    pub fn settings(
+        &self,
+        model: ModelDefaults<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(Overrides, Settings), Failure> {
+        let overrides = of_text(&self.drafting, &self.template, &self.length, &self.sampling);
+        let settings = resolve(&overrides, model, warnings).map_err(|error| refused(error, &self.template))?;
+        Ok((overrides, settings))
+    }
+}
+
 impl RunArgs {
     /// The settings of a run. What is worth a warning is added to `warnings`.
     ///
     /// # Errors
     /// A file states something unusable, or a flag asks for something that this model has not.
     pub fn settings(&self, model: ModelDefaults<'_>, warnings: &mut Vec<String>) -> Result<Settings, Failure> {
-        let chat = [
-            (self.chat, "--chat"),
-            (self.system.is_some(), "--system"),
-            (self.think, "--think"),
-            (self.no_think, "--no-think"),
-        ];
-        let chat = chat.iter().find(|(typed, _)| *typed).map(|(_, flag)| *flag);
-        let mode = match () {
-            () if self.prompt_ids.is_some() => Some(PromptMode::Ids),
-            () if self.raw => Some(PromptMode::Raw),
-            () => chat.map(|_| PromptMode::Chat),
-        };
-        let overrides = Overrides {
-            depth: if self.drafting.no_mtp { Some(Depth::Fixed(0)) } else { self.drafting.mtp_depth.map(Depth::from) },
-            acceptance: self.drafting.acceptance.map(Rule::from),
-            draft_vocab: self.drafting.vocab.draft_vocab,
-            max_tokens: self.max_tokens,
-            stop: self.stop.clone(),
-            ignore_eos: self.ignore_eos,
-            prompt_mode: mode,
-            thinking: self.think.then_some(true).or(self.no_think.then_some(false)),
-            ..sampling(&self.sampling)
-        };
-        resolve(&overrides, model, warnings).map_err(|error| match (error, chat) {
-            (SettingsError::NoTemplate, Some(flag)) => {
-                let what = format!("{flag}: {}", SettingsError::NoTemplate);
-                Failure::usage(what, "`--raw` continues the prompt as it is")
-            }
-            (error, _) => error.into(),
-        })
+        let mode = self.prompt_ids.is_some().then_some(PromptMode::Ids);
+        let mut overrides = of_text(&self.drafting, &self.template, &self.length, &self.sampling);
+        overrides.prompt_mode = mode.or(overrides.prompt_mode);
+        resolve(&overrides, model, warnings).map_err(|error| refused(error, &self.template))
     }
 }
 

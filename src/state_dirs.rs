@@ -1,5 +1,5 @@
 //! What the program keeps for its user between runs: what files hashed to, kernels compiled for a GPU, this machine's name for
-//! itself, and the depths that were tuned here.
+//! itself, the depths that were tuned here, and the lines of chats.
 //!
 //! Two folders, as the system has them: `cache` for what may go at any time, `state` for what should stay. `MTPLX_HOME`
 //! names one folder for both. Where there is no such folder, or it cannot be written, nothing is kept and nothing fails:
@@ -26,6 +26,7 @@ pub struct StateDirs {
     machine: Option<PathBuf>,
     tuned: Option<PathBuf>,
     kernels: Option<PathBuf>,
+    history: Option<PathBuf>,
 }
 
 impl StateDirs {
@@ -37,6 +38,7 @@ impl StateDirs {
             machine: file(folder(Kind::State), "machine"),
             tuned: file(folder(Kind::State), "tuned.json"),
             kernels: file(folder(Kind::Cache), "kernels"),
+            history: file(folder(Kind::State), "chat_history"),
         }
     }
 
@@ -63,6 +65,11 @@ impl StateDirs {
     /// Where tuned depths are; `None` without a home.
     pub fn tuned(&self) -> Option<&Path> {
         self.tuned.as_deref()
+    }
+
+    /// Where the lines of chats are; `None` without a home.
+    pub fn history(&self) -> Option<&Path> {
+        self.history.as_deref()
     }
 
     /// This machine's name for itself: random digits that say nothing else about it.
@@ -138,24 +145,28 @@ pub fn write(path: &Path, text: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
+    impl StateDirs {
+        fn nowhere() -> Self {
+            Self { hashes: None, machine: None, tuned: None, kernels: None, history: None }
+        }
+    }
+
     #[test]
     fn a_machine_keeps_its_name() {
         let dir = tempfile::tempdir().unwrap();
-        let home =
-            || StateDirs { hashes: None, machine: Some(dir.path().join("deeper/machine")), tuned: None, kernels: None };
+        let home = || StateDirs { machine: Some(dir.path().join("deeper/machine")), ..StateDirs::nowhere() };
         assert_eq!(home().machine(), None);
         let name = home().make_machine().unwrap();
         assert_eq!((home().make_machine().unwrap(), home().machine()), (name.clone(), Some(name)));
         fs::write(dir.path().join("deeper/machine"), "somebody").unwrap();
         assert_eq!(home().machine(), None);
-        assert!(StateDirs { hashes: None, machine: None, tuned: None, kernels: None }.make_machine().is_err());
+        assert!(StateDirs::nowhere().make_machine().is_err());
     }
 
     #[test]
     fn hashes_that_cannot_be_read_are_none() {
         let dir = tempfile::tempdir().unwrap();
-        let home =
-            StateDirs { hashes: Some(dir.path().join("hashes.json")), machine: None, tuned: None, kernels: None };
+        let home = StateDirs { hashes: Some(dir.path().join("hashes.json")), ..StateDirs::nowhere() };
         home.keep_hashes(&KnownHashes::default());
         assert_eq!(fs::read_to_string(dir.path().join("hashes.json")).unwrap(), "{}");
         fs::write(dir.path().join("hashes.json"), "[1").unwrap();

@@ -135,7 +135,7 @@ impl TextOut {
 }
 
 /// Control characters, but for tabs and line ends, as their pictures.
-fn visible(text: &str) -> Cow<'_, str> {
+pub fn visible(text: &str) -> Cow<'_, str> {
     let hidden = |c: char| c.is_control() && c != '\n' && c != '\t';
     if !text.contains(hidden) {
         return Cow::Borrowed(text);

@@ -5,6 +5,8 @@
 mod bench;
 #[cfg(unix)]
 mod bench_serve;
+#[cfg(unix)]
+mod chat;
 mod command;
 mod damage;
 mod doctor;

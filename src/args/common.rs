@@ -28,26 +28,8 @@ pub struct RunArgs {
     #[arg(conflicts_with_all = ["raw", "chat", "system", "think", "no_think"], help_heading = "Prompt")]
     pub prompt_ids: Option<Vec<u32>>,
 
-    /// Continue the prompt as it is, without the model's chat template.
-    #[arg(long, conflicts_with_all = ["system", "think", "no_think"], help_heading = "Prompt")]
-    pub raw: bool,
-
-    /// Answer the prompt as a message, through the model's chat template. The default where there is one, unless the
-    /// model's contract asks for raw text.
-    #[arg(long, conflicts_with = "raw", help_heading = "Prompt")]
-    pub chat: bool,
-
-    /// A system message to begin the chat with.
-    #[arg(long, value_name = "TEXT", help_heading = "Prompt")]
-    pub system: Option<String>,
-
-    /// Ask the chat template for an answer with thinking.
-    #[arg(long, conflicts_with = "no_think", help_heading = "Prompt")]
-    pub think: bool,
-
-    /// Ask the chat template for an answer without thinking.
-    #[arg(long, help_heading = "Prompt")]
-    pub no_think: bool,
+    #[command(flatten)]
+    pub template: TemplateArgs,
 
     #[command(flatten)]
     pub model: ModelArgs,
@@ -58,17 +40,8 @@ pub struct RunArgs {
     #[command(flatten)]
     pub sampling: SamplingArgs,
 
-    /// Generate at most so many tokens [default: 512, or what the context still holds].
-    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = positive, help_heading = "Length")]
-    pub max_tokens: Option<usize>,
-
-    /// End the text where this string would appear; may be repeated.
-    #[arg(long, value_name = "TEXT", value_parser = not_empty, help_heading = "Length")]
-    pub stop: Vec<String>,
-
-    /// Go on when the model ends its text.
-    #[arg(long, help_heading = "Length")]
-    pub ignore_eos: bool,
+    #[command(flatten)]
+    pub length: LengthArgs,
 
     /// Print one JSON document with text, tokens, settings and figures instead of streaming text.
     #[arg(long, help_heading = "Output")]
@@ -77,6 +50,49 @@ pub struct RunArgs {
     /// Run the prompt once more without drafting, and report the speedup.
     #[arg(long, help_heading = "Output")]
     pub stats: bool,
+}
+
+/// The way from a prompt to tokens.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Prompt")]
+pub struct TemplateArgs {
+    /// Continue the prompt as it is, without the model's chat template.
+    #[arg(long, conflicts_with_all = ["system", "think", "no_think"])]
+    pub raw: bool,
+
+    /// Answer the prompt as a message, through the model's chat template. The default where there is one, unless the
+    /// model's contract asks for raw text.
+    #[arg(long, conflicts_with = "raw")]
+    pub chat: bool,
+
+    /// A system message to begin the chat with.
+    #[arg(long, value_name = "TEXT")]
+    pub system: Option<String>,
+
+    /// Ask the chat template for an answer with thinking.
+    #[arg(long, conflicts_with = "no_think")]
+    pub think: bool,
+
+    /// Ask the chat template for an answer without thinking.
+    #[arg(long)]
+    pub no_think: bool,
+}
+
+/// The end of a text.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Length")]
+pub struct LengthArgs {
+    /// Generate at most so many tokens [default: 512, or what the context still holds].
+    #[arg(short = 'n', long, value_name = "N", allow_negative_numbers = true, value_parser = positive)]
+    pub max_tokens: Option<usize>,
+
+    /// End the text where this string would appear; may be repeated.
+    #[arg(long, value_name = "TEXT", value_parser = not_empty)]
+    pub stop: Vec<String>,
+
+    /// Go on when the model ends its text.
+    #[arg(long)]
+    pub ignore_eos: bool,
 }
 
 #[derive(Debug, Clone, Args)]

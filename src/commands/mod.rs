@@ -2,6 +2,7 @@
 
 mod archs;
 mod bench;
+mod chat;
 mod doctor;
 mod forge;
 mod inspect;
@@ -18,6 +19,7 @@ mod verify;
 
 pub use archs::archs;
 pub use bench::bench;
+pub use chat::chat;
 pub use doctor::doctor;
 pub use forge::forge;
 pub use inspect::inspect;

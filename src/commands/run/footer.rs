@@ -17,7 +17,8 @@ pub fn write(out: &mut impl io::Write, document: &Document<'_>) -> io::Result<()
     Ok(())
 }
 
-fn lines(stats: &StatsDocument, prompt: usize) -> Vec<String> {
+/// Lines of figures behind a prompt of so many tokens.
+pub fn lines(stats: &StatsDocument, prompt: usize) -> Vec<String> {
     let report = &stats.report;
     let mut speed = count(stats.tokens as u64, "token");
     if let Some(rate) = report.decode_tok_s {

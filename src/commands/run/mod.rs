@@ -5,7 +5,7 @@ mod footer;
 mod generation;
 mod prompt;
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -16,20 +16,27 @@ use mtplx_runtime::mlx;
 use mtplx_runtime::text::Ending;
 
 use self::document::Document;
+pub(super) use self::document::StatsDocument;
+pub(super) use self::footer::lines as figures;
 pub(super) use self::generation::Interrupt;
+use super::chat::chat;
 use crate::args::RunArgs;
 use crate::error::{Exit, stderr, warn};
 use crate::model;
 use crate::terminal::{Progress, TextOut};
 use crate::tuned;
 
-/// Generates.
+/// Generates; without a prompt on a terminal, chats.
 pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
+    let prompted = args.prompt.is_some() || args.file.is_some() || args.prompt_ids.is_some();
+    if !prompted && !args.json && io::stdin().is_terminal() && io::stdout().is_terminal() {
+        return chat(&args.into());
+    }
     // Everything that can be refused is refused before the weights are read.
     model::choose_device(args.model.device.device)?;
     let input = prompt::read(args)?;
     let mut opened = model::open(&args.model.model)?;
-    let with_template = !args.raw && args.prompt_ids.is_none();
+    let with_template = !args.template.raw && args.prompt_ids.is_none();
     if !with_template {
         opened = opened.without(Area::Template);
     }
@@ -49,7 +56,7 @@ pub fn run(args: &RunArgs) -> anyhow::Result<Exit> {
     let draft_vocab = model::draft_vocab(&args.drafting.vocab, &text.tokenizer)?;
     if let Some(context) = opened.context() {
         let room = room(prompt.len(), context)?;
-        if args.max_tokens.is_some_and(|wanted| wanted > room) {
+        if args.length.max_tokens.is_some_and(|wanted| wanted > room) {
             let what = format!("-n {}: the context of {context} tokens has room for {room}", settings.max_tokens.value);
             warnings.push(what);
         }

@@ -45,7 +45,7 @@ pub fn encode(
     let tokens = match (settings.prompt_mode.value, &side.template) {
         (PromptMode::Ids, _) => args.prompt_ids.clone().unwrap_or_default(),
         (PromptMode::Chat, Some(template)) => {
-            let system = args.system.iter().map(|text| Message::new("system", text.as_str()));
+            let system = args.template.system.iter().map(|text| Message::new("system", text.as_str()));
             let messages: Vec<Message> = system.chain([Message::new("user", text)]).collect();
             let render = |enable_thinking| {
                 let messages = &messages[..];
