@@ -4,7 +4,6 @@ use std::fs;
 use std::io::Write as _;
 use std::process::Command;
 
-use rexpect::process::wait::WaitStatus;
 use rexpect::reader::Options;
 use rexpect::session::{PtySession, spawn_with_options};
 use serde_json::Value;
@@ -82,8 +81,8 @@ impl Chat {
 
     fn leave(mut self, keys: &str) -> TempDir {
         self.keys(keys);
-        let status = self.terminal.process().wait().unwrap();
-        assert!(matches!(status, WaitStatus::Exited(_, 0)), "{status:?}");
+        let status = format!("{:?}", self.terminal.process().wait().unwrap());
+        assert!(status.starts_with("Exited(") && status.ends_with(", 0)"), "{status}");
         self.home
     }
 }
@@ -101,6 +100,19 @@ fn text_goes_on_and_figures_are_shown() {
     assert_eq!((messages.len(), messages[2].as_str(), messages[4].as_str()), (6, "    let x = 1;", ""));
     chat.line("/undo", "taken back");
     assert_eq!(chat.messages().len(), 4);
+    chat.leave(CTRL_D);
+}
+
+/// The second turn reads what is new alone.
+#[test]
+fn the_second_turn_goes_on_from_the_first() {
+    let mut chat = Chat::with(&[&["chat"], &SHORT[..]].concat());
+    let long: String = (0..60).map(|n| format!("let x{n} = {n}; ")).collect();
+    chat.ask(&long);
+    let shown = chat.line("/stats", "context ");
+    assert!(!shown.contains("read before"), "{shown}");
+    chat.ask("let y = 1;");
+    chat.line("/stats", "tokens of the prompt were read before");
     chat.leave(CTRL_D);
 }
 
@@ -183,7 +195,7 @@ fn lines_that_belong_together_are_one_message() {
 fn lines_are_kept_from_chat_to_chat() {
     let mut chat = Chat::with(&[&["chat"], &SHORT[..]].concat());
     chat.ask("fn first() {");
-    chat.line("  /set top-k 3", "top-k: ");
+    chat.ask(" fn secret() {");
     let home = chat.leave(CTRL_D);
     let history = fs::read_to_string(home.path().join("chat_history")).unwrap();
     assert_eq!(history, "#V2\nfn first() {\n", "not what begins with a space");
@@ -221,12 +233,16 @@ fn commands_are_completed_and_mistakes_end_nothing() {
 
 #[test]
 fn homes_and_terminals_that_can_do_little_suffice() {
-    let nowhere = |command: &mut Command| drop(command.env("MTPLX_HOME", "/dev/null/mtplx"));
+    let nowhere = |command: &mut Command| {
+        command.env("MTPLX_HOME", "/dev/null/mtplx");
+    };
     let mut chat = Chat::at(tempfile::tempdir().unwrap(), &[&["chat"], &SHORT[..]].concat(), nowhere);
     chat.ask("fn main() {");
     chat.leave(CTRL_D);
 
-    let dumb = |command: &mut Command| drop(command.env("TERM", "dumb"));
+    let dumb = |command: &mut Command| {
+        command.env("TERM", "dumb");
+    };
     let mut chat = Chat::at(tempfile::tempdir().unwrap(), &[&["chat"], &SHORT[..]].concat(), dumb);
     chat.ask("fn a() {\\\r}");
     assert_eq!(chat.messages()[0], "fn a() {\n}");

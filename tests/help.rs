@@ -6,6 +6,7 @@ use crate::command::{fails, json, run, run_with};
 fn help() {
     insta::assert_snapshot!("help", run(&["--help"]).stdout);
     insta::assert_snapshot!("help_run", run(&["run", "--help"]).stdout);
+    insta::assert_snapshot!("help_chat", run(&["chat", "-h"]).stdout);
     insta::assert_snapshot!("help_inspect", run(&["inspect", "--help"]).stdout);
     insta::assert_snapshot!("help_verify", run(&["verify", "--help"]).stdout);
     insta::assert_snapshot!("help_forge", run(&["forge", "--help"]).stdout);
