@@ -22,6 +22,8 @@ ROUTES = (
     "/api/tags",
     "/api/version",
     "/health",
+    "/status",
+    "/",
     "/metrics",
     "/openapi.json",
 )

@@ -11,6 +11,7 @@ use crate::host::{Host, Model};
 use crate::listen::ConnectionLimits;
 use crate::log::{Answered, Log, LogEvent};
 use crate::metrics::Metrics;
+use crate::page;
 use crate::prepare::Defaults;
 use crate::wire::internal::{Failure, FailureKind};
 
@@ -166,7 +167,7 @@ pub fn now() -> u64 {
 
 /// Routes, for labels: a path that is none of them may be anything.
 fn route_of(path: &str) -> &'static str {
-    const ROUTES: [&str; 12] = [
+    const ROUTES: [&str; 14] = [
         "/v1/chat/completions",
         "/v1/completions",
         "/v1/responses",
@@ -177,9 +178,14 @@ fn route_of(path: &str) -> &'static str {
         "/api/tags",
         "/api/version",
         "/health",
+        "/status",
         "/metrics",
         "/openapi.json",
+        "/",
     ];
+    if page::is_page(path) {
+        return "/";
+    }
     if path.starts_with("/v1/models/") {
         return "/v1/models";
     }

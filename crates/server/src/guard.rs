@@ -11,6 +11,7 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 use url::Url;
 
+use crate::page;
 use crate::wire::internal::{Failure, FailureKind};
 
 /// Bytes of a request's head at most.
@@ -142,9 +143,9 @@ fn head(uri: &Uri, headers: &HeaderMap) -> Result<(), Failure> {
     Err(Failure::new(FailureKind::HeadTooLarge, message))
 }
 
-/// True where no key is asked for: the state of the server, and what a browser asks before it asks.
+/// True where no key is asked for: the state of the server, the files of the page, and what a browser asks before it asks.
 fn is_open(method: &Method, path: &str) -> bool {
-    *method == Method::OPTIONS || path == "/health"
+    *method == Method::OPTIONS || path == "/health" || page::is_page(path)
 }
 
 fn content_type(headers: &HeaderMap) -> Result<(), Failure> {
@@ -284,7 +285,12 @@ mod tests {
             assert_eq!(get("/metrics", wrong), 401, "{wrong:?}");
         }
         assert_eq!(get("/health", ("accept", "*/*")), 200);
-        assert_eq!(get("/openapi.json", ("accept", "*/*")), 401);
+        for open in ["/", "/page/app.js", "/page/none"] {
+            assert_eq!(get(open, ("accept", "*/*")), 200, "{open}");
+        }
+        for closed in ["/openapi.json", "/status", "/page", "//page/app.js", "/v1/page/"] {
+            assert_eq!(get(closed, ("accept", "*/*")), 401, "{closed}");
+        }
         assert_eq!(status(&guard, &Method::OPTIONS, "/v1/models", &[("host", "localhost")]), 200);
     }
 }

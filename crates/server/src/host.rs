@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use mtplx_engine::assess::Verdict;
 use mtplx_engine::{ChatFormat, Engine, EngineError, EngineInfo, ModelText};
 use mtplx_runtime::artifact::{Contract, sha256};
 
@@ -23,6 +24,8 @@ pub struct Model {
     pub label: String,
     /// Facts that loading found.
     pub info: EngineInfo,
+    /// The verdict on its files.
+    pub verdict: Verdict,
     /// Its runtime contract.
     pub contract: Option<Contract>,
     /// Bytes of its weight files.
@@ -206,6 +209,7 @@ impl Model {
         Self {
             label: engine.label().to_owned(),
             info: engine.info().clone(),
+            verdict: model.assessment.verdict.clone(),
             contract: model.assessment.contract.clone(),
             bytes: model.checkpoint.tensors().map(|(_, info)| info.range.len() as u64).sum(),
             digest: sha256(names.join("\n").as_bytes()),

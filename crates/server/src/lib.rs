@@ -14,8 +14,10 @@ mod listen;
 mod log;
 mod metrics;
 mod openapi;
+mod page;
 mod prepare;
 mod routes;
+mod status;
 pub mod wire;
 
 use std::sync::Arc;

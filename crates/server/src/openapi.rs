@@ -42,6 +42,15 @@ pub fn document(version: &str) -> Value {
                     "503": state("Loading, or ended"),
                 },
             } },
+            "/status": { "get": {
+                "summary": "The model, its verdict, its settings, and memory by its use; details are null until the model was loaded once",
+                "responses": answers(status()),
+            } },
+            "/": { "get": {
+                "summary": "The page; its files are under /page/",
+                "security": [{}],
+                "responses": { "200": { "description": "The page", "content": { "text/html": { "schema": { "type": "string" } } } } },
+            } },
             "/metrics": { "get": {
                 "summary": "Counters in the text format of OpenMetrics",
                 "responses": { "200": { "description": "Counters", "content": { "application/openmetrics-text": { "schema": { "type": "string" } } } } },
@@ -157,6 +166,19 @@ fn state(description: &str) -> Value {
         "queued": { "type": "integer" },
     });
     json!({ "description": description, "content": { "application/json": { "schema": object(properties) } } })
+}
+
+fn status() -> Value {
+    json!({
+        "status": { "enum": ["ok", "idle", "loading", "dead"] },
+        "version": { "type": "string" },
+        "model": { "type": "string" },
+        "running": { "type": "integer" },
+        "queued": { "type": "integer" },
+        "memory_bytes": { "type": "object", "additionalProperties": { "type": "integer" } },
+        "device": object(json!({ "kind": { "enum": ["cpu", "gpu"] }, "name": { "type": ["string", "null"] } })),
+        "details": { "type": ["object", "null"], "additionalProperties": true },
+    })
 }
 
 fn object(properties: Value) -> Value {

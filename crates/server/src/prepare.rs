@@ -154,20 +154,37 @@ fn settings(options: &Options, model: &Model, defaults: &Defaults, prompt: &Prom
         }),
         thinking: None,
     };
-    let stated = ModelDefaults {
-        contract: model.contract.as_ref(),
-        generation_config: model.text.generation_config.as_ref(),
-        max_depth: model.info.head_depth.unwrap_or(0),
-        tuned_depth: defaults.tuned_depth,
-        has_chat_template: model.chat.is_some(),
-    };
-    let settings = Settings::resolve(&overrides, stated, &mut Vec::new())
-        .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))?;
+    let stated = stated(model, defaults);
+    let settings = resolve(&overrides, stated)?;
     settings
         .sampling()
         .validate(model.info.model.vocab_size)
         .map_err(|error| failure(&SequenceError::from(error).into()))?;
     Ok(settings)
+}
+
+/// Settings of a request that states none.
+///
+/// # Errors
+/// A file of the model has a value that is out of range.
+pub fn model_settings(model: &Model, defaults: &Defaults) -> Result<Settings, Failure> {
+    resolve(&defaults.overrides, stated(model, defaults))
+}
+
+/// Settings that the model's files and this machine's measurements state.
+fn stated<'a>(model: &'a Model, defaults: &Defaults) -> ModelDefaults<'a> {
+    ModelDefaults {
+        contract: model.contract.as_ref(),
+        generation_config: model.text.generation_config.as_ref(),
+        max_depth: model.info.head_depth.unwrap_or(0),
+        tuned_depth: defaults.tuned_depth,
+        has_chat_template: model.chat.is_some(),
+    }
+}
+
+fn resolve(overrides: &Overrides, stated: ModelDefaults<'_>) -> Result<Settings, Failure> {
+    Settings::resolve(overrides, stated, &mut Vec::new())
+        .map_err(|error| Failure::new(FailureKind::Internal, error.to_string()))
 }
 
 fn clamp(number: u64) -> usize {

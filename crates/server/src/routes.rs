@@ -24,7 +24,9 @@ use crate::ids;
 use crate::log::{Answered, LogEvent};
 use crate::metrics;
 use crate::openapi;
+use crate::page;
 use crate::prepare::{self, Prepared, failure, prepare};
+use crate::status;
 use crate::wire::internal::{Failure, FailureKind, Prompt};
 use crate::wire::models::{self, ModelCard};
 use crate::wire::ollama::{Tag, tags, version};
@@ -39,7 +41,7 @@ struct Ticket {
     path: String,
 }
 
-/// Marks an answer that writes its own line into the log, once it is over.
+/// Marks an answer that gets no line of the log from here: it writes its own once it is over, or has none.
 #[derive(Clone)]
 struct LogsItself;
 
@@ -63,8 +65,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/tags", get(ollama_tags))
         .route("/api/version", get(ollama_version))
         .route("/health", get(health))
+        .route("/status", get(status_page))
         .route("/metrics", get(metrics_page))
         .route("/openapi.json", get(openapi_document))
+        .route("/", get(page_file))
+        .route("/page/{*file}", get(page_file))
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
@@ -159,6 +164,8 @@ async fn begin<D: Dialect>(app: &Arc<App>, request: Request, ticket: &Ticket) ->
             Err(failure) => refusal(&failure, ErrorStyle::of_path(D::ROUTE), &ticket.id),
         }
     };
+    // Known before the first token, unlike the usage.
+    insert(response.headers_mut(), "x-mtplx-prompt-tokens", &prompt_tokens.to_string());
     if let Some(warning) = warning {
         insert(response.headers_mut(), "x-mtplx-warning", warning);
     }
@@ -301,22 +308,34 @@ async fn ollama_version(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 async fn health(State(app): State<Arc<App>>) -> Response<Body> {
-    let status = app.host.status();
-    let (word, code) = match status {
-        Status::Ok => ("ok", StatusCode::OK),
-        Status::Idle => ("idle", StatusCode::OK),
-        Status::Loading => ("loading", StatusCode::SERVICE_UNAVAILABLE),
-        Status::Dead => ("dead", StatusCode::SERVICE_UNAVAILABLE),
+    let state = app.host.status();
+    let code = match state {
+        Status::Ok | Status::Idle => StatusCode::OK,
+        Status::Loading | Status::Dead => StatusCode::SERVICE_UNAVAILABLE,
     };
     let (running, queued) = app.host.requests();
+    let word = status::word(state);
     json_response(code, &json!({"status": word, "model": app.options.name, "running": running, "queued": queued}))
+}
+
+async fn status_page(State(app): State<Arc<App>>) -> Response<Body> {
+    json_response(StatusCode::OK, &status::status(&app))
+}
+
+async fn page_file(request: Request) -> Response<Body> {
+    match page::answer(request.uri().path(), request.headers()) {
+        Some(mut response) => {
+            // Two dozen files for one look at the page would bury the lines of answers.
+            response.extensions_mut().insert(LogsItself);
+            response
+        }
+        None => no_route(request).await,
+    }
 }
 
 async fn metrics_page(State(app): State<Arc<App>>, request: Request) -> Response<Body> {
     let (running, queued) = app.host.requests();
-    let mut memory = mtplx_runtime::mlx::memory_use();
-    memory.push(("prefixes", app.host.kept_bytes()));
-    match app.metrics.page(running, queued, &memory) {
+    match app.metrics.page(running, queued, &status::memory(&app)) {
         Ok(page) => {
             let mut response = Response::new(Body::from(page));
             insert(response.headers_mut(), "content-type", metrics::CONTENT_TYPE);
