@@ -69,17 +69,17 @@ Text behind.
 EVIL = "<img src=x onerror=\"window.pwned='plain'\"><script>window.pwned='plain'</script>"
 
 REPLIES = [
+    {"when": ["second question"], "text": "Again.\n</think>\n\nThe second answer."},
     {"when": ["break off"], "text": "Well.\n</think>\n\nThis answer goes well until the engine", "fails": "error"},
     {"when": ["attack me"], "text": f"{EVIL}\n</think>\n\n{ATTACKS}"},
     {"when": ["attack by call"], "text": f"Hm.\n</think>\n\n{call('read_file', path=EVIL)}"},
     {"when": ["[result read_file] 42 lines"], "text": "I have it.\n</think>\n\nThe file has 42 lines."},
-    {"when": ["weather"], "text": f"I need the weather there.\n</think>\n\nI look it up.\n\n{call('get_weather', city='Lisbon', days=3)}"},
+    {"when": ["weather in Lisbon"], "text": f"I need the weather there.\n</think>\n\nI look it up.\n\n{call('get_weather', city='Lisbon', days=3)}"},
     {"when": ["read the file"], "text": f"I read it.\n</think>\n\n{call('read_file', path='src/main.rs')}"},
     {"when": ["a long story"], "text": "I tell one.\n</think>\n\n" + " ".join(f"Sentence {n} of the story goes on." for n in range(400))},
     {"when": ["without thinking", "<think>\n\n</think>\n\n"], "text": "No thoughts, just the answer."},
     {"when": ["emoji"], "text": "Smile.\n</think>\n\nCrab 🦀, wörld, 日本語."},
     {"when": ["multi-token"], "text": f"{THOUGHT}\n</think>\n\n{EXPLANATION}"},
-    {"when": ["second question"], "text": "Again.\n</think>\n\nThe second answer."},
     {"text": "A greeting.\n</think>\n\nHello! Ask me anything."},
 ]
 

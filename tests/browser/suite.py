@@ -16,7 +16,22 @@ import time
 import unittest
 from pathlib import Path
 
+
 MODULES = ["test_chat", "test_requests", "test_history", "test_safety", "test_views", "test_layout"]
+
+
+class Timed(unittest.TextTestResult):
+    """Results with the time that each test took."""
+
+    seconds = {}
+
+    def startTest(self, test):
+        self.begun = time.monotonic()
+        super().startTest(test)
+
+    def stopTest(self, test):
+        self.seconds[test.id()] = time.monotonic() - self.begun
+        super().stopTest(test)
 
 
 def main():
@@ -51,7 +66,10 @@ def main():
         modules = [importlib.import_module(name) for name in MODULES]
         tests = unittest.TestSuite(loader.loadTestsFromModule(module) for module in modules)
         begun = time.monotonic()
-        result = unittest.TextTestRunner(verbosity=2 if options.v else 1).run(tests)
+        result = unittest.TextTestRunner(verbosity=2 if options.v else 1, resultclass=Timed).run(tests)
+        if options.v:
+            for name, seconds in sorted(Timed.seconds.items(), key=lambda entry: -entry[1])[:12]:
+                print(f"{seconds:6.2f} s {name}")
         print(f"{result.testsRun} tests in {time.monotonic() - begun:.1f} s")
         return 0 if result.wasSuccessful() and result.testsRun else 1
     finally:

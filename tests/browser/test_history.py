@@ -40,9 +40,8 @@ class History(PageTest):
         page = self.two()
         self.assertEqual(titles(page), ["Say hello", "How does multi-token prediction work?"])
         page.one(".entry.current .entry-open").send_keys(Keys.F2)
-        field = page.one(".entry-field")
-        field.clear()
-        field.send_keys("Greetings <b>", Keys.ENTER)
+        # The old title is selected, so that typing replaces it.
+        page.one(".entry-field").send_keys("Greetings <b>", Keys.ENTER)
         page.wait(lambda: titles(page)[0] == "Greetings <b>")
         self.assertEqual(page.text("#title"), "Greetings <b>")
 
@@ -55,10 +54,12 @@ class History(PageTest):
         page.one("#search").send_keys(" ", Keys.BACKSPACE)
         page.wait(lambda: len(titles(page)) == 2)
 
+        page.hover(".entry.current")
         page.click("Delete Greetings <b>")
         page.click("Cancel", "dialog")
+        page.wait(lambda: not page.all("dialog"))
         self.assertEqual(len(titles(page)), 2)
-        page.click("Delete Greetings <b>")
+        page.one(".entry.current .entry-open").send_keys(Keys.DELETE)
         page.click("Delete", "dialog")
         page.wait(lambda: titles(page) == ["How does multi-token prediction work?"])
         self.assertFalse(page.all(".message"))

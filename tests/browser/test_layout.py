@@ -49,7 +49,7 @@ class Phone(PageTest):
         page.size(*browser.PHONE, mobile=True)
         page.send("Hi")
         shown = lambda: page.js("return getComputedStyle(document.getElementById('sidebar')).visibility") == "visible"
-        self.assertFalse(shown())
+        page.wait(lambda: not shown())
         menu = page.button("Show the list")
         menu.click()
         self.assertTrue(shown())
@@ -57,6 +57,7 @@ class Phone(PageTest):
         page.key(Keys.ESCAPE)
         page.wait(lambda: not shown())
         menu.click()
+        page.wait(lambda: page.js("return document.getElementById('sidebar').getBoundingClientRect().left") == 0)
         page.one(".entry-open").click()
         page.wait(lambda: not shown())
 
@@ -126,7 +127,7 @@ class Names(PageTest):
                 page.click(view, "#sidebar")
             for control in page.all("button, input, textarea, select, [tabindex='0']"):
                 if control.is_displayed() and control.tag_name != "pre":
-                    self.assertTrue(control.accessible_name.strip() or control.get_attribute("class") == "prose compare-text", control.get_attribute("outerHTML"))
+                    self.assertTrue(control.accessible_name.strip() or control.get_attribute("class") == "compare-text", control.get_attribute("outerHTML"))
         for landmark in ("main", "header", "nav[aria-label]", "aside[aria-label]", "h1"):
             self.assertTrue(page.all(landmark), landmark)
         self.assertEqual(page.js("return document.getElementById('announcer').getAttribute('aria-live')"), "polite")

@@ -23,6 +23,10 @@ fn main() -> anyhow::Result<()> {
     let host = Host::new(Box::new(move || {
         let mut spec = LoadSpec::open(MODEL, &mtplx::registry())?;
         let script = script.lock().map(|script| script.clone()).unwrap_or_default();
+        if let Some(contract) = spec.model.assessment.contract.as_mut().filter(|_| script.template.is_some()) {
+            // A script with a template speaks for a chat model, whatever the one whose tokenizer is used was made for.
+            contract.extra.insert("recommended_prompt_mode".to_owned(), "chat".into());
+        }
         spec.text.template = script.chat_template(&spec.text.tokenizer)?.or(spec.text.template);
         spec.script = Some(script);
         Engine::load(spec, &mut |_| {})

@@ -32,11 +32,13 @@ class App {
     this.paintTheme();
     this.listen();
     if (!(await store.open())) toast("This browser keeps no history here: conversations go when the page is closed.");
-    this.conversations = await store.all();
-    this.create("chat");
+    this.conversations.push(...(await store.all()));
+    // Whoever was quick has chosen already.
+    if (!this.conversation) this.create("chat");
+    const first = this.conversation;
     await this.look();
     // Models for raw text begin with the completion.
-    if (this.details?.prompt_mode === "raw" && isEmpty(this.conversation)) this.create("completion");
+    if (this.details?.prompt_mode === "raw" && this.conversation === first && first.kind === "chat" && isEmpty(first)) this.create("completion");
   }
 
   listen() {
@@ -194,7 +196,8 @@ class App {
 
   end(conversation) {
     this.runs.delete(conversation.id);
-    if (this.problem) this.look();
+    // Whoever has closed the question for the key is not asked again before the next request.
+    if (this.problem && this.problem.kind !== "key") this.look();
     else this.sidebar.draw();
   }
 

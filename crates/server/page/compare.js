@@ -18,7 +18,7 @@ export function difference(one, other) {
   return a.length < b.length ? a.length : null;
 }
 
-const whole = (run) => `${run.reasoning}${run.content}`;
+const whole = (run) => (run.reasoning ? `${run.reasoning}\n\n${run.content}` : run.content);
 
 export class CompareView {
   constructor(app) {
@@ -67,7 +67,7 @@ export class CompareView {
       this.drawn = conversation.runs;
       this.verdict = el("div", { class: "compare-verdict", role: "status" });
       this.columns = conversation.runs.map((run) => {
-        const parts = { run, text: el("div", { class: "prose compare-text", tabindex: 0 }), head: el("div", { class: "compare-head" }), foot: el("div", { class: "message-foot" }), state: "" };
+        const parts = { run, text: el("div", { class: "compare-text", tabindex: 0 }), head: el("div", { class: "compare-head" }), foot: el("div", { class: "message-foot" }), state: "" };
         const label = run.mtp ? "MTP on" : "MTP off";
         parts.element = el("section", { class: "compare-column", "aria-label": label }, parts.head, parts.text, parts.foot);
         return parts;
@@ -90,7 +90,11 @@ export class CompareView {
       const text = whole(run);
       if (drafts) fill(parts.text, run.mtp ? legend(run.tokens) : null, el("div", { class: "tinted" }, tinted(run.tokens)));
       else if (this.isRaw()) fill(parts.text, el("pre", { class: "raw" }, text));
-      else render(text, parts.text);
+      else {
+        const prose = el("div", { class: "prose" });
+        render(run.content, prose);
+        fill(parts.text, run.reasoning ? el("p", { class: "reasoning-text" }, run.reasoning.trim()) : null, prose);
+      }
       if (running) parts.text.scrollTop = parts.text.scrollHeight;
     }
     const waits = !running && !run.finish && !run.error;

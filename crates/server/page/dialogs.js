@@ -8,13 +8,19 @@ export function dialog(title, build, attributes = {}) {
   return new Promise((done) => {
     const close = (value) => {
       box.close();
-      box.remove();
       done(value);
     };
     const heading = el("h2", { id: "dialog-title" }, title);
     const box = el("dialog", { class: "dialog", "aria-labelledby": "dialog-title", ...attributes },
       el("div", { class: "dialog-head" }, heading, iconButton(icon("close"), "Close", () => close(null))));
     box.append(build(close));
+    const before = document.activeElement;
+    box.addEventListener("close", () => {
+      box.remove();
+      // Chromium gives the focus back while it still holds the field for inert, so that it would take no keys.
+      before?.blur();
+      before?.focus();
+    });
     box.addEventListener("cancel", (event) => {
       event.preventDefault();
       close(null);
@@ -51,16 +57,17 @@ export function askForKey(wrong) {
     const done = () => {
       if (field.value.trim()) close(field.value.trim());
     };
-    field.addEventListener("keydown", (event) => {
-      if (event.key === "Enter") done();
-    });
-    return el("div", {},
+    const submit = (event) => {
+      event.preventDefault();
+      done();
+    };
+    return el("form", { onsubmit: submit },
       el("p", {}, wrong ? "The key was wrong. Enter the one that the server was started with." : "This server was started with a key. It is kept in this tab only, and goes when the tab is closed."),
       el("label", { for: "key-field", class: "field-label" }, "Key"),
       field,
       el("div", { class: "dialog-buttons" },
         el("button", { type: "button", class: "button", onclick: () => close(null) }, "Cancel"),
-        el("button", { type: "button", class: "button primary", onclick: done }, "Use this key")));
+        el("button", { type: "submit", class: "button primary" }, "Use this key")));
   });
 }
 

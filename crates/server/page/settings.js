@@ -93,7 +93,7 @@ export class SettingsPanel {
       const value = text === "" ? null : Number(text);
       const right = value === null || (Number.isFinite(value) && value >= least && value <= most && (!whole || Number.isSafeInteger(value)));
       field.setAttribute("aria-invalid", String(!right));
-      const upper = most > 1e6 ? `${least} or more` : `${least < 0.001 ? "above 0, at most" : `${least} to`} ${most}`;
+      const upper = most > 1e6 ? `${least} or more` : `${least > 0 && least < 0.001 ? "above 0, at most" : `${least} to`} ${most}`;
       problem.textContent = right ? "" : `${whole ? "A whole number" : "A number"}, ${upper}`;
       if (right) this.set(name, value);
     });
