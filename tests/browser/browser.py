@@ -4,13 +4,19 @@ import json
 import time
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException
+from selenium.common.exceptions import ElementNotInteractableException, StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 WAIT_SECONDS = 10
 DESKTOP = (1280, 820)
 PHONE = (390, 844)
+
+
+BUTTON = """
+return [...document.querySelectorAll(`${arguments[0]} button`)].find((button) => button.checkVisibility({ visibilityProperty: true })
+  && (button.getAttribute('aria-label') ?? button.textContent.trim()) === arguments[1]) ?? null;
+"""
 
 
 class Places:
@@ -70,25 +76,27 @@ class Page:
         return self.all(selector)[0]
 
     def button(self, name, within="body"):
-        """The visible button with this accessible name."""
-
-        def found():
-            buttons = self.all(f"{within} button")
-            return [button for button in buttons if button.is_displayed() and button.accessible_name == name]
-
-        self.wait(found, f"no button {name!r}")
-        return found()[0]
+        """The visible button with this name."""
+        return self.wait(lambda: self.js(BUTTON, within, name), f"no button {name!r}")
 
     def click(self, name, within="body"):
-        self.button(name, within).click()
+        def pressed():
+            button = self.js(BUTTON, within, name)
+            return button is not None and button.click() is None
+
+        self.wait(pressed, f"no button {name!r}")
+
+    def press(self, selector):
+        """Clicks on the first element, which the page may be drawing anew."""
+        self.wait(lambda: self.one(selector).click() is None)
 
     def wait(self, true, problem="it did not happen in time", seconds=WAIT_SECONDS):
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             try:
                 found = true()
-            except StaleElementReferenceException:
-                # The page has drawn anew meanwhile.
+            except (StaleElementReferenceException, ElementNotInteractableException):
+                # The page draws anew meanwhile.
                 found = None
             if found:
                 return found

@@ -114,6 +114,11 @@ def slow():
     return shared("slow", lambda: script(round_ms=25))
 
 
+def brisk():
+    """The script with a pause between rounds, so that texts are drawn while they are not whole."""
+    return shared("brisk", lambda: script(round_ms=4))
+
+
 def with_key():
     """The script behind the key `sesame`."""
     return shared("with_key", lambda: script(key="sesame"))

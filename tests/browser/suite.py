@@ -16,7 +16,6 @@ import time
 import unittest
 from pathlib import Path
 
-
 MODULES = ["test_chat", "test_requests", "test_history", "test_safety", "test_views", "test_layout"]
 
 

@@ -32,7 +32,7 @@ class Attacks(PageTest):
         return [address for address, _, _ in links]
 
     def test_an_answer_full_of_attacks(self):
-        page = self.open(servers.slow())
+        page = self.open(servers.brisk())
         page.send(f"Please attack me {replies.EVIL}")
         page.one("details.reasoning summary").click()
         links = self.check(page)
@@ -49,8 +49,8 @@ class Attacks(PageTest):
         page.click("Show drafts")
         self.check(page)
         page.click("Show drafts")
-        page.open(servers.slow(), fresh=False)
-        page.one(".entry-open").click()
+        page.open(servers.brisk(), fresh=False)
+        page.press(".entry-open")
         self.check(page)
 
     def test_a_call_and_its_result(self):

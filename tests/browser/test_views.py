@@ -42,7 +42,7 @@ class Completion(PageTest):
         self.assertEqual(drafts, sum(int(part.split(" of ")[0]) for part in accepted.split(": ")[1:]))
         page.click("Show drafts")
         page.open(servers.builtin(), fresh=False)
-        page.one(".entry-open").click()
+        page.press(".entry-open")
         self.assertEqual(page.one(".paper-text").get_attribute("value"), text)
 
     def test_it_stops(self):
@@ -134,7 +134,7 @@ class Status(PageTest):
     def test_the_panel(self):
         page = self.open(servers.builtin())
         page.wait(lambda: "verified" in page.text("#model"))
-        page.one("#model").click()
+        page.press("#model")
         page.wait(lambda: "Requests" in page.text("dialog"))
         said = page.text("dialog")
         for words in ("builtin", "verified", "2\u202f048 tokens", "Weights", "MB in use", "0 running, 0 queued", "CPU", "raw text", "ready", "mtplx "):

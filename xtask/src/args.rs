@@ -14,8 +14,9 @@ Usage: cargo xtask <task>
   run [ARGS]          build mtplx and run `mtplx run ARGS`; without ARGS, a demonstration
   test [--long] [STEP…]
                       everything that continuous integration checks, or only these steps:
-                      fmt, tidy, clippy, test, mlx-lm, third-party, doc; --long: with more
-                      samples in statistical tests and a release build of the example
+                      fmt, tidy, clippy, test, example, clients, browser, mlx-lm, third-party,
+                      doc; --long: with more samples in statistical tests and a release build
+                      of the example
   tidy                the repository's own rules: sizes, layers, unsafe, links
   new-arch NAME [--dir DIR]
                       the skeleton of an architecture: a crate of this workspace, or, in DIR, a

@@ -36,7 +36,8 @@ pub fn check(root: &Path, long: bool) -> Result {
     Ok(())
 }
 
-fn build(root: &Path, kind: &str, name: &str) -> Result<PathBuf> {
+/// Builds a debug program and returns where cargo put it.
+pub fn build(root: &Path, kind: &str, name: &str) -> Result<PathBuf> {
     let mut build = process::cargo(root);
     build.args(["build", "--locked", "--package", "mtplx", kind, name]);
     build.args(["--message-format", "json-render-diagnostics"]);

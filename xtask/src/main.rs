@@ -1,6 +1,7 @@
 //! `cargo xtask`: what this repository needs beyond cargo. `cargo xtask help` lists it.
 
 mod args;
+mod browser;
 mod clients;
 mod dist;
 mod failure;

@@ -4,7 +4,7 @@
 use std::{path::Path, time::Instant};
 
 use crate::{
-    clients,
+    browser, clients,
     failure::{Failure, Result},
     mlx_lm, process,
     report::{seconds, table},
@@ -28,7 +28,7 @@ enum Work {
     Graded(fn(&Path, bool) -> Result),
 }
 
-const CHECKS: [Check; 9] = [
+const CHECKS: [Check; 10] = [
     Check { name: "fmt", work: Work::Cargo(&["fmt", "--all", "--check"]), hint: "cargo fmt --all" },
     Check {
         name: "tidy",
@@ -52,6 +52,7 @@ const CHECKS: [Check; 9] = [
         hint: "again: cargo run --example generate -- models/builtin 'fn main() {'",
     },
     Check { name: "clients", work: Work::Graded(clients::check), hint: "again: cargo xtask test clients" },
+    Check { name: "browser", work: Work::Own(browser::check), hint: "again: cargo xtask test browser" },
     Check { name: "mlx-lm", work: Work::Own(mlx_lm::check), hint: "again: cargo xtask test mlx-lm" },
     Check { name: "third-party", work: Work::Graded(third_party::check), hint: "again: cargo xtask test third-party" },
     Check {

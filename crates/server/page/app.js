@@ -31,11 +31,12 @@ class App {
     this.views = { chat: new ChatView(this), completion: new CompletionView(this), compare: new CompareView(this) };
     this.paintTheme();
     this.listen();
-    if (!(await store.open())) toast("This browser keeps no history here: conversations go when the page is closed.");
-    this.conversations.push(...(await store.all()));
-    // Whoever was quick has chosen already.
-    if (!this.conversation) this.create("chat");
+    // Shown before the history is read: whoever is quick begins at once.
+    this.create("chat");
     const first = this.conversation;
+    if (!(await store.open())) toast("This browser keeps no history here: conversations go when the page is closed.");
+    const known = new Set(this.conversations.map((conversation) => conversation.id));
+    this.conversations.push(...(await store.all()).filter((conversation) => !known.has(conversation.id)));
     await this.look();
     // Models for raw text begin with the completion.
     if (this.details?.prompt_mode === "raw" && this.conversation === first && first.kind === "chat" && isEmpty(first)) this.create("completion");

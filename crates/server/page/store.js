@@ -5,6 +5,8 @@ const TABLE = "conversations";
 
 let database = null;
 let memory = null;
+/** Over once the history is open, in whichever place. */
+let ready = null;
 
 function promise(request) {
   return new Promise((done, failed) => {
@@ -14,7 +16,12 @@ function promise(request) {
 }
 
 /** Opens the history. False where it will not outlive the page. */
-export async function open() {
+export function open() {
+  ready ??= opened();
+  return ready;
+}
+
+async function opened() {
   try {
     const opening = indexedDB.open(NAME, 1);
     opening.onupgradeneeded = () => opening.result.createObjectStore(TABLE, { keyPath: "id" });
@@ -32,17 +39,20 @@ function table(mode) {
 
 /** All conversations. */
 export async function all() {
+  await open();
   return memory ? [...memory.values()] : promise(table("readonly").getAll());
 }
 
 /** Keeps a conversation in place of the one with its id. */
 export async function put(conversation) {
+  await open();
   if (memory) memory.set(conversation.id, conversation);
   else await promise(table("readwrite").put(structuredClone(conversation)));
 }
 
 /** Keeps several at once, or none of them. */
 export async function putAll(conversations) {
+  await open();
   if (memory) {
     for (const conversation of conversations) memory.set(conversation.id, conversation);
     return;
@@ -57,6 +67,7 @@ export async function putAll(conversations) {
 
 /** Drops a conversation. */
 export async function remove(id) {
+  await open();
   if (memory) memory.delete(id);
   else await promise(table("readwrite").delete(id));
 }

@@ -24,7 +24,10 @@ impl Complaint {
 
 /// Recorded data rather than writing of ours: only its size is looked at.
 pub fn is_data(path: &str) -> bool {
-    is_fixture(path) || ["models/", "fuzz/seeds/", "fuzz/found/", "crates/server/page/vendor/"].iter().any(|data| path.starts_with(data))
+    is_fixture(path)
+        || ["models/", "fuzz/seeds/", "fuzz/found/", "crates/server/page/vendor/"]
+            .iter()
+            .any(|data| path.starts_with(data))
 }
 
 /// A file that tests compare with.
