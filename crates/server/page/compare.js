@@ -3,6 +3,7 @@
 import { announce, el, fill, paced } from "./dom.js";
 import { composer, toggle } from "./composer.js";
 import { chatFields, emptyAnswer, fields, generate } from "./generate.js";
+import { icon } from "./icons.js";
 import { render } from "./markdown.js";
 import { errorBox } from "./message.js";
 import { figureLine, legend, speed, tinted } from "./meter.js";
@@ -29,7 +30,10 @@ export class CompareView {
     this.composer = composer({
       label: "Prompt",
       placeholder: "One prompt, run with MTP on and off",
-      send: (text) => this.send(text),
+      send: async (text) => {
+        this.send(text);
+        return true;
+      },
       stop: () => app.stop(this.conversation),
       controls: [this.drafts],
     });
@@ -41,7 +45,6 @@ export class CompareView {
     this.conversation = conversation;
     this.drawn = null;
     this.draw();
-    this.composer.setText(conversation.runs.length ? conversation.text : "");
     this.composer.focus();
   }
 
@@ -101,7 +104,7 @@ export class CompareView {
     fill(parts.foot,
       run.error ? errorBox(run.error, () => this.send(this.conversation.text)) : null,
       waits ? el("span", { class: "remark" }, this.app.isBusy(this.conversation) ? "Waits for the first run to end." : "Did not run.") : null,
-      run.figures && !waits ? figureLine(run.figures, this.app.details?.context, running) : null);
+      run.figures && !waits ? figureLine(run.figures, null, running) : null);
   }
 
   /** The outcome in words. */
@@ -119,7 +122,9 @@ export class CompareView {
     return [
       verdict,
       ratio ? el("p", { class: "compare-ratio" }, el("strong", {}, `${ratio.toFixed(2)} ×`), ` the speed: ${speed(rates[0])} against ${speed(rates[1])} tok/s`) : null,
-      el("p", { class: "remark" }, `Seed ${runs[0].seed}, coupled draws, ${runs[0].figures.completion_tokens} tokens each.`),
+      el("div", { class: "compare-again" },
+        el("p", { class: "remark" }, `Seed ${runs[0].seed}, coupled draws, ${runs[0].figures.completion_tokens} tokens each.`),
+        el("button", { type: "button", class: "button", onclick: () => this.send(this.conversation.text) }, icon("retry"), "Run again")),
     ];
   }
 
@@ -129,7 +134,7 @@ export class CompareView {
 
   async send(text) {
     const { app, conversation } = this;
-    if (app.isBusy(conversation)) return false;
+    if (app.isBusy(conversation)) return;
     const { settings } = conversation;
     const seed = settings.seed ?? Math.floor(Math.random() * 2 ** 32);
     const run = (mtp) => ({ ...emptyAnswer(), mtp, seed });
@@ -160,10 +165,9 @@ export class CompareView {
     app.save(conversation);
     if (this.conversation === conversation && app.view === this) {
       this.paint.now();
-      this.composer.setText(text);
+      this.columns.forEach((parts) => (parts.text.scrollTop = 0));
     }
     announce(this.verdict.textContent);
-    return false;
   }
 
   messages(text) {
