@@ -101,7 +101,7 @@ class Page:
             if found:
                 return found
             time.sleep(0.03)
-        raise AssertionError(problem)
+        raise AssertionError(f"{problem}; the page shows:\n{self.text('main')}")
 
     def js(self, code, *values):
         return self.driver.execute_script(code, *values)

@@ -101,6 +101,24 @@ class History(PageTest):
         upload(page, text)
         page.wait(lambda: len(titles(page)) == 4)
 
+    def test_completions_comparisons_and_failed_answers_come_back(self):
+        page = self.two()
+        base = kept(page)[0]
+        run = {"content": "text", "reasoning": "", "calls": [], "tokens": [], "figures": None, "finish": "stop", "error": None, "remark": None, "seed": 7}
+        failed = {**base["nodes"][0], "id": "failed", "parent": None, "role": "assistant", "content": "", "error": "It failed.", "figures": None, "tokens": [], "calls": []}
+        entries = [
+            {**base, "id": "one", "title": "A comparison", "kind": "compare", "text": "fn", "nodes": [], "chosen": {}, "runs": [{**run, "mtp": True}, {**run, "mtp": False}]},
+            {**base, "id": "two", "title": "A completion", "kind": "completion", "text": "fn", "nodes": [], "chosen": {}, "runs": [run]},
+            {**base, "id": "three", "title": "A failure", "nodes": [failed], "chosen": {"": "failed"}},
+        ]
+        upload(page, json.dumps({"format": "mtplx-conversations", "version": 1, "conversations": entries}))
+        page.wait(lambda: len(titles(page)) == 5, "not imported")
+        page.click("A comparison", "#sidebar")
+        page.wait(lambda: "The texts are equal" in page.text(".compare"))
+        again = {entry["title"]: entry for entry in kept(page)}
+        self.assertEqual([run["content"] for run in again["A comparison"]["runs"]], ["text", "text"])
+        self.assertEqual(again["A failure"]["nodes"][0]["error"], "It failed.")
+
     def test_a_bad_file_is_refused_and_nothing_is_lost(self):
         page = self.two()
         before = kept(page)
@@ -118,6 +136,9 @@ class History(PageTest):
             "conversations[1].nodes[0].content: expected a text": wrong(nodes=[{**node, "content": 5}]),
             "conversations[1].nodes[0].parent": wrong(nodes=cycle),
             "conversations[1].settings.mtp": wrong(settings={"mtp": "yes"}),
+            "conversations[1].settings.depth: expected a number from 0 to 8": wrong(settings={"depth": 99}),
+            "conversations[1].settings.temperature: expected a number": wrong(settings={"temperature": -5}),
+            "conversations[1].runs[0].content: expected a text": wrong(runs=[{"mtp": True}]),
         }
         for said, text in files.items():
             with self.subTest(said):

@@ -52,7 +52,7 @@ class Phone(PageTest):
         page.wait(lambda: not shown())
         menu = page.button("Show the list")
         menu.click()
-        self.assertTrue(shown())
+        page.wait(shown)
         self.assertEqual(menu.get_attribute("aria-expanded"), "true")
         page.key(Keys.ESCAPE)
         page.wait(lambda: not shown())

@@ -59,6 +59,7 @@ class Completion(PageTest):
 class Comparison(PageTest):
     def test_one_seed_gives_one_text_both_ways(self):
         page = self.open(servers.builtin())
+        page.wait(lambda: "verified" in page.text("#model"))
         page.click("Compare")
         page.set("max_tokens", "64")
         page.send("def add(a, b):", wait=False)
@@ -68,7 +69,8 @@ class Comparison(PageTest):
         self.assertTrue(on)
         self.assertEqual(on, off)
         self.assertRegex(page.text(".compare-ratio"), r"^\d+\.\d\d × the speed: [\d.]+ against [\d.]+ tok/s$")
-        with_drafts, without = page.bodies("/v1/completions")
+        warm_up, with_drafts, without = page.bodies("/v1/completions")
+        self.assertEqual((warm_up["max_tokens"], warm_up["prompt"]), (16, "def add(a, b):"))
         self.assertEqual(with_drafts["mtp"], {"enabled": True, "acceptance": "coupled", "origins": True})
         self.assertEqual(without["mtp"], {"enabled": False, "acceptance": "coupled", "origins": True})
         self.assertEqual({**with_drafts, "mtp": 0}, {**without, "mtp": 0})

@@ -68,6 +68,39 @@ class Health(unittest.TestCase):
         self.assertEqual(servers.builtin().health(), {"status": "ok", "model": "builtin", "running": 0, "queued": 0})
 
 
+class Status(unittest.TestCase):
+    def test_it_tells_what_the_page_shows(self):
+        found = servers.builtin().get("/status").json()
+        self.assertEqual((found["status"], found["model"]), ("ok", "builtin"))
+        self.assertIn(found["device"]["kind"], ("cpu", "gpu"))
+        self.assertGreater(found["memory_bytes"]["active"], 0)
+        self.assertIn("prefixes", found["memory_bytes"])
+        details = found["details"]
+        self.assertEqual(details["verdict"], {"name": "verified", "text": "verified"})
+        self.assertEqual((details["context"], details["prompt_mode"], details["chat"]), (2048, "raw", True))
+        self.assertEqual((details["max_depth"], details["defaults"]["depth"]), (4, "auto"))
+        self.assertEqual((details["defaults"]["temperature"], details["defaults"]["top_k"]), (0.6, 20))
+        self.assertGreater(details["weight_bytes"], 10**6)
+
+    def test_a_prompts_tokens_are_in_the_head(self):
+        for stream in (False, True):
+            answer = servers.builtin().post("/v1/completions", {"prompt": "for i in", "max_tokens": 2, "stream": stream})
+            self.assertEqual(answer.headers["x-mtplx-prompt-tokens"], "3")
+
+
+class Page(unittest.TestCase):
+    def test_its_files_are_open_and_asked_for_once(self):
+        with servers.serve("--api-key", "sesame") as server:
+            answer = server.get("/")
+            self.assertEqual((answer.status, answer.headers["content-type"]), (200, "text/html; charset=utf-8"))
+            self.assertEqual(server.get("/page/app.js").status, 200)
+            self.assertEqual(server.get("/page/none.js").status, 404)
+            self.assertEqual(server.get("/status").status, 401)
+            again = server.get("/", headers={"if-none-match": answer.headers["etag"]})
+            self.assertEqual((again.status, again.body), (304, b""))
+            self.assertEqual(server.get("/", headers={"host": "evil.example"}).status, 403)
+
+
 class Metrics(unittest.TestCase):
     def test_counters_are_the_sums_over_the_answers(self):
         server = servers.builtin()

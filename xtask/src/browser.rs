@@ -54,7 +54,8 @@ fn browser() -> Result<(PathBuf, PathBuf)> {
             [&["update"][..], &["install", "--yes", "--no-install-recommends", "chromium", "chromium-driver"]]
         {
             let mut apt = Command::new("apt-get");
-            process::run(apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive"))?;
+            apt.args(arguments).env("DEBIAN_FRONTEND", "noninteractive");
+            process::run(&mut apt).map_err(|failure| failure.hint(INSTALL))?;
         }
     }
     find().ok_or_else(|| Failure::new("no Chromium with its chromedriver was found").hint(INSTALL))

@@ -33,13 +33,11 @@ class App {
     this.listen();
     // Shown before the history is read: whoever is quick begins at once.
     this.create("chat");
-    const first = this.conversation;
+    this.first = this.conversation;
     if (!(await store.open())) toast("This browser keeps no history here: conversations go when the page is closed.");
     const known = new Set(this.conversations.map((conversation) => conversation.id));
     this.conversations.push(...(await store.all()).filter((conversation) => !known.has(conversation.id)));
     await this.look();
-    // Models for raw text begin with the completion.
-    if (this.details?.prompt_mode === "raw" && this.conversation === first && first.kind === "chat" && isEmpty(first)) this.create("completion");
   }
 
   listen() {
@@ -75,11 +73,21 @@ class App {
       this.modelName = status.model;
       this.details = status.details;
       this.problem = null;
+      this.state = status.status;
     } catch (error) {
       this.problem = error;
     }
     this.drawAll();
+    if (this.details && this.first) this.choose();
     if (this.problem?.kind === "gone") this.waitForServer();
+    else if (this.state === "loading" && !this.details) setTimeout(() => this.look(), 2000);
+  }
+
+  /** Models for raw text begin with the completion, unless something else was begun. */
+  choose() {
+    const { first } = this;
+    this.first = null;
+    if (this.details.prompt_mode === "raw" && this.conversation === first && isEmpty(first)) this.create("completion");
   }
 
   /** Looks every two seconds for a server that is gone. */
@@ -113,7 +121,7 @@ class App {
     const { conversation, details, problem } = this;
     byId("title").textContent = isEmpty(conversation) ? { chat: "New chat", completion: "New completion", compare: "New comparison" }[conversation.kind] : titleOf(conversation);
     document.title = isEmpty(conversation) ? "mtplx" : `${titleOf(conversation)} – mtplx`;
-    const state = problem ? el("span", { class: "verdict bad" }, problem.kind === "key" ? "key wanted" : "no answer") : details ? verdictMark(details.verdict.name) : null;
+    const state = problem ? el("span", { class: "verdict bad" }, problem.kind === "key" ? "key wanted" : "no answer") : details ? verdictMark(details.verdict.name) : this.state === "loading" ? el("span", { class: "verdict" }, "loading") : null;
     fill(byId("model"), el("span", { class: "model-name" }, this.modelName), state);
     this.sidebar.draw();
     this.panel.draw();

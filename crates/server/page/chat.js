@@ -93,6 +93,7 @@ export class ChatView {
   }
 
   async send(text) {
+    if (this.app.isBusy(this.conversation)) return false;
     const way = path(this.conversation);
     const node = add(this.conversation, way.length ? way[way.length - 1].id : null, { role: "user", content: text });
     this.answer(node.id);
@@ -100,12 +101,14 @@ export class ChatView {
   }
 
   edit(node, text) {
+    if (this.app.isBusy(this.conversation)) return;
     const branch = add(this.conversation, node.parent, { role: "user", content: text });
     this.answer(branch.id);
   }
 
   /** Results of the calls in `node`, one message a call, then the answer to them. */
   results(node, texts) {
+    if (this.app.isBusy(this.conversation)) return;
     let parent = node.id;
     node.calls.forEach((call, place) => {
       parent = add(this.conversation, parent, { role: "tool", content: texts[place], call: call.id, name: call.name }).id;

@@ -10,6 +10,10 @@ import { figureLine, legend, speed, tinted } from "./meter.js";
 
 /** Tokens of a run where the settings have no limit: base models never end by themselves. */
 const TOKENS = 200;
+/** Texts of fewer tokens say nothing about a speed. */
+const FEWEST = 32;
+/** Tokens before both runs: the first request after a pause pays for memory that was given back, and knows no costs of rounds. */
+const WARM_UP = 16;
 
 /** Place of the first character that differs, in whole characters; null where the texts are equal. */
 export function difference(one, other) {
@@ -110,20 +114,21 @@ export class CompareView {
   /** The outcome in words. */
   words(busy) {
     const { runs } = this.conversation;
-    if (busy) return el("p", { class: "remark" }, `Seed ${runs[0].seed}. One run after the other, so that neither slows the other down…`);
+    if (busy) return el("p", { class: "remark" }, `Seed ${runs[0].seed}. A few tokens to warm up, then one run after the other, so that neither slows the other down…`);
     if (runs.some((run) => run.error)) return el("p", { class: "remark" }, "A run failed, so there is nothing to compare. Retry runs both again.");
     if (runs.some((run) => run.finish === "stopped" || !run.finish)) return el("p", { class: "remark" }, "Stopped before both runs ended. Send the prompt again to compare.");
     const place = difference(whole(runs[0]), whole(runs[1]));
-    const rates = runs.map((run) => run.figures.tokens_per_second ?? 0);
-    const ratio = rates[1] > 0 && rates[0] > 0 ? rates[0] / rates[1] : null;
+    const rates = runs.map((run) => run.figures?.tokens_per_second ?? 0);
+    const isLong = runs.every((run) => (run.figures?.completion_tokens ?? 0) >= FEWEST);
+    const ratio = isLong && rates[1] > 0 && rates[0] > 0 ? rates[0] / rates[1] : null;
     const verdict = place === null
       ? el("p", { class: "compare-equal" }, "The texts are equal.")
       : el("p", { class: "compare-differs" }, `The texts differ from character ${place + 1} on: `, this.excerpt(runs[0], place), " with MTP, ", this.excerpt(runs[1], place), " without. On a GPU the last digits of a sum depend on how many tokens are computed at once, which near-ties show.");
     return [
       verdict,
-      ratio ? el("p", { class: "compare-ratio" }, el("strong", {}, `${ratio.toFixed(2)} ×`), ` the speed: ${speed(rates[0])} against ${speed(rates[1])} tok/s`) : null,
+      ratio ? el("p", { class: "compare-ratio" }, el("strong", {}, `${ratio.toFixed(2)} ×`), ` the speed: ${speed(rates[0])} against ${speed(rates[1])} tok/s`) : el("p", {}, `The text ended after ${runs[0].figures?.completion_tokens ?? 0} tokens, too few to compare speeds by. Try another prompt.`),
       el("div", { class: "compare-again" },
-        el("p", { class: "remark" }, `Seed ${runs[0].seed}, coupled draws, ${runs[0].figures.completion_tokens} tokens each.`),
+        el("p", { class: "remark" }, `Seed ${runs[0].seed}, coupled draws, ${runs[0].figures?.completion_tokens} tokens each.`),
         el("button", { type: "button", class: "button", onclick: () => this.send(this.conversation.text) }, icon("retry"), "Run again")),
     ];
   }
@@ -141,21 +146,26 @@ export class CompareView {
     conversation.text = text;
     conversation.runs = [run(true), run(false)];
     conversation.updated = Date.now();
-    const signal = app.begin(conversation, "on");
+    const signal = app.begin(conversation, "warm-up");
     app.keep(conversation);
     announce("Comparison begun");
     try {
       const raw = this.isRaw();
       const limit = { max_tokens: settings.max_tokens ?? TOKENS };
-      const common = raw ? { ...fields(settings), prompt: text } : { ...chatFields(settings), messages: this.messages(text) };
+      const common = raw ? { ...fields(settings), prompt: text } : { ...chatFields({ ...settings, tools: "" }), messages: this.messages(text) };
+      const route = raw ? "/v1/completions" : "/v1/chat/completions";
+      const warm = emptyAnswer();
+      await generate(route, { ...common, seed, max_tokens: WARM_UP, mtp: { enabled: true, acceptance: "coupled" } }, warm, () => {}, signal);
+      if (warm.error) throw new Error(warm.error);
       for (const answer of conversation.runs) {
+        if (signal.aborted) break;
         app.mark(conversation, answer.mtp ? "on" : "off");
         const depth = settings.depth === null ? {} : { depth: settings.depth };
         const mtp = { enabled: answer.mtp, acceptance: "coupled", origins: true, ...(answer.mtp ? depth : {}) };
         const changed = () => {
           if (this.conversation === conversation && app.view === this) this.paint();
         };
-        await generate(raw ? "/v1/completions" : "/v1/chat/completions", { ...common, ...limit, seed, mtp }, answer, changed, signal);
+        await generate(route, { ...common, ...limit, seed, mtp }, answer, changed, signal);
         if (answer.error || signal.aborted) break;
       }
     } catch (error) {

@@ -7,7 +7,7 @@ import { icon } from "./icons.js";
 import { NO_SETTINGS } from "./tree.js";
 
 /** Number fields: label, range, whole numbers only, and what it does. */
-const NUMBERS = {
+export const NUMBERS = {
   temperature: ["Temperature", 0, 100, false, "0 always takes the likeliest token"],
   top_p: ["Top-p", 0.000001, 1, false, "Only the likeliest tokens whose sum is p"],
   top_k: ["Top-k", 0, 4294967295, true, "Only the k likeliest tokens; 0 keeps all"],
@@ -60,7 +60,7 @@ export class SettingsPanel {
       this.element,
       el("div", { class: "settings-head" }, el("h2", {}, "Settings"), iconButton(icon("close"), "Close settings", () => this.close())),
       el("div", { class: "settings-body" },
-        el("p", { class: "remark" }, "For this conversation, and for new ones."),
+        el("p", { class: "remark" }, "For this conversation. New ones take over all but the system prompt and the seed."),
         chats ? this.text("system", "System prompt", "Instructions that come before the conversation", 4) : null,
         el("fieldset", {}, el("legend", {}, "Sampling"), el("div", { class: "number-grid" }, Object.keys(NUMBERS).map((name) => this.number(name)))),
         el("fieldset", {}, el("legend", {}, "Drafting"),
@@ -103,7 +103,7 @@ export class SettingsPanel {
   depth() {
     const { conversation, details } = this.app;
     const own = details?.defaults?.depth;
-    const choices = [["", own === undefined ? "The model's own" : `The model's own (${own === "auto" ? "chosen each round" : own})`]];
+    const choices = [["", own === undefined ? "The model's own" : `The model's own: ${own}`]];
     for (let depth = 1; depth <= (details?.max_depth || 8); depth += 1) choices.push([String(depth), String(depth)]);
     return this.select("depth", "Depth", choices, conversation.settings.depth ?? "", (value) => (value === "" ? null : Number(value)));
   }

@@ -1,5 +1,7 @@
 // Export and import of the history: what comes from a file is checked before any of it is kept.
 
+import { emptyAnswer } from "./generate.js";
+import { NUMBERS } from "./settings.js";
 import { KINDS, NO_SETTINGS } from "./tree.js";
 
 const FORMAT = "mtplx-conversations";
@@ -52,7 +54,10 @@ function settings(value, where) {
     const at = `${where}.${name}`;
     if (name === "system" || name === "tools") need(isText(given), at, "a text");
     else if (name === "mtp" || name === "thinking") need(typeof given === "boolean", at, "true or false");
-    else need(isNumber(given), at, "a number");
+    else {
+      const [, least, most] = NUMBERS[name] ?? ["", 0, 8];
+      need(isNumber(given) && given >= least && given <= most, at, `a number from ${least} to ${most}`);
+    }
     kept[name] = given;
   }
   return kept;
@@ -69,7 +74,7 @@ function node(value, where) {
     need(optional(value[name], isText), `${where}.${name}`, "a text");
     if (value[name]) kept[name] = value[name];
   }
-  if (value.calls !== undefined) {
+  if (value.calls) {
     need(Array.isArray(value.calls), `${where}.calls`, "a list");
     kept.calls = value.calls.map((call, place) => {
       const holds = isObject(call) && isText(call.id) && isText(call.name) && isText(call.arguments);
@@ -77,23 +82,24 @@ function node(value, where) {
       return { id: call.id, name: call.name, arguments: call.arguments };
     });
   }
-  if (value.tokens !== undefined) kept.tokens = tokens(value.tokens, `${where}.tokens`);
-  if (value.figures !== undefined) kept.figures = figures(value.figures, `${where}.figures`);
+  if (value.tokens) kept.tokens = tokens(value.tokens, `${where}.tokens`);
+  if (value.figures) kept.figures = figures(value.figures, `${where}.figures`);
   return kept;
 }
 
 function run(value, where) {
   need(isObject(value), where, "an object");
-  need(typeof value.mtp === "boolean", `${where}.mtp`, "true or false");
-  need(isText(value.text), `${where}.text`, "a text");
-  const kept = { mtp: value.mtp, text: value.text };
-  for (const name of ["reasoning", "error", "finish"]) {
+  need(optional(value.mtp, (mtp) => typeof mtp === "boolean"), `${where}.mtp`, "true or false");
+  need(isText(value.content), `${where}.content`, "a text");
+  const kept = { ...emptyAnswer(), content: value.content };
+  if (typeof value.mtp === "boolean") kept.mtp = value.mtp;
+  for (const name of ["reasoning", "error", "finish", "remark"]) {
     need(optional(value[name], isText), `${where}.${name}`, "a text");
     if (value[name]) kept[name] = value[name];
   }
-  if (value.seed !== undefined) kept.seed = isNumber(value.seed) ? value.seed : 0;
-  if (value.tokens !== undefined) kept.tokens = tokens(value.tokens, `${where}.tokens`);
-  if (value.figures !== undefined) kept.figures = figures(value.figures, `${where}.figures`);
+  if (isNumber(value.seed)) kept.seed = value.seed;
+  if (value.tokens) kept.tokens = tokens(value.tokens, `${where}.tokens`);
+  if (value.figures) kept.figures = figures(value.figures, `${where}.figures`);
   return kept;
 }
 
