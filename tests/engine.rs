@@ -362,7 +362,7 @@ fn texts_that_find_no_memory_wait_and_give_theirs_up_and_stay_the_same() {
     let roomy = open(Limits::default());
     let wanted = |engine: &Engine, index: usize| {
         let acceptance = Some([Rule::Coupled, Rule::Rejection][index % 2]);
-        let settings = Overrides { acceptance, presence_penalty: Some(0.2), ..of(160, index % 4, index as u64) };
+        let settings = Overrides { acceptance, presence_penalty: Some(0.2), ..of(300, index % 4, index as u64) };
         let tokens = turns(8)[..60 + 10 * index].to_vec();
         engine.request(tokens, &settings).unwrap()
     };
@@ -374,7 +374,7 @@ fn texts_that_find_no_memory_wait_and_give_theirs_up_and_stay_the_same() {
         for (index, stream) in streams.into_iter().enumerate() {
             let (text, tokens, end) = read(stream);
             assert_eq!(text, alone[index].0, "request {index}");
-            assert_eq!((tokens.len(), end.tokens), (160, 160));
+            assert_eq!((tokens.len(), end.tokens), (300, 300));
         }
         idle(engine);
         engine.units() - before
@@ -382,13 +382,13 @@ fn texts_that_find_no_memory_wait_and_give_theirs_up_and_stay_the_same() {
     let units = together(&free);
     // Room for two whole texts: all five begin, and some are read again.
     let memory = free.model().memory(false).unwrap();
-    let need = memory.need(260, mtplx_runtime::inspect::Arithmetic::of_default()).context;
+    let need = memory.need(400, mtplx_runtime::inspect::Arithmetic::of_default()).context;
     let tight = open(Limits { reserve: 64, texts: Some(2 * need), ..Limits::default() });
     assert!(together(&tight) > units, "no text was read again");
     // A text that can never fit is refused, or is as long as the memory.
     let small = open(Limits { texts: Some(need), ..Limits::default() });
     let context = small.info().model.context;
-    assert!((260..2048).contains(&context), "{context}");
+    assert!((400..2048).contains(&context), "{context}");
     let refused = small.submit(Request { prompt: vec![1; context], ..wanted(&small, 0) }).unwrap_err();
     assert!(matches!(refused, RequestError::ContextExceeded { .. }));
     let whole = read(small.submit(Request { max_tokens: 5000, ..wanted(&small, 0) }).unwrap());

@@ -3,6 +3,7 @@
 use mtplx_runtime::architecture::CacheSize;
 use mtplx_runtime::artifact::expected::Expected;
 use mtplx_runtime::artifact::{Checkpoint, Rule};
+use mtplx_runtime::mlx::{cuda_default, host_available};
 use mtplx_runtime::nn::plan::MixerPlan;
 use mtplx_runtime::nn::{Mixer, Weights};
 use mtplx_runtime::quant::{Fused, Linear, Weight};
@@ -77,8 +78,10 @@ impl MixerPlan for GatedDeltaPlan {
     fn cache_size(&self) -> Option<CacheSize> {
         let DeltaShape { key_heads, value_heads, key_dim, value_dim, taps, .. } = self.shape;
         let state = value_heads * value_dim * key_dim + (taps - 1) * self.shape.channels();
-        // The convolution's input, and the buffer of queries and keys that the last chunk's keys are a view of.
-        let pending_elements = self.shape.channels() + 2 * key_heads * key_dim;
+        // A kernel leaves the states after all rows. Operations leave the convolution's input, and the buffer of queries and keys that the
+        // last chunk's keys are a view of.
+        let by_kernel = host_available() || cuda_default();
+        let pending_elements = if by_kernel { 0 } else { self.shape.channels() + 2 * key_heads * key_dim };
         Some(CacheSize { row_elements: 0, state_bytes: 4 * state, pending_elements })
     }
 
