@@ -115,8 +115,9 @@ class Page:
 
     def write(self, text):
         area = self.one(".composer-text")
-        # Keys would be typed one by one, and an emoji is none.
-        self.js("arguments[0].focus(); document.execCommand('insertText', false, arguments[1])", area, text)
+        # Keys would be typed one by one, and an emoji is none. A field that was shown just now may take none yet.
+        insert = "arguments[0].focus(); document.execCommand('insertText', false, arguments[1]); return arguments[0].value !== ''"
+        self.wait(lambda: self.js(insert, area, text), "the field takes no text")
         return area
 
     def send(self, text, wait=True):

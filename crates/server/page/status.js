@@ -54,6 +54,6 @@ export async function showStatus() {
   };
   const clock = setInterval(look, 2000);
   look();
-  await dialog("Status", () => el("div", {}, box, el("p", { class: "remark licences" }, "Markdown by ", el("a", { href: "/page/vendor/markdown-it.LICENSE", target: "_blank" }, "markdown-it"), ", code by ", el("a", { href: "/page/vendor/highlight.LICENSE", target: "_blank" }, "highlight.js"), ".")));
+  await dialog("Status", () => el("div", {}, box, el("p", { class: "remark licences" }, "Markdown by ", el("a", { href: "/page/vendor/LICENSE.markdown-it", target: "_blank" }, "markdown-it"), ", code by ", el("a", { href: "/page/vendor/LICENSE.highlight", target: "_blank" }, "highlight.js"), ".")));
   clearInterval(clock);
 }

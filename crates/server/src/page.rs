@@ -49,9 +49,9 @@ const FILES: &[(&str, &[u8])] = files![
     "transfer.js",
     "tree.js",
     "vendor/highlight.js",
-    "vendor/highlight.LICENSE",
+    "vendor/LICENSE.highlight",
     "vendor/markdown-it.js",
-    "vendor/markdown-it.LICENSE",
+    "vendor/LICENSE.markdown-it",
 ];
 
 /// A file as it is sent.
@@ -152,7 +152,7 @@ mod tests {
             ("/page/style.css", "text/css; charset=utf-8"),
             ("/page/app.js", "text/javascript; charset=utf-8"),
             ("/page/icon.svg", "image/svg+xml"),
-            ("/page/vendor/highlight.LICENSE", "text/plain; charset=utf-8"),
+            ("/page/vendor/LICENSE.highlight", "text/plain; charset=utf-8"),
         ] {
             assert_eq!(get(name, None).headers()[CONTENT_TYPE], kind, "{name}");
         }

@@ -323,14 +323,11 @@ async fn status_page(State(app): State<Arc<App>>) -> Response<Body> {
 }
 
 async fn page_file(request: Request) -> Response<Body> {
-    match page::answer(request.uri().path(), request.headers()) {
-        Some(mut response) => {
-            // Two dozen files for one look at the page would bury the lines of answers.
-            response.extensions_mut().insert(LogsItself);
-            response
-        }
-        None => no_route(request).await,
-    }
+    let found = page::answer(request.uri().path(), request.headers());
+    let Some(mut response) = found else { return no_route(request).await };
+    // Two dozen files for one look at the page would bury the lines of answers.
+    response.extensions_mut().insert(LogsItself);
+    response
 }
 
 async fn metrics_page(State(app): State<Arc<App>>, request: Request) -> Response<Body> {

@@ -51,6 +51,7 @@ pub fn dist(root: &Path, out: Option<PathBuf>) -> Result {
     papers(&making)?;
     let triple = installation.as_ref().map(|installation| installation.triple);
     licences::of_crates(root, triple, &making.join("licenses"))?;
+    licences::of_folder(&root.join("crates/server/page/vendor"), &making.join("licenses/page"))?;
     if let Some(installation) = &installation {
         try_elsewhere(&making, installation)?;
         // `target/release/mtplx` is to be the one that runs from here.
