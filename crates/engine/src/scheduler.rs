@@ -1,6 +1,6 @@
 //! The order of work: a chunk of a prompt, or a round of requests that decode.
 //!
-//! Requests that decode take their turns by least recent service, as many in one pass as pay ([`crate::batch`]), and between two rounds
+//! Requests that decode take their turns by least recent service, as many in one pass as pay, and between two rounds
 //! the oldest prompt is fed one chunk: no request waits for longer than one unit of each other one.
 
 /// A request as the scheduler sees it.
