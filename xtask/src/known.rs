@@ -105,7 +105,7 @@ fn read(answer: &str) -> Result<Facts> {
 /// The hub of the program's own tests, which serves `o/n`.
 #[cfg(test)]
 #[path = "../../tests/hub/server.rs"]
-#[allow(dead_code)]
+#[expect(dead_code, reason = "those tests ask for more than these")]
 mod server;
 
 #[cfg(test)]

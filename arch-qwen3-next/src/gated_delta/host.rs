@@ -3,7 +3,7 @@
 //! The twin is [`GatedDelta::rows_by_operations`].
 
 use mtplx_runtime::cache::Tape;
-use mtplx_runtime::cpu::{DeltaRows, DeltaSizes, DeltaWeights, Isa, gated_delta};
+use mtplx_runtime::cpu::{DeltaCall, DeltaRows, DeltaSizes, DeltaWeights, Isa, gated_delta};
 use mtplx_runtime::kernels::{SelfCheck, relative_difference};
 use mtplx_runtime::mlx::{HostFunction, host};
 use mtplx_runtime::mlx_rs::Dtype;
@@ -71,7 +71,7 @@ fn function(sizes: DeltaSizes, eps: f32, parts: Vec<(usize, usize)>, gated: bool
             conv_state.copy_from_slice(before[1]);
             let rows = rows.part(&sizes, start, start + count);
             let gated = all.first_mut().map(|all| &mut all[done * sizes.values()..(done + count) * sizes.values()]);
-            gated_delta(Isa::best(), &sizes, &weights, &rows, state, conv_state, gated);
+            gated_delta(Isa::best(), DeltaCall { sizes: &sizes, weights: &weights, rows, state, conv_state, gated });
             done += count;
         }
     })

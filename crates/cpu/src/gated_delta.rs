@@ -98,68 +98,57 @@ impl<'a> DeltaRows<'a> {
     }
 }
 
-/// Computes `rows`: moves `state` and `conv_state` behind them and fills `gated` `[n, values]`, where it is given.
+/// The rows of one sequence in a layer.
+#[derive(Debug)]
+pub struct DeltaCall<'a> {
+    /// Sizes of the layer.
+    pub sizes: &'a DeltaSizes,
+    /// Weights of the layer.
+    pub weights: &'a DeltaWeights<'a>,
+    /// Projections of the rows.
+    pub rows: DeltaRows<'a>,
+    /// The state `[value_heads, value_dim, key_dim]`; behind the rows after the call.
+    pub state: &'a mut [f32],
+    /// The convolution's state `[taps - 1, channels]`; behind the rows after the call.
+    pub conv_state: &'a mut [f32],
+    /// Gated outputs `[n, values]`, to be filled; `None` where only the states are wanted.
+    pub gated: Option<&'a mut [f32]>,
+}
+
+/// Computes the rows of `call`.
 ///
 /// A row that is not finite makes the state, and so the outputs of itself and of all rows behind it, not a number.
 ///
 /// # Panics
-/// Slices are shorter than `sizes` says.
-pub fn gated_delta(
-    isa: Isa,
-    sizes: &DeltaSizes,
-    weights: &DeltaWeights<'_>,
-    rows: &DeltaRows<'_>,
-    state: &mut [f32],
-    conv_state: &mut [f32],
-    gated: Option<&mut [f32]>,
-) {
+/// Slices are shorter than the sizes say.
+pub fn gated_delta(isa: Isa, call: DeltaCall<'_>) {
     match isa.0 {
         // FMA is part of aarch64.
-        Set::Baseline => compute::<{ cfg!(target_arch = "aarch64") }>(sizes, weights, rows, state, conv_state, gated),
+        Set::Baseline => compute::<{ cfg!(target_arch = "aarch64") }>(call),
         // SAFETY: an `Isa` is made by `Isa::available` alone, from what the processor has.
         #[cfg(target_arch = "x86_64")]
-        Set::Avx2 => unsafe { avx2(sizes, weights, rows, state, conv_state, gated) },
+        Set::Avx2 => unsafe { avx2(call) },
         // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
-        Set::Avx512 => unsafe { avx512(sizes, weights, rows, state, conv_state, gated) },
+        Set::Avx512 => unsafe { avx512(call) },
     }
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-fn avx2(
-    sizes: &DeltaSizes,
-    weights: &DeltaWeights<'_>,
-    rows: &DeltaRows<'_>,
-    state: &mut [f32],
-    conv_state: &mut [f32],
-    gated: Option<&mut [f32]>,
-) {
-    compute::<true>(sizes, weights, rows, state, conv_state, gated);
+fn avx2(call: DeltaCall<'_>) {
+    compute::<true>(call);
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
-fn avx512(
-    sizes: &DeltaSizes,
-    weights: &DeltaWeights<'_>,
-    rows: &DeltaRows<'_>,
-    state: &mut [f32],
-    conv_state: &mut [f32],
-    gated: Option<&mut [f32]>,
-) {
-    compute::<true>(sizes, weights, rows, state, conv_state, gated);
+fn avx512(call: DeltaCall<'_>) {
+    compute::<true>(call);
 }
 
 #[inline(always)]
-fn compute<const FMA: bool>(
-    sizes: &DeltaSizes,
-    weights: &DeltaWeights<'_>,
-    rows: &DeltaRows<'_>,
-    state: &mut [f32],
-    conv_state: &mut [f32],
-    mut gated: Option<&mut [f32]>,
-) {
+fn compute<const FMA: bool>(call: DeltaCall<'_>) {
+    let DeltaCall { sizes, weights, rows, state, conv_state, mut gated } = call;
     let n = rows.b.len() / sizes.value_heads;
     let mut mixed = vec![0.0; n.min(BLOCK) * sizes.channels()];
     let mut scratch = Scratch::new(sizes);
@@ -366,7 +355,9 @@ mod tests {
             for &count in calls {
                 let rows = self.rows().part(&SIZES, start, start + count);
                 let mut gated = vec![0.0; count * SIZES.values()];
-                gated_delta(isa, &SIZES, &weights, &rows, &mut state, &mut conv_state, Some(&mut gated));
+                let (state, conv_state, gated_rows) = (&mut state[..], &mut conv_state[..], Some(&mut gated[..]));
+                let call = DeltaCall { sizes: &SIZES, weights: &weights, rows, state, conv_state, gated: gated_rows };
+                gated_delta(isa, call);
                 outputs.extend(gated);
                 start += count;
             }

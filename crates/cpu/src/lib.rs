@@ -5,5 +5,5 @@
 mod gated_delta;
 mod isa;
 
-pub use gated_delta::{DeltaRows, DeltaSizes, DeltaWeights, gated_delta};
+pub use gated_delta::{DeltaCall, DeltaRows, DeltaSizes, DeltaWeights, gated_delta};
 pub use isa::Isa;

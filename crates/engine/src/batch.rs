@@ -2,8 +2,8 @@
 //!
 //! A batch of n is worth its tokens a second, at its best depth. Sizes are the powers of two and the number of requests that are ready; the
 //! best of those that were measured is taken, and one that was not, or not for long, is tried now and then. Within a size an adaptive
-//! policy chooses the depth, from acceptance and from the time of whole rounds. Requests whose depth is fixed keep it: the text of a seed does not depend on
-//! who else is served.
+//! policy chooses the depth, from acceptance and from the time of whole rounds. Requests whose depth is fixed keep it: the text of a seed
+//! does not depend on who else is served.
 
 use mtplx_runtime::speculative::accept::Acceptance;
 use mtplx_runtime::speculative::depth::Adaptive;

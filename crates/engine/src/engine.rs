@@ -162,7 +162,7 @@ impl Engine {
             let need = model.memory(trunk_only).map(|memory| (memory, Arithmetic::of_default()));
             let worker = |sources: Sources, tokenizer, kept, memory| Worker {
                 memory,
-                batch: BatchPolicy::new(limits.running, sources.max_depth()),
+                batch: BatchPolicy::new(sources.most_in_a_pass(limits.running), sources.max_depth()),
                 sources,
                 tokenizer,
                 store: PrefixStore::new(kept),

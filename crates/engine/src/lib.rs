@@ -19,6 +19,7 @@ mod model;
 pub mod output;
 mod prefix_store;
 mod request;
+mod running;
 pub mod scheduler;
 pub mod settings;
 mod source;

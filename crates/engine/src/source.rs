@@ -95,6 +95,15 @@ impl Sources {
         }
     }
 
+    /// Texts that share a pass at most, of so many that run: a script answers one at a time.
+    pub(crate) fn most_in_a_pass(&self, running: usize) -> usize {
+        match self {
+            Self::Model { .. } => running,
+            #[cfg(any(test, feature = "testing"))]
+            Self::Script(_) => 1,
+        }
+    }
+
     /// One round of each source in one pass: at least one token of each, and at most as many as stand beside it.
     ///
     /// # Errors
@@ -108,7 +117,7 @@ impl Sources {
         for (source, _limit) in parts {
             match source {
                 Source::Sequence(sequence) => sequences.push(&mut **sequence),
-                // A script has one source a unit.
+                // One a pass: see `most_in_a_pass`.
                 #[cfg(any(test, feature = "testing"))]
                 Source::Script(text) => return Ok(vec![text.round(*_limit)]),
             }

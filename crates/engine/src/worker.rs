@@ -9,20 +9,19 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use mtplx_runtime::speculative::{Released, Snapshot};
-use mtplx_runtime::text::{Detokenizer, Ending, TextStream, Tokenizer};
+use mtplx_runtime::speculative::Snapshot;
+use mtplx_runtime::text::Tokenizer;
 use tokio::sync::mpsc::Sender;
-use tokio::sync::mpsc::error::TrySendError;
 
 use crate::admission::{Share, TextMemory};
 use crate::batch::{BatchPolicy, Part};
 use crate::drawn::Drawn;
 use crate::error::RequestError;
-use crate::output;
-use crate::prefix_store::{PrefixStore, next_place};
-use crate::request::{End, Event, Piece, Request, TokenInfo};
+use crate::prefix_store::PrefixStore;
+use crate::request::{Event, Request};
+use crate::running::{Running, held, pass};
 use crate::scheduler::{self, Candidate, Unit};
-use crate::source::{Source, Sources};
+use crate::source::Sources;
 
 /// Time between two looks at readers that do not keep up, while there is nothing else to do.
 const POLL: Duration = Duration::from_millis(2);
@@ -74,44 +73,6 @@ pub(crate) struct Worker {
     pub counters: Arc<Counters>,
 }
 
-/// A request that runs.
-struct Running {
-    request: Request,
-    events: Sender<Result<Event, RequestError>>,
-    outbox: VecDeque<Result<Event, RequestError>>,
-    /// Time since which the outbox has not been empty.
-    blocked: Option<Instant>,
-    source: Source,
-    share: Share,
-    /// Set while the text has to be read again.
-    released: Option<Restoration>,
-    /// Tokens behind the prompt.
-    generated: Vec<u32>,
-    tokenizer: Arc<Tokenizer>,
-    text: TextStream<Arc<Tokenizer>>,
-    /// Prompt tokens that were kept.
-    cached: usize,
-    /// Prompt tokens that were kept or fed.
-    fed: usize,
-    /// Tokens of the text.
-    drawn: usize,
-    reasoning: usize,
-    budget_reached: bool,
-    calls: usize,
-    stop_token: Option<TokenInfo>,
-    served: u64,
-    ended: bool,
-}
-
-/// The way back of a text that gave its memory up.
-struct Restoration {
-    released: Released,
-    /// Tokens that were read again.
-    read: usize,
-    /// True once memory is set aside for it again.
-    admitted: bool,
-}
-
 impl Worker {
     /// Serves until no more requests can come and all have ended.
     pub(crate) fn run(mut self) {
@@ -139,7 +100,7 @@ impl Worker {
                 request.send(self.patience);
             }
             let before = running.len();
-            running.retain(|request| !(request.ended && request.outbox.is_empty()));
+            running.retain(|request| !request.is_over());
             self.counters.requests.fetch_sub(before - running.len(), Ordering::Relaxed);
             let candidates: Vec<Candidate> = running.iter().map(Running::candidate).collect();
             match scheduler::next(&candidates) {
@@ -180,7 +141,7 @@ impl Worker {
                 if !self.memory.fits(held(running, place), running[place].share) {
                     return;
                 }
-                running[place].released.iter_mut().for_each(|way| way.admitted = true);
+                running[place].readmit();
             }
         }
         while running.len() < self.most {
@@ -209,18 +170,20 @@ impl Worker {
         chosen.retain(|&place| !running[place].is_released() && self.grow(running, place));
         let mut members: Vec<&mut Running> = Vec::with_capacity(size);
         for (place, request) in running.iter_mut().enumerate() {
-            if chosen.contains(&place) && request.released.is_none() {
+            if chosen.contains(&place) && !request.is_read_again() {
                 request.served = unit;
                 // A request that ends, or whose reasoning does, takes no part in the pass.
-                match request.is_cancelled() || request.thinking_left() == Some(0) {
-                    true => request.attempt(self.patience, |request| request.aside(&self.sources)),
-                    false => members.push(request),
+                if request.is_cancelled() || request.thinking_left() == Some(0) {
+                    request.attempt(self.patience, |request| request.aside(&self.sources));
+                } else {
+                    members.push(request);
                 }
             }
         }
-        let depth = self.batch.depth(members.len());
+        let size = members.len();
+        let depth = self.batch.depth(size);
         let adapts: Vec<bool> =
-            members.iter_mut().map(|request| depth.is_some_and(|depth| request.source.plan_depth(depth))).collect();
+            members.iter_mut().map(|request| depth.is_some_and(|depth| request.plan_depth(depth))).collect();
         let begun = Instant::now();
         let rounds = pass(&self.sources, &mut members);
         let seconds = begun.elapsed().as_secs_f64();
@@ -231,7 +194,10 @@ impl Worker {
             }
             request.attempt(self.patience, |request| request.take(round?));
         }
-        self.batch.observe(&parts, seconds);
+        // A round in which one failed was no round of this size.
+        if parts.len() == size {
+            self.batch.observe(&parts, seconds);
+        }
     }
 
     /// The memory that is set aside for a request when it begins.
@@ -244,7 +210,7 @@ impl Worker {
     /// that is this one.
     fn grow(&self, running: &mut [Running], place: usize) -> bool {
         let request = &running[place];
-        let next = request.fed + request.generated.len() + self.sources.max_depth() + 1;
+        let next = request.tokens() + self.sources.max_depth() + 1;
         if next <= request.share.tokens || request.share.tokens >= request.share.most {
             return true;
         }
@@ -268,9 +234,6 @@ impl Worker {
         request: Request,
         events: Sender<Result<Event, RequestError>>,
     ) -> Result<Running, RequestError> {
-        let context: &[u32] = if request.continues { &request.prompt } else { &[] };
-        let detokenizer = Detokenizer::after(Arc::clone(&self.tokenizer), context)?;
-        let detokenizer = if request.special_text { detokenizer.with_special() } else { detokenizer };
         let stop_tokens = if request.ignore_eos { Vec::new() } else { self.tokenizer.eos_ids().to_vec() };
         let fits = |kept: &Snapshot| kept.drafts() || request.drafts.is_none() || !self.sources.drafts();
         let share = self.share(&request);
@@ -278,339 +241,8 @@ impl Worker {
         let cached = found.map_or(0, |(tokens, _)| tokens);
         let source = self.sources.begin(&request, stop_tokens, found.map(|(_, kept)| kept))?;
         let miss = self.store.miss(&request.prompt, cached);
-        Ok(Running {
-            source,
-            share,
-            released: None,
-            generated: Vec::new(),
-            tokenizer: Arc::clone(&self.tokenizer),
-            text: TextStream::new(detokenizer, request.stop.iter().map(String::as_str)),
-            request,
-            events,
-            outbox: VecDeque::from([Ok(Event::Begun { cached, miss })]),
-            blocked: None,
-            cached,
-            fed: cached,
-            drawn: 0,
-            reasoning: 0,
-            budget_reached: false,
-            calls: 0,
-            stop_token: None,
-            served: 0,
-            ended: false,
-        })
-    }
-}
-
-impl Running {
-    fn candidate(&self) -> Candidate {
-        let waits = self.is_released() && !self.is_cancelled();
-        let blocked = self.ended || !self.outbox.is_empty() || waits;
-        let prefill = self.released.is_some() || self.fed < self.request.prompt.len();
-        Candidate { prefill, served: self.served, blocked }
-    }
-
-    /// True where its memory was given up and is not set aside again.
-    fn is_released(&self) -> bool {
-        self.released.as_ref().is_some_and(|way| !way.admitted)
-    }
-
-    /// True where it has memory that it could give up.
-    fn holds_rows(&self) -> bool {
-        self.released.is_none() && !self.ended
-    }
-
-    /// Gives its memory up; false where it has none.
-    fn give_up_rows(&mut self, sources: &Sources) -> bool {
-        let Some(released) = self.source.release(sources) else { return false };
-        self.released = Some(Restoration { released, read: 0, admitted: false });
-        true
-    }
-
-    /// Reads a piece of the text again; behind the last, it goes on.
-    fn restore(&mut self, sources: &Sources) -> Result<(), RequestError> {
-        let Some(way) = &mut self.released else { return Ok(()) };
-        let total = way.released.rows(self.fed + self.generated.len());
-        let end = (way.read + sources.chunk()).min(total);
-        let tokens = self.request.prompt[..self.fed].iter().chain(&self.generated);
-        let tokens: Vec<u32> = tokens.take(end).skip(way.read).copied().collect();
-        if !tokens.is_empty() {
-            self.source.restore(sources, &tokens)?;
-        }
-        way.read = end;
-        if end == total
-            && let Some(way) = self.released.take()
-        {
-            self.source.rejoin(way.released)?;
-        }
-        Ok(())
-    }
-
-    /// Sends what the channel has room for. A reader that is gone, or has not read for `patience`, ends the request.
-    fn send(&mut self, patience: Duration) {
-        while let Some(event) = self.outbox.pop_front() {
-            match self.events.try_send(event) {
-                Ok(()) => self.blocked = None,
-                Err(TrySendError::Full(event)) => {
-                    self.outbox.push_front(event);
-                    let since = *self.blocked.get_or_insert_with(Instant::now);
-                    if since.elapsed() < patience {
-                        return;
-                    }
-                    self.give_up();
-                }
-                Err(TrySendError::Closed(_)) => self.give_up(),
-            }
-        }
-        self.blocked = None;
-    }
-
-    fn give_up(&mut self) {
-        self.outbox.clear();
-        self.ended = true;
-    }
-
-    /// True where the text is not wanted any more.
-    fn is_cancelled(&self) -> bool {
-        self.request.cancel.is_set() || self.events.is_closed()
-    }
-
-    /// Does a part of a unit of work and sends its events. An error or a panic in it ends this request and no other.
-    fn attempt(&mut self, patience: Duration, work: impl FnOnce(&mut Self) -> Result<(), RequestError>) {
-        let done = catch_unwind(AssertUnwindSafe(|| work(self))).unwrap_or(Err(RequestError::Panicked));
-        if let Err(error) = done {
-            self.outbox.push_back(Err(error));
-            self.ended = true;
-        }
-        self.send(patience);
-    }
-
-    /// Feeds a chunk of the prompt; behind the last, the first token.
-    fn feed(&mut self, sources: &Sources, store: &mut PrefixStore<Snapshot>) -> Result<(), RequestError> {
-        if self.is_cancelled() {
-            return self.finish(Ending::Interrupted);
-        }
-        if self.released.is_some() {
-            return self.restore(sources);
-        }
-        let total = self.request.prompt.len();
-        let place = if store.is_on() { next_place(self.fed, total, self.request.answer_tokens) } else { None };
-        let end = (self.fed + sources.chunk()).min(place.unwrap_or(total));
-        self.source.feed(sources, &self.request.prompt[self.fed..end])?;
-        self.fed = end;
-        if Some(end) == place
-            && !store.contains(&self.request.prompt[..end])
-            && let Some(kept) = self.source.snapshot()?
-        {
-            let bytes = kept.nbytes();
-            store.insert(&self.request.prompt[..end], kept, bytes);
-        }
-        self.outbox.push_back(Ok(Event::Prefill { done: end, total }));
-        if end < total || self.is_cancelled() {
-            return Ok(());
-        }
-        if self.thinking_left() == Some(0) {
-            return self.end_reasoning(sources);
-        }
-        let first = self.source.first(sources)?;
-        self.take(first)
-    }
-
-    /// The turn of a request that takes no part in a pass: it was cancelled, or its reasoning is over.
-    fn aside(&mut self, sources: &Sources) -> Result<(), RequestError> {
-        if self.is_cancelled() { self.finish(Ending::Interrupted) } else { self.end_reasoning(sources) }
-    }
-
-    /// Tokens that the next round may draw.
-    fn room(&self) -> usize {
-        let room = self.request.max_tokens - self.drawn;
-        self.thinking_left().map_or(room, |left| left.min(room))
-    }
-
-    /// Tokens that the reasoning may still take; `None` outside of it, and without a budget.
-    fn thinking_left(&self) -> Option<usize> {
-        let budget = self.request.thinking_budget?;
-        let reasons = self.request.output.as_ref()?.in_reasoning();
-        reasons.then(|| budget.saturating_sub(self.reasoning))
-    }
-
-    /// Closes the reasoning, as if the model had, and draws on.
-    fn end_reasoning(&mut self, sources: &Sources) -> Result<(), RequestError> {
-        self.budget_reached = true;
-        let closing = self.request.output.as_ref().map_or("", output::OutputSplitter::end_of_reasoning);
-        let mut tokens = self.tokenizer.encode(closing, false)?;
-        tokens.truncate(self.request.max_tokens - self.drawn);
-        self.source.feed(sources, &tokens)?;
-        self.take(Drawn::inserted(tokens))?;
-        if self.ended {
-            return Ok(());
-        }
-        let first = self.source.first(sources)?;
-        self.take(first)
-    }
-
-    /// Turns tokens into text, and text into events.
-    fn take(&mut self, Drawn { mut tokens, stopped, .. }: Drawn) -> Result<(), RequestError> {
-        self.generated.extend(tokens.iter().map(|token| token.id));
-        // A stop token has no text, and ends it.
-        let shown = tokens.len() - usize::from(stopped);
-        let mut events = Events::default();
-        for place in 0..shown {
-            self.drawn += 1;
-            self.reasoning +=
-                usize::from(self.request.output.as_ref().is_some_and(output::OutputSplitter::in_reasoning));
-            let found = self.text.push(tokens[place].id)?;
-            let last_call = self.split(&found.text, &mut events);
-            if last_call || found.stopped.is_some() {
-                // The round may have drawn further.
-                let beyond = tokens.len() - place - 1;
-                tokens.truncate(place + 1);
-                let ending = if last_call { Ending::StopToken } else { Ending::StopString };
-                self.flush(events, tokens);
-                if last_call {
-                    // Nothing of what follows is read.
-                    self.request.output = None;
-                }
-                self.end(ending, found.stopped, beyond);
-                return Ok(());
-            }
-        }
-        let stop_token = if stopped { tokens.pop() } else { None };
-        self.flush(events, tokens);
-        if stop_token.is_some() {
-            self.drawn += 1;
-            self.stop_token = stop_token;
-            return self.finish(Ending::StopToken);
-        }
-        if self.drawn >= self.request.max_tokens {
-            return self.finish(Ending::Length);
-        }
-        Ok(())
-    }
-
-    /// Ends a text whose tokens are over.
-    fn finish(&mut self, ending: Ending) -> Result<(), RequestError> {
-        let found = self.text.finish()?;
-        let mut events = Events::default();
-        self.split(&found.text, &mut events);
-        self.flush(events, Vec::new());
-        let ending = if found.stopped.is_some() { Ending::StopString } else { ending };
-        self.end(ending, found.stopped, 0);
-        Ok(())
-    }
-
-    /// Reads text as answer, reasoning and calls. True behind the call that is to be the last.
-    fn split(&mut self, text: &str, events: &mut Events) -> bool {
-        let Some(splitter) = &mut self.request.output else {
-            events.text(text);
-            return false;
-        };
-        let mut pieces = Vec::new();
-        splitter.push(text, &mut pieces);
-        for piece in pieces {
-            self.calls += usize::from(matches!(piece, output::Piece::Call { .. }));
-            let ends_call = matches!(piece, output::Piece::EndOfCall { .. });
-            events.push(piece);
-            if self.request.single_call && ends_call {
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Sends events, the first of which with a text carries the tokens.
-    fn flush(&mut self, Events(mut events): Events, tokens: Vec<TokenInfo>) {
-        if !tokens.is_empty() {
-            let carrier = events.iter_mut().find_map(|event| match event {
-                Event::Text(piece) | Event::Reasoning(piece) | Event::Arguments(piece) => Some(piece),
-                _ => None,
-            });
-            match carrier {
-                Some(piece) => piece.tokens = tokens,
-                None => events.push(Event::Text(Piece { text: String::new(), tokens })),
-            }
-        }
-        self.outbox.extend(events.into_iter().map(Ok));
-    }
-
-    fn end(&mut self, ending: Ending, stop_string: Option<usize>, beyond: usize) {
-        if let Some(splitter) = &mut self.request.output {
-            let mut pieces = Vec::new();
-            splitter.finish(ending != Ending::StopToken, &mut pieces);
-            let mut events = Events::default();
-            for piece in pieces {
-                self.calls += usize::from(matches!(piece, output::Piece::Call { .. }));
-                events.push(piece);
-            }
-            self.flush(events, Vec::new());
-        }
-        let mut stats = self.source.stats();
-        stats.retract(beyond);
-        self.outbox.push_back(Ok(Event::End(End {
-            ending,
-            stop_token: self.stop_token.take(),
-            stop_string,
-            tokens: self.drawn,
-            cached_tokens: self.cached,
-            reasoning_tokens: self.reasoning,
-            thinking_budget_reached: self.budget_reached,
-            calls: self.calls,
-            stats,
-        })));
-        self.ended = true;
-    }
-}
-
-/// Memory of the texts that have some, but for the one at `place`.
-fn held(running: &[Running], place: usize) -> impl Iterator<Item = Share> {
-    let holding = running.iter().enumerate().filter(move |(other, request)| *other != place && !request.is_released());
-    holding.map(|(_, request)| request.share)
-}
-
-/// One round of each of `members` in one pass. Where MLX fails, every one is where it was before, and is tried alone: the fault may be
-/// one's. A panic ends all of them, since it may have left any of them half done.
-fn pass(sources: &Sources, members: &mut [&mut Running]) -> Vec<Result<Drawn, RequestError>> {
-    let attempt = |members: &mut [&mut Running]| {
-        let limits: Vec<usize> = members.iter().map(|request| request.room()).collect();
-        let mut parts: Vec<(&mut Source, usize)> =
-            members.iter_mut().zip(limits).map(|(request, limit)| (&mut request.source, limit)).collect();
-        catch_unwind(AssertUnwindSafe(|| sources.rounds(&mut parts))).unwrap_or(Err(RequestError::Panicked))
-    };
-    if members.is_empty() {
-        return Vec::new();
-    }
-    match attempt(members) {
-        Ok(rounds) => rounds,
-        Err(RequestError::Panicked) => members.iter().map(|_| Err(RequestError::Panicked)).collect(),
-        Err(error) if members.len() == 1 => vec![Err(error)],
-        Err(_) => members
-            .iter_mut()
-            .map(|member| attempt(std::slice::from_mut(member))?.pop().unwrap_or(Err(RequestError::Ended)))
-            .collect(),
-    }
-}
-
-/// Events of one unit, in which pieces of one kind are joined.
-#[derive(Default)]
-struct Events(Vec<Event>);
-
-impl Events {
-    fn text(&mut self, text: &str) {
-        self.push(output::Piece::Text(text.to_owned()));
-    }
-
-    fn push(&mut self, piece: output::Piece) {
-        let plain = |text| Piece { text, tokens: Vec::new() };
-        match (piece, self.0.last_mut()) {
-            (output::Piece::Text(text), Some(Event::Text(last)))
-            | (output::Piece::Reasoning(text), Some(Event::Reasoning(last)))
-            | (output::Piece::Arguments(text), Some(Event::Arguments(last))) => last.text.push_str(&text),
-            (output::Piece::Text(text), _) if text.is_empty() => {}
-            (output::Piece::Text(text), _) => self.0.push(Event::Text(plain(text))),
-            (output::Piece::Reasoning(text), _) => self.0.push(Event::Reasoning(plain(text))),
-            (output::Piece::Arguments(text), _) => self.0.push(Event::Arguments(plain(text))),
-            (output::Piece::Call { name }, _) => self.0.push(Event::Call { name }),
-            (output::Piece::EndOfCall { complete }, _) => self.0.push(Event::EndOfCall { complete }),
-        }
+        let mut running = Running::new(request, events, source, share, &self.tokenizer)?;
+        running.begun(cached, miss);
+        Ok(running)
     }
 }

@@ -106,10 +106,7 @@ pub fn host(name: &'static CStr, inputs: &[&Array], outputs: &[&[i32]], function
         let mut results: Vec<mlx_sys::mlx_array> = outputs.iter().map(|_| mlx_sys::mlx_array_new()).collect();
         let message = mtplx_host(&raw, results.as_mut_ptr());
         let arrays = results.into_iter().map(|result| Array::from_ptr(result)).collect();
-        match message.is_null() {
-            true => Ok(arrays),
-            false => Err(named(CStr::from_ptr(message).to_string_lossy().into_owned())),
-        }
+        if message.is_null() { Ok(arrays) } else { Err(named(CStr::from_ptr(message).to_string_lossy().into_owned())) }
     }
 }
 

@@ -45,7 +45,7 @@ pub struct ContextMemory {
     pub cache_f32: u64,
     /// With 16-bit activations.
     pub cache_native: u64,
-    /// Whether the configuration allows so long a context.
+    /// True where the configuration allows so long a context.
     pub within_context: bool,
 }
 

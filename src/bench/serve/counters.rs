@@ -19,7 +19,7 @@ pub struct Counter {
     pub name: String,
     pub server: u64,
     pub answers: u64,
-    /// What it may be at most: requests that hung up were answered further than was read.
+    /// Upper bound of the growth: requests that hung up were answered further than was read.
     pub at_most: u64,
     pub agrees: bool,
 }

@@ -18,7 +18,7 @@ const REST: Duration = Duration::from_millis(50);
 /// Longest rest that a server's `Retry-After` gets.
 const LONGEST_REST: f64 = 1.0;
 
-/// What every row's requests share.
+/// Settings that the requests of all rows share.
 #[derive(Debug, Clone)]
 pub struct Load {
     pub target: Arc<Target>,
@@ -57,7 +57,7 @@ pub enum Outcome {
     Bad(BadAnswer),
 }
 
-/// What a request is.
+/// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Role {
     Whole,

@@ -37,7 +37,7 @@ enum Source {
 #[derive(Debug, Clone, Copy)]
 pub struct Texts {
     pub seed: u64,
-    /// What the first words are drawn by. A new one keeps a server from knowing the texts of an earlier run.
+    /// Seed of the first words. A new one keeps a server from knowing the texts of an earlier run.
     pub mark: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What a load found: the document that `mtplx bench serve --json` prints.
+//! Results of a load: the document that `mtplx bench serve --json` prints.
 
 use serde::Serialize;
 

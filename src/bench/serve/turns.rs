@@ -54,7 +54,7 @@ pub struct TurnRow {
     pub over_whole: Summary,
 }
 
-/// What is asked for.
+/// Settings of a measurement of conversations.
 #[derive(Debug, Clone, Copy)]
 pub struct Plan {
     pub turns: usize,

@@ -25,7 +25,7 @@ const QUOTE: &str = "\"\"\"";
 /// Lines that are kept.
 const HISTORY: usize = 1000;
 
-/// What was read.
+/// Input of one prompt.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Input {
     /// A line, or several that belong together.
