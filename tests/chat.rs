@@ -9,7 +9,7 @@ use rexpect::session::{PtySession, spawn_with_options};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::command::{fails, model, mtplx};
+use crate::command::{copy, fails, model, mtplx};
 
 /// An answer of so many tokens, which nothing ends before.
 const SHORT: [&str; 4] = ["--ignore-eos", "-n", "8", "--seed=1"];
@@ -145,6 +145,30 @@ fn a_message_is_answered_by_the_chat_template() {
     chat.until(">>> ");
     chat.line("/show", "conversation  4 messages; messages, by the chat template");
     chat.leave("/bye\r");
+}
+
+/// A template that begins answers with reasoning, which this model never ends.
+#[test]
+fn reasoning_is_folded_to_a_count_of_words() {
+    let folder = copy("trained_qwen3_5/mlx_q4g32");
+    let path = folder.path().join("tokenizer_config.json");
+    let mut config: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    config["chat_template"] = "{% for m in messages %}<|im_start|>{{ m.role }}\n{% if m.reasoning_content %}<think>\n\
+         {{ m.reasoning_content }}\n</think>\n\n{% endif %}{{ m.content }}<|im_end|>\n{% endfor %}\
+         {% if add_generation_prompt %}<|im_start|>assistant\n<think>\n{% endif %}"
+        .into();
+    fs::write(&path, config.to_string()).unwrap();
+    let place = folder.path().display().to_string();
+    let args = ["chat", &place, "--ignore-eos", "-n", "120", "-s", "3", "-t", "1.5"];
+    let mut chat = Chat::with(&args);
+    let shown = chat.line("Licensed under the Apache License", "(ended after 120 tokens");
+    let words = shown.split("(reasoning: ").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<usize>().ok());
+    let saved = chat.saved("chat.json");
+    let answer = &saved["messages"][1];
+    let reasoning = answer["reasoning"].as_str().unwrap();
+    assert_eq!((words, answer["content"].as_str()), (Some(reasoning.split_whitespace().count()), Some("")), "{shown}");
+    assert!(words > Some(5), "{reasoning}");
+    chat.leave(CTRL_D);
 }
 
 #[test]
