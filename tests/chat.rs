@@ -287,3 +287,18 @@ fn a_chat_takes_a_terminal() {
     assert_eq!(error, "a chat needs a terminal, and standard input is none");
     assert!(hint.contains("mtplx run"), "{hint}");
 }
+
+#[test]
+fn a_message_whose_next_line_does_not_come_is_on_the_line_again() {
+    let mut chat = Chat::with(&[&["chat"], &SHORT[..]].concat());
+    chat.keys("kept\\\r");
+    chat.until("... ");
+    chat.keys(CTRL_D);
+    chat.until(">>> ");
+    chat.until("kept");
+    chat.keys(" on\r");
+    chat.until("(ended after 8 tokens");
+    chat.until(">>> ");
+    assert_eq!(chat.messages()[0], "kept on");
+    chat.leave(CTRL_D);
+}

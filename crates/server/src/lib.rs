@@ -32,7 +32,7 @@ pub use guard::{Guard, Key, is_loopback};
 pub use host::{Host, Loader, Status};
 pub use listen::ConnectionLimits;
 pub use log::{Answered, Log, LogEvent};
-pub use prepare::Defaults;
+pub use prepare::{Defaults, model_settings};
 
 use crate::app::App;
 

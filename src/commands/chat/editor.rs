@@ -32,8 +32,10 @@ pub enum Input {
     Text(String),
     /// Ctrl-C where nothing was typed.
     Interrupt,
-    /// Bytes that are no UTF-8.
-    NotText,
+    /// Bytes that are no UTF-8, behind lines that belong to the same message.
+    NotText(String),
+    /// A message whose next line did not come.
+    Unfinished(String),
     /// No more is to come.
     End,
 }
@@ -80,10 +82,12 @@ impl LineEditor {
             other => return Ok(other),
         };
         while let Some(begun) = text.strip_suffix('\\') {
-            let begun = format!("{begun}\n");
+            let begun = begun.to_owned();
             match self.line(MORE, "")? {
-                Input::Text(more) => text = begun + &more,
-                other => return Ok(other),
+                Input::Text(more) => text = begun + "\n" + &more,
+                Input::NotText(_) => return Ok(Input::NotText(begun)),
+                Input::Interrupt => return Ok(Input::Interrupt),
+                Input::End | Input::Unfinished(_) => return Ok(Input::Unfinished(begun)),
             }
         }
         // What cannot be kept is typed again.
@@ -108,7 +112,9 @@ impl LineEditor {
             Ok(text) => Ok(Input::Text(text)),
             Err(ReadlineError::Interrupted) => Ok(Input::Interrupt),
             Err(ReadlineError::Eof) => Ok(Input::End),
-            Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => Ok(Input::NotText),
+            Err(ReadlineError::Io(error)) if error.kind() == io::ErrorKind::InvalidData => {
+                Ok(Input::NotText(String::new()))
+            }
             Err(error) => Err(error),
         }
     }

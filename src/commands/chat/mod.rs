@@ -59,8 +59,13 @@ pub fn chat(args: &ChatArgs) -> anyhow::Result<Exit> {
                 session.screen.note(LEAVE)?;
                 continue;
             }
-            Input::NotText => {
+            Input::NotText(begun) => {
+                offered = begun;
                 session.refuse("the line is not UTF-8 text", "nothing was sent; set the terminal to UTF-8")?;
+                continue;
+            }
+            Input::Unfinished(begun) => {
+                offered = begun;
                 continue;
             }
             Input::End => return Ok(Exit::Done),

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 
 use clap::parser::ValueSource;
 use clap::{Command, FromArgMatches as _};
-use mtplx_engine::settings::{Depth, Overrides};
+use mtplx_engine::settings::{Depth, Overrides, PromptMode};
 use mtplx_engine::{Engine, EngineError, Limits, LoadSpec};
 use mtplx_runtime::mlx;
 use mtplx_runtime::speculative::Rule;
-use mtplx_server::{Defaults, Guard, Host, Key, LogEvent, ServerOptions, Status};
+use mtplx_server::{Defaults, Guard, Host, Key, LogEvent, ServerOptions, Status, model_settings};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
@@ -242,10 +242,9 @@ async fn once(
     }
     writeln!(stderr(), "serving {} on {url}", options.name)?;
     if let Some(model) = host.model().filter(|_| !again) {
-        let asks_for_raw = model.contract.as_ref().is_some_and(|contract| {
-            contract.extra.get("recommended_prompt_mode").and_then(serde_json::Value::as_str) == Some("raw")
-        });
-        let (chats, context) = (model.chat.is_some() && !asks_for_raw, model.info.model.context);
+        let settings = model_settings(&model, &options.defaults);
+        let chats = settings.is_ok_and(|settings| settings.prompt_mode.value == PromptMode::Chat);
+        let context = model.info.model.context;
         ready(&Ready { url, name: &options.name, chats, context, has_key: !options.guard.keys.is_empty() });
     }
     let told = tokio::select! {

@@ -118,12 +118,16 @@ impl<W: Write> Session<W> {
 
     /// Answers the last message.
     fn answer(&mut self) -> io::Result<Outcome> {
+        // From here on, Ctrl-C stops the answer: a long conversation takes a while to become tokens.
+        let cancel = self.stop.answering();
         let request = match self.request() {
-            Ok(request) => request,
-            Err(error) => return Ok(Outcome::Refused(error)),
+            Ok(request) => Request { cancel, ..request },
+            Err(error) => {
+                self.stop.reading();
+                return Ok(Outcome::Refused(error));
+            }
         };
         let prompt = request.prompt.len();
-        let request = Request { cancel: self.stop.answering(), ..request };
         let answer = stream(&self.engine, request, &mut self.screen);
         self.stop.reading();
         let Answer { text, reasoning, end } = answer?;
